@@ -1,0 +1,3 @@
+"""axoc: a declarative compiler for LLM fine-tuning."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""``python -m axoc``."""
+
+from axoc.cli import main
+
+main()

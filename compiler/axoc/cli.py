@@ -1,0 +1,170 @@
+"""The command line: click only, one function a command. Exit codes are those of docs/contract."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+import click
+
+from axoc import __version__
+from axoc.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+EXIT_DRIFT: Final = 3
+EXIT_NO_PLAN: Final = 4
+
+
+def user_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turns what a user can act on into a message and an exit code: no traceback reaches a user."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            click.echo(error.render(), err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.exit(0)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="axoc")
+def main() -> None:
+    """A declarative compiler for LLM fine-tuning: a spec and an inventory in, a reviewable bundle out."""
+
+
+@main.command("plan")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb:8, cpu, or a file from `axoc inventory`.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="Where to write.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
+@click.option("--check", is_flag=True, help="Exit 3 where the bundle on disk is not what this spec gives now.")
+@click.option("--frozen", is_flag=True, help="Refuse to plan with anything the lock does not hold.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@user_errors
+def plan_command(
+    spec: Path, inventory: str | None, out: Path, dry_run: bool, check: bool, frozen: bool, format_: str
+) -> None:
+    """Choose a plan for SPEC, explain it, and write its bundle."""
+    from axoc import driver
+    from axoc.ir.plan import NoPlan
+
+    planned = driver.plan(spec, inventory, frozen=frozen)
+    if isinstance(planned.result, NoPlan):
+        _show_no_plan(planned.result, format_)
+    if check:
+        _check(driver.bundle(planned, out), out)
+        return
+    if not dry_run:
+        from axoc.emit.write import write_bundle
+
+        write_bundle(driver.bundle(planned, out), out)
+    _show_plan(planned.result, format_)
+    if not dry_run and format_ == "text":
+        click.echo(f"\nWritten: {out}. Review {out / 'PLAN.md'}, then start it with {out / 'launch.sh'}.")
+
+
+def _show_plan(plan: Any, format_: str) -> None:
+    if format_ == "json":
+        from axoc.emit.plan_json import plan_dict
+
+        click.echo(json.dumps(plan_dict(plan), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    from axoc.emit.terminal import render_plan
+
+    click.echo(render_plan(plan, color=_color()), nl=False)
+
+
+def _show_no_plan(no_plan: Any, format_: str) -> NoReturn:
+    """JSON goes to standard output; the text, which is a refusal, to standard error."""
+    from axoc.emit.plan_json import no_plan_dict
+    from axoc.emit.terminal import render_no_plan
+
+    if format_ == "json":
+        click.echo(json.dumps(no_plan_dict(no_plan), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(render_no_plan(no_plan, color=_color()), nl=False, err=True)
+    sys.exit(EXIT_NO_PLAN)
+
+
+def _color() -> bool:
+    import os
+
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def _check(bundle: Any, out: Path) -> None:
+    from axoc.emit.write import compare_bundle
+
+    drift = compare_bundle(bundle, out)
+    for line in drift:
+        click.echo(line)
+    if drift:
+        click.echo(f"{out} is not what the spec gives now: run axoc plan and review the change", err=True)
+        sys.exit(EXIT_DRIFT)
+    click.echo(f"{out} is up to date")
+
+
+@main.command("lock")
+@click.argument("spec", type=click.Path(path_type=Path))
+@user_errors
+def lock_command(spec: Path) -> None:
+    """Resolve what is not reproducible by nature (rows, digests, revisions) into the lock beside SPEC."""
+    from axoc.locking import lock_spec
+
+    click.echo(f"Written: {lock_spec(spec)}")
+
+
+@main.command("schema")
+@user_errors
+def schema_command() -> None:
+    """Print the spec's JSON Schema, for editors."""
+    from axoc.spec.schema import json_schema
+
+    click.echo(json_schema(), nl=False)
+
+
+@main.command("inventory")
+@user_errors
+def inventory_command() -> None:
+    """Print an inventory of this machine, to be saved and passed to `axoc plan --inventory`."""
+    from axoc.facts.inventory import detect
+
+    click.echo(detect(), nl=False)
+
+
+@main.command("init")
+@click.argument("spec", type=click.Path(path_type=Path), default=Path("spec.yaml"))
+@user_errors
+def init_command(spec: Path) -> None:
+    """Write a commented starter spec."""
+    from axoc.errors import Diagnostic
+    from axoc.spec.init import starter_spec
+
+    if spec.exists():
+        raise UserError(Diagnostic(message="not overwritten: this file exists", file=str(spec), fix="name another file"))
+    spec.write_text(starter_spec(), encoding="utf-8")
+    click.echo(f"Written: {spec}. Next: axoc plan {spec} --inventory h100-sxm-80gb:8 --dry-run")
+
+
+@main.command("plugins")
+@user_errors
+def plugins_command() -> None:
+    """List what extends axoc and its runtime, from where, and what each overrides."""
+    from axoc.plugins import plugin_rows
+
+    for row in plugin_rows():
+        click.echo(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Columns: the part of the search space that varies within one scenario, as parallel NumPy arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from axoc.ir.request import Offload, Strategy
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+STRATEGIES: Final[tuple[Strategy, ...]] = ("single", "ddp", "zero1", "zero2", "fsdp", "zero3")
+"""In order of preference where two cost the same: the simplest first."""
+OFFLOADS: Final[tuple[Offload, ...]] = ("none", "optimizer", "optimizer+parameters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """One row a candidate. All arrays have the same length."""
+
+    strategy: Ints
+    """Index into STRATEGIES."""
+    data_parallel: Ints
+    tensor_parallel: Ints
+    micro_batch: Ints
+    accumulation: Ints
+    checkpointed_layers: Ints
+    offload: Ints
+    """Index into OFFLOADS."""
+
+    def __len__(self) -> int:
+        return len(self.strategy)
+
+    def uses(self, *names: Strategy) -> Bools:
+        """True where the strategy is one of ``names``."""
+        return np.isin(self.strategy, [STRATEGIES.index(n) for n in names])
+
+    @property
+    def world(self) -> Ints:
+        return self.data_parallel * self.tensor_parallel
+
+    @property
+    def deepspeed(self) -> Bools:
+        return self.uses("zero1", "zero2", "zero3")
+
+    @property
+    def weight_shards(self) -> Ints:
+        """Data-parallel ranks that share one copy of the weights."""
+        return cast(Ints, np.where(self.uses("fsdp", "zero3"), self.data_parallel, 1))
+
+    @property
+    def gradient_shards(self) -> Ints:
+        return cast(Ints, np.where(self.uses("fsdp", "zero2", "zero3"), self.data_parallel, 1))
+
+    @property
+    def optimizer_shards(self) -> Ints:
+        return cast(Ints, np.where(self.uses("fsdp", "zero1", "zero2", "zero3"), self.data_parallel, 1))
+
+    @property
+    def offloads_optimizer(self) -> Bools:
+        return self.offload >= 1
+
+    @property
+    def offloads_parameters(self) -> Bools:
+        return self.offload >= 2

@@ -1,0 +1,85 @@
+"""Seconds of collectives and host copies, and how much of them the backward hides.
+
+Ring collectives: (n - 1) / n of the bytes once for gather and scatter, twice for all-reduce (Thakur et al. 2005,
+https://doi.org/10.1177/1094342005051521). Across nodes the slowest hop carries the ring.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost import flops, states
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.scenario import Scenario
+
+LINK_SHARE: Final = 0.75
+"""Of a link's rate that large collectives reach (nccl-tests' bus bandwidth over NVLink's one-way rate)."""
+LATENCY_SECONDS: Final = 15e-6
+HIDDEN_SHARE: Final = 0.8
+"""Of the backward that can hide a bucketed collective: the last bucket and the first gather stay exposed."""
+HOST_LINK_BYTES_PER_SECOND: Final = 20e9
+"""Pinned copies over PCIe 4 x16, as measured by most bandwidth tests."""
+
+
+def _rate(scenario: Scenario, ranks: Floats) -> Floats:
+    """Bytes a second of one rank in a ring of ``ranks``."""
+    cluster = scenario.cluster
+    inside = cluster.accelerator.link_bandwidth_bytes_per_second
+    across = cluster.network_bandwidth_bytes_per_second / cluster.accelerators_per_node
+    return cast(Floats, np.where(ranks <= cluster.accelerators_per_node, inside, np.minimum(inside, across)) * LINK_SHARE)
+
+
+def _ring(scenario: Scenario, num_bytes: Floats, ranks: Floats, times: float, calls: float) -> Floats:
+    seconds = times * num_bytes * (ranks - 1) / np.maximum(ranks, 1) / _rate(scenario, ranks)
+    return cast(Floats, np.where(ranks > 1, seconds + calls * LATENCY_SECONDS * np.log2(np.maximum(ranks, 2)), 0.0))
+
+
+def _trained_bytes(scenario: Scenario, c: Columns) -> Floats:
+    per_parameter = np.where(c.deepspeed | c.uses("fsdp"), 2.0, float(scenario.trainable_bytes))
+    return cast(Floats, scenario.trainable * per_parameter / c.tensor_parallel)
+
+
+def _weight_bytes(scenario: Scenario, c: Columns) -> Floats:
+    linear, rest = states.base_bytes(scenario)
+    if not scenario.quantized:
+        linear, rest = (x * scenario.compute_bytes / scenario.weight_bytes for x in (linear, rest))
+    return cast(Floats, (linear + rest) / c.tensor_parallel)
+
+
+def micro_step_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """Collectives of every micro-step: gathers of sharded weights, scatters of gradients (ZeRO-2 and up)."""
+    ranks = c.data_parallel.astype(np.float64)
+    layers = float(scenario.model.num_layers)
+    passes = 2.0 + np.where(c.checkpointed_layers > 0, 1.0, 0.0) * np.where(c.uses("zero3"), 1.0, 0.0)
+    gather = _ring(scenario, _weight_bytes(scenario, c), ranks, 1.0, layers) * passes
+    scatter = _ring(scenario, _trained_bytes(scenario, c), ranks, 1.0, layers)
+    sharded = c.uses("fsdp", "zero3")
+    return cast(Floats, np.where(sharded, gather + scatter, 0.0) + np.where(c.uses("zero2"), scatter, 0.0))
+
+
+def step_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """Collectives once a step: all-reduce of gradients (DDP, ZeRO-1), gather of updated weights (ZeRO-1/2)."""
+    ranks = c.data_parallel.astype(np.float64)
+    reduce = _ring(scenario, _trained_bytes(scenario, c), ranks, 2.0, 25.0)
+    gather = _ring(scenario, _trained_bytes(scenario, c), ranks, 1.0, 25.0)
+    total = np.where(c.uses("ddp"), reduce, 0.0) + np.where(c.uses("zero1"), reduce * 0.5 + gather, 0.0)
+    return cast(Floats, total + np.where(c.uses("zero2"), gather, 0.0))
+
+
+def tensor_parallel_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """Two all-reduces a block forward, two back, and two more where the block is recomputed: nothing hides them."""
+    ranks = c.tensor_parallel.astype(np.float64)
+    num_bytes = flops.tokens(scenario, c) * scenario.model.hidden_size * scenario.compute_bytes
+    times = 2.0 * scenario.model.num_layers * (2 + flops.recomputed_share(scenario, c))
+    return cast(Floats, times * _ring(scenario, num_bytes, ranks, 2.0, 1.0))
+
+
+def offload_seconds(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
+    """(each micro-step, each step): gradients down and weights up; parameters up twice a micro-step."""
+    trained = _trained_bytes(scenario, c) / c.optimizer_shards
+    weights = _weight_bytes(scenario, c) / c.weight_shards
+    each_step = np.where(c.offloads_optimizer, 2.0 * trained / HOST_LINK_BYTES_PER_SECOND, 0.0)
+    each_micro = np.where(c.offloads_parameters, 2.0 * weights / HOST_LINK_BYTES_PER_SECOND, 0.0)
+    return cast(Floats, each_micro), cast(Floats, each_step)

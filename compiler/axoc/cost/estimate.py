@@ -1,0 +1,79 @@
+"""From columns to Estimate objects, for the few rows that people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from axoc.cost.bands import bands
+from axoc.cost.columns import Columns
+from axoc.cost.memory import PHASES, MemoryColumns, memory
+from axoc.cost.scenario import Scenario
+from axoc.cost.time import TimeColumns, step_time
+from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, TimeEstimate
+
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costed:
+    """A scenario's candidates with their costs."""
+
+    scenario: Scenario
+    columns: Columns
+    memory: MemoryColumns
+    time: TimeColumns
+    capacity_bytes: int
+    """Device bytes a plan may use, before the safety margin."""
+
+    def estimate(self, row: int) -> Estimate:
+        memory_band, time_band = bands(self.scenario)
+        return Estimate(
+            memory=self._memory(row), time=self._time(row), memory_error_band=memory_band, time_error_band=time_band
+        )
+
+    def _memory(self, row: int) -> MemoryEstimate:
+        m = self.memory
+        peak = PHASES[int(m.phase[row])]
+        items = [LedgerItem(item=k, bytes=round(float(v[row]))) for k, v in m.ledgers[peak].items()]
+        return MemoryEstimate(
+            peak_allocated_bytes=sum(i.bytes for i in items),
+            peak_reserved_bytes=round(float(m.reserved[row])),
+            device_used_bytes=round(float(m.device_used[row])),
+            capacity_bytes=self.capacity_bytes,
+            peak_phase=peak,
+            ledger=tuple(i for i in items if i.bytes),
+            phases=tuple(LedgerItem(item=p, bytes=round(float(m.phases[p][row]))) for p in PHASES),
+            host_bytes=round(float(m.host[row])),
+            disk_bytes=round(m.disk),
+        )
+
+    def _time(self, row: int) -> TimeEstimate:
+        step = float(self.time.step_seconds[row])
+        steps = self.scenario.steps
+        total = None if steps is None else step * steps
+        return TimeEstimate(
+            step_seconds=step,
+            breakdown=tuple((k, float(v[row])) for k, v in self.time.breakdown.items() if v[row] > 0),
+            tokens_per_second=float(self.time.tokens_per_second[row]),
+            mfu=float(self.time.mfu[row]),
+            total_steps=steps,
+            total_seconds=total,
+            cost_usd=self._cost(total, int(self.columns.world[row])),
+        )
+
+    def _cost(self, total_seconds: float | None, world: int) -> float | None:
+        price = self.scenario.cluster.price_usd_per_accelerator_hour
+        if total_seconds is None or price is None:
+            return None
+        return total_seconds / SECONDS_PER_HOUR * world * price
+
+
+def cost(scenario: Scenario, columns: Columns, capacity_bytes: int) -> Costed:
+    """All candidates of a scenario, costed at once."""
+    return Costed(
+        scenario=scenario,
+        columns=columns,
+        memory=memory(scenario, columns),
+        time=step_time(scenario, columns),
+        capacity_bytes=capacity_bytes,
+    )

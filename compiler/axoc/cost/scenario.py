@@ -1,0 +1,110 @@
+"""Scenario: what is the same for every candidate of one search pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from axoc.ir.facts import ClusterFacts, ModelFacts
+from axoc.ir.request import AdapterRequest
+
+DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+OPTIMIZER_STATE_BYTES: Final = {
+    # bytes a parameter beyond the weight, given the weight's own bytes w; torch keeps AdamW's states in the
+    # parameter's dtype (torch/optim/adamw.py), bitsandbytes keeps two int8 states and blockwise scales
+    "adamw_torch": lambda w: 2.0 * w,
+    "adamw_torch_fused": lambda w: 2.0 * w,
+    "adamw_bnb_8bit": lambda w: 2.0 + 2 * 4 / 256,
+    "adafactor": lambda w: 0.0,
+    "sgd": lambda w: 0.0,
+    "muon": lambda w: 1.0 * w,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Element counts of a model, grouped as the cost model needs them."""
+
+    total: int
+    embedding: int
+    """Token embedding and learned positions."""
+    lm_head: int
+    """The output projection as it is stored: 0 where tied."""
+    vocabulary_matrix: int
+    """hidden x vocabulary, tied or not: the matrix the logits are made with."""
+    block: int
+    """Parameters of one decoder block (the largest kind)."""
+    blocks: int
+    """Parameters of all decoder blocks."""
+    blocks_linear: int
+    """Weights of all matrix products inside the blocks, experts included."""
+    blocks_quantizable: int
+    """Of those, the ones bitsandbytes replaces: nn.Linear, so no fused experts."""
+    active_linear: int
+    """Linear parameters of all blocks that one token passes (MoE: only its experts)."""
+    lora_input_width: int
+    """Sum of in_features over the targeted linear layers of one block."""
+    lora_output_width: int
+    """Sum of out_features over the same."""
+    lora_targets: int
+    """Targeted linear layers of one block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    model: ModelFacts
+    sizes: Sizes
+    cluster: ClusterFacts
+    seq_length: int
+    dtype: str
+    mixed_precision: str
+    adapter: AdapterRequest | None
+    trainable: int
+    """Trainable parameters: all of them, or the adapter's."""
+    quantization: str
+    double_quantization: bool
+    optimizer: str
+    attention: str
+    kernels: str
+    compile: bool
+    packing: bool
+    evaluates: bool
+    steps: int | None
+    """Optimizer steps of the run, where known."""
+    streaming: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        return self.adapter is None
+
+    @property
+    def quantized(self) -> bool:
+        return self.quantization in ("nf4", "fp4", "int8")
+
+    @property
+    def weight_bytes(self) -> int:
+        return DTYPE_BYTES[self.dtype]
+
+    @property
+    def trainable_bytes(self) -> int:
+        """Bytes of one trainable weight: adapters are kept in fp32 (PEFT's autocast_adapter_dtype)."""
+        return self.weight_bytes if self.is_full else 4
+
+    @property
+    def compute_bytes(self) -> int:
+        """Bytes of one activation inside linear layers and attention."""
+        return 2 if self.mixed_precision in ("bf16", "fp16", "fp8") else self.weight_bytes
+
+    @property
+    def fused_loss(self) -> bool:
+        """Liger's fused linear cross-entropy never holds the whole logits."""
+        return self.kernels == "liger"
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.cluster.accelerator.vendor == "cpu"
+
+    @property
+    def optimizer_bytes(self) -> float:
+        return float(OPTIMIZER_STATE_BYTES[self.optimizer](self.trainable_bytes))

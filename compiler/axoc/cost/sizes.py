@@ -1,0 +1,66 @@
+"""Sizes of a model as the cost model groups them, from the exact parameter counts of the facts."""
+
+from __future__ import annotations
+
+from axoc.cost.scenario import Sizes
+from axoc.facts.parameters import (
+    LinearShape,
+    ParameterCount,
+    count_parameters,
+    linear_shapes,
+    lora_parameters,
+    targeted_linears,
+)
+from axoc.ir.facts import ModelFacts
+from axoc.ir.request import AdapterRequest
+
+
+def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
+    count = count_parameters(model)
+    matrix = model.vocab_size * model.hidden_size
+    targets = () if adapter is None else targeted_linears(model, adapter.targets)
+    quantizable = sum(s.weights * s.copies for s in linear_shapes(model) if s.quantizable)
+    return Sizes(
+        total=count.total,
+        embedding=count.embedding + count.positions,
+        lm_head=count.lm_head,
+        vocabulary_matrix=matrix,
+        block=count.largest_block,
+        blocks=count.blocks,
+        blocks_linear=_blocks_linear(count),
+        blocks_quantizable=quantizable,
+        active_linear=_blocks_linear(count) - _idle_experts(model, count),
+        lora_input_width=_mean_width(targets, model.num_layers, "in"),
+        lora_output_width=_mean_width(targets, model.num_layers, "out"),
+        lora_targets=round(sum(t.copies for t in targets) / model.num_layers),
+    )
+
+
+def trainable_parameters(model: ModelFacts, adapter: AdapterRequest | None) -> int:
+    """All parameters, or the adapter's and those of the modules saved beside it (head and embedding by name)."""
+    if adapter is None:
+        return count_parameters(model).total
+    saved = sum(model.vocab_size * model.hidden_size for m in adapter.modules_to_save if m in ("lm_head", "embed_tokens"))
+    return lora_parameters(model, adapter.rank, adapter.targets, adapter.use_dora) + saved
+
+
+def _blocks_linear(count: ParameterCount) -> int:
+    """Weights of every matrix product inside the blocks, experts included."""
+    attention = count.layers * count.attention_per_layer
+    dense = count.dense_layers * count.mlp_per_layer
+    sparse = count.experts_per_layer + count.router_per_layer + count.shared_experts_per_layer
+    return attention + dense + count.moe_layers * sparse
+
+
+def _idle_experts(model: ModelFacts, count: ParameterCount) -> int:
+    """Expert weights one token does not pass."""
+    if model.moe is None:
+        return 0
+    idle = model.moe.num_experts - model.moe.experts_per_token
+    return count.moe_layers * count.experts_per_layer * idle // model.moe.num_experts
+
+
+def _mean_width(targets: tuple[LinearShape, ...], layers: int, side: str) -> int:
+    """Features on one side of the adapted layers of a block, averaged over the blocks."""
+    widths = (t.copies * (t.in_features if side == "in" else t.out_features) for t in targets)
+    return round(sum(widths) / layers)

@@ -1,0 +1,128 @@
+"""Persistent bytes of one rank: weights, gradients, optimizer states, masters, communication buffers."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost.buckets import GATHER_ELEMENTS, reduce_bucket_elements
+from axoc.cost.columns import Bools, Columns, Floats
+from axoc.cost.scenario import Scenario
+
+NF4_BYTES: Final = 0.5
+NF4_BLOCK: Final = 64
+NF4_SCALES_BLOCK: Final = 256
+
+
+def quantized_bytes_per_parameter(scenario: Scenario) -> float:
+    """Bytes of one quantized weight with its scales (bitsandbytes: QLoRA, arXiv 2305.14314, section 3)."""
+    if scenario.quantization == "int8":
+        return 1.0
+    if not scenario.double_quantization:
+        return NF4_BYTES + 4 / NF4_BLOCK
+    return NF4_BYTES + 1 / NF4_BLOCK + 4 / (NF4_BLOCK * NF4_SCALES_BLOCK)
+
+
+def base_bytes(scenario: Scenario) -> tuple[float, float]:
+    """Bytes of the base model on one rank if nothing were sharded: (in linear blocks, elsewhere).
+
+    Under k-bit preparation PEFT upcasts what is not quantized (norms, embedding, head) to fp32.
+    """
+    sizes = scenario.sizes
+    if scenario.quantized:
+        packed = sizes.blocks_quantizable * quantized_bytes_per_parameter(scenario)
+        return packed, 4.0 * (sizes.total - sizes.blocks_quantizable)
+    rest = sizes.total - sizes.blocks_linear
+    return float(scenario.weight_bytes * sizes.blocks_linear), float(scenario.weight_bytes * rest)
+
+
+def keeps_bf16_module(scenario: Scenario, c: Columns) -> Floats:
+    """1.0 where DeepSpeed holds the module in bf16 and a float32 master of what is trained."""
+    mixed = scenario.mixed_precision in ("bf16", "fp16") or scenario.dtype != "float32"
+    return cast(Floats, np.where(c.deepspeed & mixed, 1.0, 0.0))
+
+
+def weights(scenario: Scenario, c: Columns) -> Floats:
+    """Base weights and adapters resident on one rank's device."""
+    linear, rest = base_bytes(scenario)
+    low = keeps_bf16_module(scenario, c)
+    shrink = np.where((low > 0) & (not scenario.quantized), 2.0 / scenario.weight_bytes, 1.0)
+    base = (linear * shrink / c.tensor_parallel + rest * shrink) / c.weight_shards
+    adapter = 0.0 if scenario.is_full else scenario.trainable * np.where(low > 0, 2.0, 4.0) / c.weight_shards
+    return cast(Floats, np.where(c.offloads_parameters, 0.0, base + adapter))
+
+
+def gradients(scenario: Scenario, c: Columns) -> Floats:
+    """Gradients resident once a backward is complete."""
+    per_parameter = np.where(keeps_bf16_module(scenario, c) > 0, 2.0, scenario.trainable_bytes)
+    resident = scenario.trainable * per_parameter / (_trainable_tensor_shards(scenario, c) * c.gradient_shards)
+    offloaded = c.offloads_optimizer & c.uses("zero2", "zero3")
+    return cast(Floats, np.where(offloaded, 0.0, resident))
+
+
+def held_from_start(c: Columns) -> Bools:
+    """ZeRO-3 makes its flat gradient partition before the first step and keeps it (runtime/zero/stage3.py)."""
+    return c.uses("zero3")
+
+
+def optimizer(scenario: Scenario, c: Columns) -> Floats:
+    """Optimizer states and DeepSpeed's fp32 masters on the device."""
+    low = keeps_bf16_module(scenario, c)
+    states = np.where(low > 0, _states_in_fp32(scenario) + 4.0, scenario.optimizer_bytes)
+    total = scenario.trainable * states + embedding_states_bytes(scenario)
+    resident = total / (_trainable_tensor_shards(scenario, c) * c.optimizer_shards)
+    return cast(Floats, np.where(c.offloads_optimizer, 0.0, resident))
+
+
+def embedding_states_bytes(scenario: Scenario) -> float:
+    """With 8-bit AdamW the Trainer keeps embeddings' states in 32 bits (bitsandbytes' GlobalOptimManager override)."""
+    if scenario.optimizer != "adamw_bnb_8bit" or not scenario.is_full:
+        return 0.0
+    return scenario.sizes.embedding * (8.0 - scenario.optimizer_bytes)
+
+
+def offloaded_host_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Host bytes of all ranks of one node for what offloading keeps there (pinned)."""
+    states = scenario.trainable * (_states_in_fp32(scenario) + 4.0 + 4.0) / (c.tensor_parallel * c.optimizer_shards)
+    linear, rest = base_bytes(scenario)
+    parameters = (linear + rest) * 2.0 / scenario.weight_bytes / (c.tensor_parallel * c.weight_shards)
+    ranks = np.minimum(c.world, scenario.cluster.accelerators_per_node)
+    return ranks * (np.where(c.offloads_optimizer, states, 0.0) + np.where(c.offloads_parameters, parameters, 0.0))
+
+
+def buffers(scenario: Scenario, c: Columns) -> Floats:
+    """Buckets and gathered weights that live beside the states during the backward."""
+    # torch's DDP copies gradients into flat buckets unless gradient_as_bucket_view is set, which the Trainer does not
+    ddp = np.where(c.uses("ddp"), scenario.trainable * float(scenario.trainable_bytes), 0.0)
+    reduce = np.minimum(reduce_bucket_elements(scenario.model.hidden_size), scenario.trainable) * 2.0
+    doubled = np.where(c.data_parallel > 1, 2.0, 1.0)  # overlap_comm fills one bucket while the other is reduced
+    gather = np.minimum(GATHER_ELEMENTS, scenario.trainable) * 2.0
+    zero = np.where(c.deepspeed, reduce * doubled, 0.0) + np.where(c.uses("zero1", "zero2"), gather, 0.0)
+    return cast(Floats, ddp + zero + _gathered(scenario, c))
+
+
+def _gathered(scenario: Scenario, c: Columns) -> Floats:
+    """Unsharded weights: FSDP2 holds the current unit, the previous gather and one prefetch; ZeRO-3 block and bucket."""
+    unit = _unit_bytes(scenario) / c.tensor_parallel
+    head = scenario.sizes.vocabulary_matrix * 2.0
+    fsdp = np.where(c.uses("fsdp"), np.maximum(3 * unit, head + unit), 0.0)
+    prefetch = min(GATHER_ELEMENTS, scenario.sizes.total) * 2.0
+    zero3 = np.where(c.uses("zero3"), np.maximum(unit, head) + prefetch, 0.0)  # copies even with one rank
+    return cast(Floats, np.where(c.data_parallel > 1, fsdp, 0.0) + zero3)
+
+
+def _unit_bytes(scenario: Scenario) -> float:
+    per_parameter = quantized_bytes_per_parameter(scenario) if scenario.quantized else scenario.compute_bytes
+    return scenario.sizes.block * float(per_parameter)
+
+
+def _states_in_fp32(scenario: Scenario) -> float:
+    """Optimizer states a parameter when the optimizer sees fp32 masters."""
+    return 8.0 if scenario.optimizer.startswith("adamw_torch") else scenario.optimizer_bytes
+
+
+def _trainable_tensor_shards(scenario: Scenario, c: Columns) -> Floats:
+    """Adapters are replicated over tensor-parallel ranks; a fully trained model's linear weights are not."""
+    share = scenario.sizes.blocks_linear / scenario.sizes.total if scenario.is_full else 0.0
+    return cast(Floats, 1.0 / (share / c.tensor_parallel + (1 - share)))

@@ -1,0 +1,23 @@
+"""The documents of a bundle: for reviewers, for browsers, for a container build."""
+
+from __future__ import annotations
+
+from axoc.emit.placement import placement
+from axoc.emit.render import render
+from axoc.emit.view import plan_view
+from axoc.ir.plan import Plan
+
+
+def plan_markdown(plan: Plan) -> str:
+    """PLAN.md: what a reviewer reads in a pull request."""
+    return render("PLAN.md.j2", view=plan_view(plan))
+
+
+def report_html(plan: Plan) -> str:
+    """report.html: the same with pictures, in one file that loads nothing."""
+    return render("report.html.j2", view=plan_view(plan))
+
+
+def dockerfile(plan: Plan) -> str:
+    """A container that runs the bundle. It holds no value that a user wrote."""
+    return render("Dockerfile.j2", profile=placement(plan).profile)

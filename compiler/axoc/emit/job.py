@@ -1,0 +1,140 @@
+"""job.json: all that the runtime is told. Its structure is that of docs/job.md."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from axoc import __version__
+from axoc.emit.placement import config_path, placement
+from axoc.ir.canonical import to_plain
+from axoc.ir.plan import Plan
+from axoc.ir.request import QuantizationRequest
+
+SCHEMA_VERSION: Final = 1
+BASE_DIR: Final = ".."
+"""Relative paths of a spec count from the bundle's parent folder unless the caller says otherwise."""
+
+
+def job_dict(plan: Plan, *, base_dir: str = BASE_DIR) -> dict[str, Any]:
+    """The job as JSON types. ``base_dir`` is relative to the bundle's folder."""
+    request = plan.request
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "axoc_version": __version__,
+        "spec_digest": plan.spec_digest,
+        "name": request.name,
+        "base_dir": base_dir,
+        "model": _model(plan),
+        "adapter": to_plain(request.adapter),
+        "datasets": _datasets(plan),
+        "training": _training(plan),
+        "eval_metrics": list(request.eval_metrics),
+        "samples": to_plain(request.samples),
+        "distributed": _distributed(plan),
+        "export": to_plain(request.export),
+        "tracking": list(request.tracking),
+        "output_dir": request.output_dir,
+        "logging_level": request.logging_level,
+        "plugins": list(request.plugins),
+        "prediction": _prediction(plan),
+        "expect": _expect(plan),
+    }
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    request, chosen = plan.request.model, plan.chosen.candidate
+    return {
+        "id": request.id,
+        "revision": request.revision,
+        "family": plan.model.family,
+        "decoder_block": plan.model.decoder_block,
+        "dtype": chosen.dtype,
+        "attention": chosen.attention,
+        "kernels": chosen.kernels,
+        "compile": chosen.compile,
+        "quantization": _quantization(plan),
+        "trust_remote_code": request.trust_remote_code,
+    }
+
+
+def _quantization(plan: Plan) -> dict[str, Any] | None:
+    """The chosen method; the user's options hold only for the method the user named."""
+    method = plan.chosen.candidate.quantization
+    if method == "none":
+        return None
+    asked = plan.request.model.quantization
+    if isinstance(asked, QuantizationRequest) and asked.method == method:
+        return dict(to_plain(asked))
+    return dict(to_plain(QuantizationRequest(method=method)))
+
+
+def _datasets(plan: Plan) -> list[dict[str, Any]]:
+    packing = plan.chosen.candidate.packing
+    return [{**to_plain(dataset), "packing": packing} for dataset in plan.request.datasets]
+
+
+def _training(plan: Plan) -> dict[str, Any]:
+    training, chosen = plan.request.training, plan.chosen.candidate
+    return {
+        "objective": training.objective,
+        "epochs": training.epochs,
+        "max_steps": training.max_steps,
+        "global_batch_size": chosen.global_batch_size,
+        "micro_batch_size": chosen.micro_batch_size,
+        "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
+        "gradient_checkpointing": chosen.gradient_checkpointing,
+        "checkpointed_layers": chosen.checkpointed_layers,
+        "optimizer": chosen.optimizer,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler": training.lr_scheduler,
+        "warmup_ratio": training.warmup_ratio,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "seed": training.seed,
+        "logging_steps": training.logging_steps,
+        "eval_steps": plan.schedule.eval_steps,
+        "save_steps": plan.schedule.save_steps,
+        "early_stopping_patience": training.early_stopping_patience,
+    }
+
+
+def _distributed(plan: Plan) -> dict[str, Any]:
+    chosen, place = plan.chosen.candidate, placement(plan)
+    return {
+        "strategy": chosen.strategy,
+        "device": place.device,
+        "world_size": chosen.world_size,
+        "nodes": place.nodes,
+        "processes_per_node": place.processes_per_node,
+        "data_parallel": chosen.data_parallel,
+        "tensor_parallel": chosen.tensor_parallel,
+        "mixed_precision": chosen.mixed_precision,
+        "offload": chosen.offload,
+        "config": config_path(chosen.strategy),
+    }
+
+
+def _prediction(plan: Plan) -> dict[str, Any]:
+    memory, time = plan.chosen.estimate.memory, plan.chosen.estimate.time
+    return {
+        "peak_allocated_bytes": memory.peak_allocated_bytes,
+        "peak_reserved_bytes": memory.peak_reserved_bytes,
+        "device_used_bytes": memory.device_used_bytes,
+        "host_bytes": memory.host_bytes,
+        "step_seconds": time.step_seconds,
+        "tokens_per_second": time.tokens_per_second,
+        "total_seconds": time.total_seconds,
+        "cost_usd": time.cost_usd,
+    }
+
+
+def _expect(plan: Plan) -> dict[str, Any]:
+    memory, accelerator = plan.chosen.estimate.memory, plan.cluster.accelerator
+    return {
+        "accelerator": accelerator.name,
+        "device_memory_bytes": 0 if placement(plan).device == "cpu" else accelerator.memory_bytes,
+        "host_bytes": memory.host_bytes,
+        "disk_bytes": memory.disk_bytes,
+        "parameters": plan.schedule.parameters,
+        "trainable_parameters": plan.schedule.trainable_parameters,
+    }

@@ -1,0 +1,32 @@
+"""config/launch.env: the figures of the plan that launch.sh needs. It holds no text that a user wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from shlex import quote
+
+from axoc.emit.placement import placement
+from axoc.ir.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchEnvironment:
+    PLAN_PROFILE: str
+    """``cpu`` | ``cuda`` | ``rocm``: which lock requirements.lock is."""
+    PLAN_DEVICE: str
+    PLAN_NODES: int
+    PLAN_PROCESSES_PER_NODE: int
+
+    def render(self) -> str:
+        values = ((f.name, quote(str(getattr(self, f.name)))) for f in fields(self))
+        return "# Read by launch.sh.\n" + "".join(f"{name}={value}\n" for name, value in values)
+
+
+def launch_environment(plan: Plan) -> LaunchEnvironment:
+    place = placement(plan)
+    return LaunchEnvironment(
+        PLAN_PROFILE=place.profile,
+        PLAN_DEVICE=place.device,
+        PLAN_NODES=place.nodes,
+        PLAN_PROCESSES_PER_NODE=place.processes_per_node,
+    )

@@ -1,0 +1,122 @@
+"""The plan as one JSON object: what ``axoc plan --dry-run --format json`` prints and ``plan.json`` holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+from axoc import __version__
+from axoc.ir.canonical import to_plain
+from axoc.ir.estimate import Estimate, MemoryEstimate
+from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Scored
+
+SCHEMA_VERSION: Final = 1
+MAX_CANDIDATES: Final = 20
+MAX_REJECTIONS: Final = 40
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """All of a plan that a reader or a tool needs, in a fixed order of keys."""
+    return {
+        **_head(plan.spec_digest),
+        "plan": plan.chosen.candidate.as_dict(),
+        "decisions": [_decision(d) for d in plan.decisions],
+        "estimate": estimate_dict(plan.chosen.estimate),
+        "candidates": [_scored(s) for s in plan.candidates[:MAX_CANDIDATES]],
+        "candidates_count": len(plan.candidates),
+        **_refusals(plan.rejections),
+        "warnings": list(plan.warnings),
+    }
+
+
+def no_plan_dict(no_plan: NoPlan) -> dict[str, Any]:
+    """The same shape where nothing fits: ``plan`` is null, and ``nearest`` holds the shortfall in bytes."""
+    return {
+        **_head(no_plan.spec_digest),
+        "plan": None,
+        "nearest": [{**rejection_dict(r), "shortfall_bytes": shortfall_bytes(r)} for r in no_plan.nearest],
+        "smallest_change": no_plan.smallest_change,
+        **_refusals(no_plan.rejections),
+    }
+
+
+def shortfall_bytes(rejection: Rejection) -> int | None:
+    """Bytes by which the device's memory is exceeded; None where it was refused for another reason."""
+    if rejection.estimate is None:
+        return None
+    memory = rejection.estimate.memory
+    short = memory.device_used_bytes - memory.capacity_bytes
+    return short if short > 0 else None
+
+
+def estimate_dict(estimate: Estimate) -> dict[str, Any]:
+    time = estimate.time
+    return {
+        "memory": _memory(estimate.memory),
+        "step_seconds": time.step_seconds,
+        "breakdown": {part: seconds for part, seconds in time.breakdown},
+        "tokens_per_second": time.tokens_per_second,
+        "mfu": time.mfu,
+        "total_steps": time.total_steps,
+        "total_seconds": time.total_seconds,
+        "cost_usd": time.cost_usd,
+        "error_band": {"memory": estimate.memory_error_band, "time": estimate.time_error_band},
+    }
+
+
+def rejection_dict(rejection: Rejection) -> dict[str, Any]:
+    return {
+        "plan": rejection.candidate.as_dict(),
+        "rule": rejection.rule,
+        "reason": rejection.reason,
+        "fix": rejection.fix,
+        "link": rejection.link,
+    }
+
+
+def most_informative(rejections: Iterable[Rejection], limit: int = MAX_REJECTIONS) -> list[Rejection]:
+    """At most ``limit``: the first of each rule and strategy before a second of any."""
+    first: dict[tuple[str, str], Rejection] = {}
+    rest: list[Rejection] = []
+    for rejection in rejections:
+        key = (rejection.rule, rejection.candidate.strategy)
+        if key in first:
+            rest.append(rejection)
+        else:
+            first[key] = rejection
+    return [*first.values(), *rest][:limit]
+
+
+def counts_by_rule(rejections: Iterable[Rejection]) -> dict[str, int]:
+    """How many candidates each rule refused, in the order of the rules' ids."""
+    return dict(sorted(Counter(r.rule for r in rejections).items()))
+
+
+def _head(spec_digest: str) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, "axoc_version": __version__, "spec_digest": spec_digest}
+
+
+def _refusals(rejections: tuple[Rejection, ...]) -> dict[str, Any]:
+    return {
+        "rejections": [rejection_dict(r) for r in most_informative(rejections)],
+        "rejections_count": len(rejections),
+        "rejections_by_rule": counts_by_rule(rejections),
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "field": decision.field,
+        "value": to_plain(decision.value),
+        "because": decision.because,
+        "source": decision.source,
+    }
+
+
+def _scored(scored: Scored) -> dict[str, Any]:
+    return {"plan": scored.candidate.as_dict(), "estimate": estimate_dict(scored.estimate)}
+
+
+def _memory(memory: MemoryEstimate) -> dict[str, Any]:
+    return dict(to_plain(memory))

@@ -1,0 +1,33 @@
+"""requirements.lock: which wheels, with hashes, the bundle's environment is made of."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import Final
+
+from axoc.emit.placement import Profile
+
+CUDA_ONLY: Final = re.compile(r"(torch|triton|bitsandbytes|liger-kernel|nvidia-.*|cuda-.*)==")
+ROCM_HEADER: Final = """\
+# AMD accelerators: no wheel of torch for ROCm is pinned here, because PyPI's are built for CUDA.
+# Install torch for ROCm first, then this file, then run launch.sh with --no-install.
+"""
+
+
+def requirements_lock(profile: Profile) -> str:
+    """The lock of a profile. For ROCm: the CUDA lock without what is built for CUDA."""
+    if profile != "rocm":
+        return _packaged(profile)
+    entries = split_entries(_packaged("cuda"))
+    return ROCM_HEADER + "".join(entry for entry in entries if not CUDA_ONLY.match(entry))
+
+
+def split_entries(lock: str) -> list[str]:
+    """The requirements of a lock, each with its hashes. Comments are left out."""
+    lines = (line for line in lock.splitlines(keepends=True) if not line.startswith("#"))
+    return re.split(r"(?m)^(?=[A-Za-z0-9])", "".join(lines))[1:]
+
+
+def _packaged(profile: str) -> str:
+    return (files("axoc_templates") / "locks" / f"{profile}.lock").read_text(encoding="utf-8")

@@ -1,0 +1,117 @@
+"""The plan as plain text for a terminal. No rich here: a dry run must start fast."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from axoc.emit import text
+from axoc.emit.plan_json import shortfall_bytes
+from axoc.emit.view import Bar, PlanView, plan_view
+from axoc.ir.plan import NoPlan, Plan, Rejection
+from axoc.units import gib
+
+BOLD, DIM, RED, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
+BAR_CELLS: Final = 30
+WIDTH: Final = 96
+DECISIONS_SHOWN: Final = 10
+REFUSALS_SHOWN: Final = 5
+
+
+def render_plan(plan: Plan, *, color: bool = False) -> str:
+    """About 45 lines: the decision, why, the memory ledger, time and cost, runners-up, refusals."""
+    view = plan_view(plan)
+    lines = [
+        *_wrapped(view.headline.decision, bold=color),
+        *_wrapped(view.headline.outcome),
+        *_section("Plan", _pairs(view.settings), color),
+        *_section("Why", _why(view), color),
+        *_section(f"Memory at the peak ({view.peak_phase})", _memory(view), color),
+        *_section("Time and cost", [_in_one_line(view.time)], color),
+        *_section("Runners-up", _runners_up(view), color),
+        *_section(f"Refused: {view.refusals_count:,}", _refusals(view.refusals), color),
+        *_section("Warnings", [line for w in view.warnings for line in _wrapped(w, "  ")], color),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def render_no_plan(no_plan: NoPlan, *, color: bool = False) -> str:
+    """The nearest candidates with what each lacks, the smallest change that fits, and why the rest was refused."""
+    title = f"No plan fits for {text.printable(no_plan.request.name)}."
+    lines = [_paint(title, BOLD + RED, color)]
+    lines += _section("Nearest", [line for r in no_plan.nearest for line in _near(r)], color)
+    change = no_plan.smallest_change or "none was found: more or larger accelerators, or a smaller model"
+    lines += _section("Smallest change that fits", _wrapped(text.printable(change), "  "), color)
+    lines += _section(f"Refused: {len(no_plan.rejections):,}", _refusals(text.refusal_groups(no_plan.rejections)), color)
+    return "\n".join(lines) + "\n"
+
+
+def _near(rejection: Rejection) -> list[str]:
+    short = shortfall_bytes(rejection)
+    lack = rejection.reason if short is None else f"{gib(short)} short ({_need(rejection)})"
+    return [*_wrapped(f"{text.knobs(rejection.candidate)}: {text.printable(lack)}", "  ")]
+
+
+def _need(rejection: Rejection) -> str:
+    assert rejection.estimate is not None
+    memory = rejection.estimate.memory
+    return f"needs {gib(memory.device_used_bytes)}, may use {gib(memory.capacity_bytes)}"
+
+
+def _section(title: str, body: Sequence[str], color: bool) -> list[str]:
+    return ["", _paint(title, BOLD, color), *body] if body else []
+
+
+def _pairs(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [_cut(f"  {name:<14} {value}") for name, value in rows]
+
+
+def _why(view: PlanView) -> list[str]:
+    """Values that were searched for or ruled, before those that the user or a default gave."""
+    rows = sorted(view.decisions, key=lambda d: d.source in ("user", "default"))
+    lines = [_cut(f"  {d.field} = {d.value}: {d.because}") for d in rows[:DECISIONS_SHOWN]]
+    left = len(rows) - DECISIONS_SHOWN
+    return [*lines, f"  and {left} more: --format json shows all"] if left > 0 else lines
+
+
+def _memory(view: PlanView) -> list[str]:
+    lines = [_ledger_line(bar) for bar in view.ledger if bar.percent > 0]
+    figures = dict(view.memory)
+    used, limit = figures["used on the device"], figures["limit"]
+    lines.append(f"  allocated {figures['peak allocated']}, reserved {figures['peak reserved']}, used on the device {used}")
+    lines.append(f"  limit {limit}, margin {figures['margin']}, error band {figures['error band']}")
+    lines.append(f"  host {figures['host memory a node']} and disk {figures['disk a node']} on each node")
+    return lines
+
+
+def _ledger_line(bar: Bar) -> str:
+    cells = round(BAR_CELLS * bar.percent / 100)
+    return f"  {bar.item:<24} {bar.size:>10} {bar.share:>7}  {'#' * cells}"
+
+
+def _in_one_line(rows: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(_wrapped(", ".join(f"{name} {value}" for name, value in rows), "  "))
+
+
+def _runners_up(view: PlanView) -> list[str]:
+    return [_cut(f"  {row.step:>10}  {row.cost:>10}  {row.memory:>9}  {row.knobs}") for row in view.runners_up]
+
+
+def _refusals(groups: Sequence[text.RefusalGroup]) -> list[str]:
+    lines = [_cut(f"  {g.count:>5,}  {g.rule}: {text.printable(g.reason)}") for g in groups[:REFUSALS_SHOWN]]
+    left = len(groups) - REFUSALS_SHOWN
+    return [*lines, f"         and {text.plural(left, 'more rule')}"] if left > 0 else lines
+
+
+def _wrapped(paragraph: str, indent: str = "", *, bold: bool = False) -> list[str]:
+    lines = textwrap.wrap(paragraph, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return [_paint(line, BOLD, bold) for line in lines]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= WIDTH else line[: WIDTH - 1].rstrip() + "…"
+
+
+def _paint(line: str, code: str, color: bool) -> str:
+    return f"{code}{line}{RESET}" if color else line

@@ -1,0 +1,144 @@
+"""Facts: what is known about models, data and hardware. Figures come from catalogs, each with its source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoeFacts:
+    num_experts: int
+    experts_per_token: int
+    expert_intermediate_size: int
+    num_shared_experts: int = 0
+    shared_intermediate_size: int = 0
+    """Width of all shared experts together; 0 where there are none."""
+    num_dense_layers: int = 0
+    """Layers with a dense MLP instead of experts (the first ones in DeepSeek)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlaFacts:
+    """Multi-head latent attention (DeepSeek V2 and V3)."""
+
+    q_lora_rank: int | None
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """The shape of a decoder-only transformer, from its config.json. All sizes are counts, not bytes."""
+
+    id: str
+    family: str
+    """axoc's family name, e.g. ``llama``; ``generic`` where only the common fields are known."""
+    model_type: str
+    """transformers' ``model_type``."""
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+    tie_word_embeddings: bool
+    gated_mlp: bool
+    """True: gate, up and down projections (SwiGLU, GeGLU); False: up and down only."""
+    activation: str
+    norm: str
+    """``rmsnorm`` | ``layernorm`` | ``layernorm_nobias``"""
+    norms_per_layer: int
+    final_norm: bool
+    qk_norm: str
+    """``none`` | ``head`` (a head_dim vector each, Qwen3) | ``full`` (whole projection, OLMo 2)"""
+    attention_bias: bool
+    """Bias on the q, k and v projections."""
+    attention_output_bias: bool
+    mlp_bias: bool
+    learned_positions: bool
+    lm_head_bias: bool
+    decoder_block: str
+    """Class name of the repeated block in transformers, e.g. ``LlamaDecoderLayer``: FSDP's unit."""
+    sliding_window: int | None = None
+    sliding_window_layers: int = 0
+    logit_softcapping: float | None = None
+    attention_softcapping: float | None = None
+    moe: MoeFacts | None = None
+    mla: MlaFacts | None = None
+    license: str = "unknown"
+    source: str = ""
+
+    @property
+    def attention_kind(self) -> str:
+        """``MHA``, ``GQA``, ``MQA`` or ``MLA``."""
+        if self.mla is not None:
+            return "MLA"
+        if self.num_kv_heads == self.num_heads:
+            return "MHA"
+        return "MQA" if self.num_kv_heads == 1 else "GQA"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorFacts:
+    name: str
+    """Catalog name, e.g. ``h100-sxm-80gb``; also ``cpu``."""
+    vendor: str
+    """``nvidia`` | ``amd`` | ``cpu``"""
+    architecture: str
+    """e.g. ``hopper``"""
+    compute_capability: tuple[int, int]
+    """(9, 0) for H100; (0, 0) where it has no meaning."""
+    memory_bytes: int
+    """Usable bytes as the driver reports the total, not the label."""
+    memory_bandwidth_bytes_per_second: float
+    dense_flops_per_second: dict[str, float]
+    """Dense (not sparse) datasheet rates by dtype: float32, tf32, bfloat16, float16, fp8."""
+    link_bandwidth_bytes_per_second: float
+    """Between accelerators of one node, one direction, per accelerator."""
+    link_kind: str
+    """``nvlink`` | ``pcie`` | ``infinity-fabric`` | ``shared-memory``"""
+    context_bytes: int
+    """Device memory the driver context takes, before any tensor."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Where each figure comes from, by field name, with a date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterFacts:
+    """One kind of node, repeated. Several kinds to choose from are several ClusterFacts."""
+
+    accelerator: AcceleratorFacts
+    accelerators_per_node: int
+    nodes: int
+    host_memory_bytes: int
+    disk_bytes: int | None
+    network_bandwidth_bytes_per_second: float
+    """Between nodes, one direction, per node."""
+    network_kind: str
+    price_usd_per_accelerator_hour: float | None
+    price_source: str
+    cpu_cores_per_node: int
+
+    @property
+    def world_size(self) -> int:
+        return self.accelerators_per_node * self.nodes
+
+    @property
+    def label(self) -> str:
+        """The inventory's short form, e.g. ``h100-sxm-80gb:8x4``."""
+        tail = f"x{self.nodes}" if self.nodes > 1 else ""
+        return f"{self.accelerator.name}:{self.accelerators_per_node}{tail}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What spec.lock knows of one dataset. None: not known at plan time."""
+
+    path: str | None
+    rows: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None

@@ -1,0 +1,78 @@
+"""Plan: the chosen candidate with its estimate, the reason for every value, runners-up and refusals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from axoc.ir.candidate import Candidate
+from axoc.ir.estimate import Estimate
+from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
+from axoc.ir.request import PlanRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    field: str
+    """Dotted spec name, e.g. ``distributed.type``."""
+    value: Any
+    because: str
+    source: str
+    """``user`` | ``default`` | ``rule:ID`` | ``search``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    candidate: Candidate
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    candidate: Candidate
+    rule: str
+    """A rule's id, or ``memory``."""
+    reason: str
+    fix: str
+    link: str | None
+    estimate: Estimate | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Steps that are decided once the batch is: none is left to the runtime."""
+
+    total_steps: int | None
+    eval_steps: int | None
+    """None: once an epoch, at the epoch's end."""
+    save_steps: int | None
+    parameters: int
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    request: PlanRequest
+    spec_digest: str
+    """``sha256:...`` of the spec's text."""
+    model: ModelFacts
+    cluster: ClusterFacts
+    data: tuple[DataFacts, ...]
+    chosen: Scored
+    schedule: Schedule
+    decisions: tuple[Decision, ...]
+    candidates: tuple[Scored, ...]
+    """The chosen one first, then runners-up in rank order."""
+    rejections: tuple[Rejection, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPlan:
+    """No candidate fits. The nearest ones with their shortfall, and the smallest change that would fit."""
+
+    request: PlanRequest
+    spec_digest: str
+    rejections: tuple[Rejection, ...]
+    nearest: tuple[Rejection, ...]
+    smallest_change: str | None

@@ -1,0 +1,154 @@
+"""PlanRequest: what the user asked for, checked and lowered from the spec, before anything is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+Auto = Literal["auto"]
+AUTO: Final[Auto] = "auto"
+
+Strategy = Literal["single", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+Offload = Literal["none", "optimizer", "optimizer+parameters"]
+Checkpointing = Literal["none", "full", "selective"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationRequest:
+    """How the frozen base weights are stored, e.g. ``{method: nf4, double_quantization: true}``."""
+
+    method: str
+    double_quantization: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRequest:
+    id: str | None
+    revision: str | None
+    config: str | None
+    """Path of a config.json as the user wrote it; None when the catalog or ``id`` must tell."""
+    type: str
+    dtype: str
+    attention: str
+    kernels: str
+    compile: bool | Auto
+    quantization: QuantizationRequest | Auto | None
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterRequest:
+    type: str
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | tuple[str, ...]
+    """``all-linear``, or module names."""
+    use_rslora: bool = False
+    use_dora: bool = False
+    modules_to_save: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetRequest:
+    path: str | None
+    type: str
+    weight: float
+    validation_split: float
+    split_seed: int
+    system_prompt: str | None
+    support_tool_calls: bool
+    max_seq_length: int
+    packing: bool | Auto
+    streaming: bool
+    options: dict[str, Any] = field(default_factory=dict)
+    """Free-form options handed to the dataset format, as data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    objective: str
+    epochs: float | None
+    max_steps: int | None
+    global_batch_size: int | Auto
+    micro_batch_size: int | Auto
+    gradient_accumulation_steps: int | Auto
+    gradient_checkpointing: Checkpointing | Auto
+    optimizer: str
+    learning_rate: float
+    lr_scheduler: str
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    seed: int
+    logging_steps: int
+    eval_steps: int | Auto
+    save_steps: int | Auto
+    early_stopping_patience: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedRequest:
+    type: str
+    """auto | ddp | fsdp | zero1 | zero2 | zero3"""
+    gpu_count: int | None
+    model_parallel_size: int | Auto
+    mixed_precision: str
+    memory_budget_per_gpu_bytes: int | None
+    offload: Offload | Auto
+    config_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    formats: tuple[str, ...]
+    quantization: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRequest:
+    max_cost_usd: float | None = None
+    max_hours: float | None = None
+    max_gpus: int | None = None
+    memory_safety: float = 0.03
+    """Share of the budget kept free on top of the prediction."""
+    allowed_images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Questions asked of the base and of the trained model at the end of the run."""
+
+    prompts: tuple[str, ...] = ()
+    max_new_tokens: int = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest:
+    """A whole spec, lowered. ``explicit`` holds the dotted names the user wrote, e.g. ``training.epochs``."""
+
+    name: str
+    model: ModelRequest
+    adapter: AdapterRequest | None
+    datasets: tuple[DatasetRequest, ...]
+    training: TrainingRequest
+    eval_metrics: tuple[str, ...]
+    distributed: DistributedRequest
+    export: ExportRequest
+    tracking: tuple[str, ...]
+    output_dir: str
+    logging_level: str
+    target: str
+    policy: PolicyRequest
+    samples: SampleRequest
+    inventory: str | None = None
+    """The inventory to plan for where the command line names none."""
+    plugins: tuple[str, ...]
+    """Folders of Python packages with entry points, copied into the bundle."""
+    explicit: frozenset[str]
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens in the longest row of any dataset."""
+        return max(d.max_seq_length for d in self.datasets)

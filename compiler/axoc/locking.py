@@ -1,0 +1,18 @@
+"""`axoc lock`: resolves what is not reproducible by nature, once, into a file that is committed beside the spec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from axoc.facts.lock import lock_text, resolve
+from axoc.inputs import find, lock_path, read_bytes
+from axoc.spec.load import load_spec
+
+
+def lock_spec(spec_path: Path) -> Path:
+    """Counts rows and digests of local datasets. Returns the lock's path. Raises UserError."""
+    request = load_spec(read_bytes(spec_path, "the spec"), str(spec_path))
+    data = resolve(request.datasets, lambda path: find(path, spec_path.parent))
+    path = lock_path(spec_path)
+    path.write_text(lock_text(request.model.id, request.model.revision, data), encoding="utf-8")
+    return path

@@ -1,0 +1,1 @@
+"""Search: enumerate, refuse by rule, cost, rank, choose, explain."""

@@ -1,0 +1,181 @@
+"""The search, top to bottom: passes over scenarios, ranking, the plan or why there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from axoc.errors import Diagnostic, UserError
+from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
+from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
+from axoc.ir.request import AUTO, PlanRequest
+from axoc.search.explain import decisions
+from axoc.search.passes import Pass, make_candidate, run_pass
+from axoc.search.rank import order
+from axoc.search.resolve import resolve
+from axoc.search.scenarios import capacity_bytes, scenario_of, sized_cluster, total_steps
+from axoc.search.space import Combination, combinations, shared_global_batch
+from axoc.search.warnings import warnings
+
+MAX_RUNNERS_UP: Final = 20
+MAX_REJECTIONS: Final = 40
+NEAREST: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """All the search looks things up in."""
+
+    model: ModelFacts
+    clusters: tuple[ClusterFacts, ...]
+    data: tuple[DataFacts, ...]
+    spec_digest: str
+    notes: tuple[str, ...] = ()
+    """Warnings of the look-ups themselves."""
+
+
+def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
+    """The best plan for a request. Raises UserError where no kind of the inventory has enough accelerators."""
+    passes = all_passes(request, facts)
+    ranked = order(_exact_first(passes))
+    rejections = _rejections(passes)
+    if not ranked:
+        return no_plan(request, facts, rejections)
+    best, row = ranked[0]
+    cluster = best.costed.scenario.cluster
+    chosen = best.scored(row)
+    return Plan(
+        request=request,
+        spec_digest=facts.spec_digest,
+        model=facts.model,
+        cluster=cluster,
+        data=facts.data,
+        chosen=chosen,
+        schedule=schedule(request, best),
+        decisions=_decisions(request, facts, best, ranked),
+        candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
+        rejections=rejections,
+        warnings=tuple(facts.notes) + warnings(request, facts.model, chosen),
+    )
+
+
+def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
+    sized = [s for s in (sized_cluster(request, c) for c in facts.clusters) if s is not None]
+    if not sized:
+        raise UserError(_too_few(request, facts.clusters))
+    return [_pass(request, facts, cluster, q) for cluster in sized for q in _quantizations(request, facts, cluster)]
+
+
+def _quantizations(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> tuple[str, ...]:
+    return resolve(request, facts.model, cluster.accelerator).quantizations
+
+
+def _pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantization: str) -> Pass:
+    resolved = resolve(request, facts.model, cluster.accelerator)
+    total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model))
+    steps = total_steps(request, facts.data, total)
+    scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps)
+    return run_pass(request, scenario, capacity_bytes(request, cluster))
+
+
+def _exact_first(passes: list[Pass]) -> list[Pass]:
+    """Quantization left open is used only where exact weights fit nowhere."""
+    exact = [p for p in passes if p.costed.scenario.quantization == "none"]
+    return exact if any(p.fits().any() for p in exact) else passes
+
+
+def _decisions(
+    request: PlanRequest, facts: Facts, best: Pass, ranked: list[tuple[Pass, int]]
+) -> tuple[Decision, ...]:
+    resolved = resolve(request, facts.model, best.costed.scenario.cluster.accelerator)
+    return decisions(request, resolved, [(p.candidate(r), p.costed.estimate(r)) for p, r in ranked[:200]], best)
+
+
+def schedule(request: PlanRequest, best: Pass) -> Schedule:
+    """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch."""
+    training, scenario = request.training, best.costed.scenario
+    quarter = None if scenario.steps is None else max(1, scenario.steps // 4)
+    evaluates = scenario.evaluates
+
+    def steps(wanted: int | str, automatic: int | None) -> int | None:
+        return automatic if wanted == AUTO else int(wanted)
+
+    save = steps(training.save_steps, quarter)
+    evaluation = steps(training.eval_steps, save) if evaluates else None
+    return Schedule(
+        total_steps=scenario.steps,
+        eval_steps=evaluation,
+        save_steps=save,
+        parameters=scenario.sizes.total,
+        trainable_parameters=scenario.trainable,
+    )
+
+
+def _rejections(passes: list[Pass]) -> tuple[Rejection, ...]:
+    """The nearest miss for each strategy and cause first, then the other near misses, by shortfall."""
+    ruled = [r for p in passes for r in _ruled_out(p)]
+    missed = [(max(p.shortfall()[r], p.host_shortfall()[r]), p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())]
+    missed.sort(key=lambda item: (item[0], item[2]))
+    first: dict[tuple[str, str, str], tuple[Pass, int]] = {}
+    for _, found, row in missed:
+        combo = found.combinations[row]
+        first.setdefault((combo.strategy, combo.offload, combo.checkpointing), (found, row))
+    nearest = [found.rejection(row) for found, row in first.values()]
+    return tuple(ruled + nearest)[:MAX_REJECTIONS]
+
+
+def _ruled_out(found: Pass) -> list[Rejection]:
+    """One rejection for each rule and strategy, standing for all candidates it refused."""
+    seen: dict[tuple[str, str], Rejection] = {}
+    scenario = found.costed.scenario
+    for combo, refusal in found.refused:
+        rejection = Rejection(
+            candidate=make_candidate(scenario, combo, 1, max(1, found.total // combo.data_parallel)),
+            rule=refusal.rule.id,
+            reason=refusal.reason,
+            fix=refusal.rule.fix,
+            link=refusal.rule.link,
+        )
+        seen.setdefault((refusal.rule.id, combo.strategy), rejection)
+    for combo in found.impossible:
+        seen.setdefault(("batch-arithmetic", combo.strategy), _impossible(found, combo))
+    return list(seen.values())
+
+
+def _impossible(found: Pass, combo: Combination) -> Rejection:
+    """The batch cannot be split: global = micro x accumulation x data parallel has no whole solution."""
+    degree = combo.data_parallel
+    fitting = -(-found.total // degree) * degree
+    return Rejection(
+        candidate=make_candidate(found.costed.scenario, combo, 1, 1),
+        rule="batch-arithmetic",
+        reason=f"{found.total} sequences a step cannot be split over {degree} data-parallel ranks with the sizes you set",
+        fix=f"set training.global_batch_size: {fitting} and leave micro_batch_size and gradient_accumulation_steps auto",
+        link="https://www.deepspeed.ai/docs/config-json/#batch-size-related-parameters",
+    )
+
+
+def no_plan(request: PlanRequest, facts: Facts, rejections: tuple[Rejection, ...]) -> NoPlan:
+    from axoc.search.relax import smallest_change
+
+    costed = [r for r in rejections if r.estimate is not None]
+    return NoPlan(
+        request=request,
+        spec_digest=facts.spec_digest,
+        rejections=rejections,
+        nearest=tuple(costed[:NEAREST]),
+        smallest_change=smallest_change(request, facts),
+    )
+
+
+def _too_few(request: PlanRequest, clusters: tuple[ClusterFacts, ...]) -> Diagnostic:
+    have = ", ".join(c.label for c in clusters)
+    wanted = request.distributed.gpu_count
+    most = max(c.world_size for c in clusters)
+    return Diagnostic(
+        message=f"distributed.gpu_count is {wanted}, which the inventory {have} cannot give",
+        expected=f"at most {most}, in whole nodes",
+        fix=f"set distributed.gpu_count: {most}, or pass a larger --inventory, e.g. {clusters[0].accelerator.name}:{wanted}",
+    )

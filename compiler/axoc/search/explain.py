@@ -1,0 +1,94 @@
+"""Explanations: for every value of the plan where it comes from, and for what was searched, what the next best costs."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from axoc.ir.candidate import Candidate
+from axoc.ir.estimate import Estimate
+from axoc.ir.plan import Decision
+from axoc.ir.request import AUTO, PlanRequest
+from axoc.search.passes import Pass
+from axoc.search.resolve import Resolved, user_decision
+from axoc.units import duration, gib
+
+Rows = list[tuple[Candidate, Estimate]]
+"""Candidates that fit, the chosen one first."""
+
+SEARCHED: Final = {
+    "distributed.type": "strategy",
+    "distributed.model_parallel_size": "tensor_parallel",
+    "distributed.offload": "offload",
+    "training.gradient_checkpointing": "gradient_checkpointing",
+    "training.micro_batch_size": "micro_batch_size",
+    "training.gradient_accumulation_steps": "gradient_accumulation_steps",
+}
+GIVEN: Final = ("model.dtype", "distributed.mixed_precision", "training.optimizer")
+
+
+def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) -> tuple[Decision, ...]:
+    searched = [_searched(request, field, name, rows) for field, name in SEARCHED.items()]
+    given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
+    sizes = [_world(request, rows[0][0]), _global_batch(request, rows[0][0])]
+    return (*sizes, *searched, *resolved.decisions, _quantization(request, rows[0][0], best), *given)
+
+
+def _wanted(request: PlanRequest, field: str) -> Any:
+    value: Any = request
+    for part in field.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _world(request: PlanRequest, chosen: Candidate) -> Decision:
+    wanted = request.distributed.gpu_count
+    if wanted is not None:
+        return user_decision(request, "distributed.gpu_count", wanted)
+    because = f"all of the inventory's {chosen.accelerator}"
+    return Decision(field="distributed.gpu_count", value=chosen.world_size, because=because, source="default")
+
+
+def _global_batch(request: PlanRequest, chosen: Candidate) -> Decision:
+    field, total = "training.global_batch_size", chosen.global_batch_size
+    if request.training.global_batch_size != AUTO:
+        return user_decision(request, field, total)
+    parts = f"{chosen.micro_batch_size} x {chosen.gradient_accumulation_steps} x {chosen.data_parallel}"
+    because = f"the multiple of {chosen.world_size} ranks nearest above 64 sequences a step, or what your batch sizes give: {parts}"
+    return Decision(field=field, value=total, because=because, source="rule:default-global-batch")
+
+
+def _searched(request: PlanRequest, field: str, name: str, rows: Rows) -> Decision:
+    chosen, estimate = rows[0]
+    value = getattr(chosen, name)
+    if _wanted(request, field) != AUTO:
+        return user_decision(request, field, value)
+    return Decision(field=field, value=value, because=_compared(name, value, estimate, rows), source="search")
+
+
+def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
+    """What the best plan with another value would cost: the reason is the difference."""
+    others = [(c, e) for c, e in rows[1:] if getattr(c, name) != value]
+    if not others:
+        return "the only value with which a plan fits"
+    candidate, other = others[0]
+    slower = other.time.step_seconds / estimate.time.step_seconds - 1
+    memory = other.memory.device_used_bytes - estimate.memory.device_used_bytes
+    alternative = f"the best plan with {getattr(candidate, name)} takes {duration(other.time.step_seconds)} a step"
+    change = f"{'+' if memory >= 0 else '-'}{gib(abs(memory))} a device"
+    if slower > 0.03:
+        return f"fastest of those that fit: {alternative} ({slower:+.0%}, {change})"
+    return f"as fast as any, with the least machinery: {alternative} ({slower:+.1%}, {change})"
+
+
+def _quantization(request: PlanRequest, chosen: Candidate, best: Pass) -> Decision:
+    field = "model.quantization"
+    if request.model.quantization != AUTO:
+        return user_decision(request, field, chosen.quantization)
+    if request.adapter is None:
+        because = "without an adapter all weights are trained, and quantized weights cannot be"
+    elif chosen.quantization == "none":
+        because = "exact weights fit, and quantized ones would only add dequantization to every pass"
+    else:
+        limit = gib(best.costed.capacity_bytes)
+        because = f"exact weights do not fit in {limit} with any split of the batch; quantized ones do"
+    return Decision(field=field, value=chosen.quantization, because=because, source="search")

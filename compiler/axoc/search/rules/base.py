@@ -1,0 +1,50 @@
+"""What a rule is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from axoc.cost.scenario import Scenario
+from axoc.ir.request import PlanRequest
+from axoc.search.space import Combination
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    request: PlanRequest
+    scenario: Scenario
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        return self.scenario.cluster.accelerator.compute_capability
+
+    @property
+    def is_nvidia(self) -> bool:
+        return self.scenario.cluster.accelerator.vendor == "nvidia"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    id: str
+    check: Callable[[Context, Combination], str | None]
+    """The reason for refusing, or None."""
+    fix: str
+    link: str | None
+    applies_to: str
+    """Which versions it was seen with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    rule: Rule
+    reason: str
+
+
+def refuse(rules: Iterable[Rule], context: Context, combination: Combination) -> Refusal | None:
+    """The first rule that refuses; rules are ordered from the most to the least fundamental."""
+    for rule in rules:
+        reason = rule.check(context, combination)
+        if reason is not None:
+            return Refusal(rule=rule, reason=reason)
+    return None

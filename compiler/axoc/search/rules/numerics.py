@@ -1,0 +1,72 @@
+"""Rules of dtypes and what the hardware computes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.search.rules.base import Context, Rule
+from axoc.search.space import Combination
+
+AMPERE: Final = (8, 0)
+
+
+def bf16_hardware(context: Context, _: Combination) -> str | None:
+    scenario = context.scenario
+    if "bf16" not in (scenario.mixed_precision, "bf16" if scenario.dtype == "bfloat16" else ""):
+        return None
+    if context.is_nvidia and context.capability < AMPERE:
+        return f"{scenario.cluster.accelerator.name} has no bfloat16 matrix units (compute capability below 8.0)"
+    return None
+
+
+def fp16_weights(context: Context, _: Combination) -> str | None:
+    scenario = context.scenario
+    if scenario.dtype == "float16" and scenario.is_full:
+        return "float16 weights cannot be trained: the gradient scaler needs float32 weights to unscale into"
+    return None
+
+
+def flash_hardware(context: Context, _: Combination) -> str | None:
+    if context.scenario.attention != "flash_attention_2":
+        return None
+    if not context.is_nvidia or context.capability < AMPERE:
+        return f"FlashAttention 2 needs an Ampere GPU or newer, and this is {context.scenario.cluster.accelerator.name}"
+    return None
+
+
+def liger_hardware(context: Context, _: Combination) -> str | None:
+    if context.scenario.kernels == "liger" and context.scenario.on_cpu:
+        return "Liger's kernels are Triton programs and need a GPU"
+    return None
+
+
+RULES: Final = (
+    Rule(
+        id="bf16-needs-ampere",
+        check=bf16_hardware,
+        fix="set model.dtype: float32 and distributed.mixed_precision: fp16",
+        link="https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#compute-capabilities",
+        applies_to="all",
+    ),
+    Rule(
+        id="fp16-weights",
+        check=fp16_weights,
+        fix="set model.dtype: float32 (with mixed_precision: fp16) or bfloat16",
+        link="https://github.com/huggingface/transformers/issues/23165",
+        applies_to="torch 2.11 to 2.13",
+    ),
+    Rule(
+        id="flash-needs-ampere",
+        check=flash_hardware,
+        fix="set model.attention: sdpa",
+        link="https://github.com/hiyouga/LLaMA-Factory/issues/3508",
+        applies_to="flash-attn 2",
+    ),
+    Rule(
+        id="liger-needs-gpu",
+        check=liger_hardware,
+        fix="set model.kernels: none",
+        link="https://github.com/linkedin/Liger-Kernel",
+        applies_to="liger-kernel 0.8",
+    ),
+)

@@ -1,0 +1,129 @@
+"""Rules of strategies, tensor parallelism and offload."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.search.rules.base import Context, Rule
+from axoc.search.space import Combination
+
+DEEPSPEED: Final = ("zero1", "zero2", "zero3")
+
+
+def tensor_divides(context: Context, c: Combination) -> str | None:
+    model, tensor = context.scenario.model, c.tensor_parallel
+    for name, heads in (("attention heads", model.num_heads), ("key-value heads", model.num_kv_heads)):
+        if heads % tensor:
+            return f"{heads} {name} cannot be split over {tensor} tensor-parallel ranks"
+    return None
+
+
+def tensor_in_node(context: Context, c: Combination) -> str | None:
+    per_node = context.scenario.cluster.accelerators_per_node
+    if c.tensor_parallel > per_node:
+        return f"{c.tensor_parallel} tensor-parallel ranks would span nodes of {per_node}: each block waits for the network"
+    return None
+
+
+def tensor_plain(context: Context, c: Combination) -> str | None:
+    if c.tensor_parallel == 1:
+        return None
+    if context.request.adapter is not None:
+        return "adapters over tensor-parallel weights are not supported by peft with transformers' plans"
+    if c.strategy in DEEPSPEED:
+        return "DeepSpeed ZeRO does not compose with transformers' tensor-parallel plans; FSDP does"
+    return None
+
+
+def offload_strategy(context: Context, c: Combination) -> str | None:
+    if c.offload == "none":
+        return None
+    if c.strategy not in DEEPSPEED:
+        return f"{c.strategy} has nothing to offload: its states are whole tensors of the optimizer"
+    if c.offload == "optimizer+parameters" and c.strategy != "zero3":
+        return f"{c.strategy} keeps whole weights on the device: only ZeRO-3 offloads parameters"
+    return None
+
+
+def offload_on_cpu(context: Context, c: Combination) -> str | None:
+    if c.offload != "none" and context.scenario.on_cpu:
+        return "offload to the host on a machine whose device is the host"
+    return None
+
+
+def offload_optimizer(context: Context, c: Combination) -> str | None:
+    if c.offload != "none" and not context.scenario.optimizer.startswith("adamw_torch"):
+        return f"offloaded states are updated by DeepSpeed's CPU Adam, not by {context.scenario.optimizer}"
+    return None
+
+
+def deepspeed_optimizers(context: Context, c: Combination) -> str | None:
+    if c.strategy in DEEPSPEED and context.scenario.optimizer == "muon":
+        return "Muon needs whole matrices; ZeRO flattens and splits them"
+    return None
+
+
+def eight_bit_fsdp(context: Context, c: Combination) -> str | None:
+    if c.strategy == "fsdp" and context.scenario.optimizer == "adamw_bnb_8bit":
+        return "bitsandbytes' 8-bit states are not DTensors: FSDP cannot shard or save them"
+    return None
+
+
+RULES: Final = (
+    Rule(
+        id="tensor-parallel-divides",
+        check=tensor_divides,
+        fix="choose a distributed.model_parallel_size that divides the heads, or auto",
+        link=None,
+        applies_to="all",
+    ),
+    Rule(
+        id="tensor-parallel-in-node",
+        check=tensor_in_node,
+        fix="set distributed.model_parallel_size to at most the accelerators of one node",
+        link=None,
+        applies_to="all",
+    ),
+    Rule(
+        id="tensor-parallel-composes",
+        check=tensor_plain,
+        fix="set distributed.model_parallel_size: 1, or train without an adapter under FSDP",
+        link="https://github.com/deepspeedai/DeepSpeed/issues/7461",
+        applies_to="transformers 5.17, peft 0.21",
+    ),
+    Rule(
+        id="offload-needs-zero",
+        check=offload_strategy,
+        fix="set distributed.type: zero3, or offload: none",
+        link="https://www.deepspeed.ai/tutorials/zero-offload/",
+        applies_to="all",
+    ),
+    Rule(
+        id="offload-needs-a-device",
+        check=offload_on_cpu,
+        fix="set distributed.offload: none",
+        link=None,
+        applies_to="all",
+    ),
+    Rule(
+        id="offload-needs-adam",
+        check=offload_optimizer,
+        fix="set training.optimizer: adamw_torch_fused, or offload: none",
+        link="https://www.deepspeed.ai/tutorials/zero-offload/",
+        applies_to="DeepSpeed 0.19",
+    ),
+    Rule(
+        id="deepspeed-optimizer",
+        check=deepspeed_optimizers,
+        fix="set training.optimizer: adamw_torch_fused",
+        link="https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/hparams/parser.py",
+        applies_to="DeepSpeed 0.19",
+    ),
+    Rule(
+        id="fsdp-8bit-optimizer",
+        check=eight_bit_fsdp,
+        fix="set distributed.type: zero2, or training.optimizer: adamw_torch_fused",
+        link="https://github.com/bitsandbytes-foundation/bitsandbytes/issues/89",
+        applies_to="bitsandbytes 0.50, torch 2.11 to 2.13",
+    ),
+)

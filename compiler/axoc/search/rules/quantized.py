@@ -1,0 +1,53 @@
+"""Rules of quantized base weights."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.search.rules.base import Context, Rule
+from axoc.search.space import Combination
+
+IN_RUNTIME: Final = ("none", "nf4", "fp4", "int8")
+
+
+def method(context: Context, _: Combination) -> str | None:
+    wanted = context.scenario.quantization
+    return None if wanted in IN_RUNTIME else f"training over {wanted} weights is not in this runtime yet"
+
+
+def sharded(context: Context, c: Combination) -> str | None:
+    """ZeRO-3 gathers bnb weights whole and FSDP needs matching storage dtypes: no saving is credited unmeasured."""
+    if context.scenario.quantized and c.strategy in ("zero3", "fsdp"):
+        return f"a {context.scenario.quantization} base under {c.strategy} saves nothing that was measured, and breaks at load or save"
+    return None
+
+
+def on_cpu(context: Context, _: Combination) -> str | None:
+    if context.scenario.quantization == "int8" and context.scenario.on_cpu:
+        return "int8 training on a CPU has no kernels in bitsandbytes that are tested here"
+    return None
+
+
+RULES: Final = (
+    Rule(
+        id="quantization-method",
+        check=method,
+        fix="set model.quantization: nf4",
+        link=None,
+        applies_to="axoc_runtime 0.1",
+    ),
+    Rule(
+        id="quantized-base-sharded",
+        check=sharded,
+        fix="set distributed.type: ddp or zero2, or model.quantization: none",
+        link="https://github.com/huggingface/transformers/issues/24395",
+        applies_to="bitsandbytes 0.50, transformers 5.17",
+    ),
+    Rule(
+        id="int8-on-cpu",
+        check=on_cpu,
+        fix="set model.quantization: nf4 or none",
+        link=None,
+        applies_to="bitsandbytes 0.50",
+    ),
+)

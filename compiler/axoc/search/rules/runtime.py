@@ -1,0 +1,52 @@
+"""What the runtime of this version does not run. Each goes when the runtime learns it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.search.rules.base import Context, Rule
+from axoc.search.space import Combination
+
+RUNTIME: Final = "axoc_runtime 0.1"
+OBJECTIVES: Final = ("sft", "pretrain")
+PARALLEL_ATTENTION: Final = ("auto", "sdpa", "eager", "flash_attention_2")
+
+
+def objective(context: Context, _: Combination) -> str | None:
+    wanted = context.request.training.objective
+    return None if wanted in OBJECTIVES else f"objective {wanted} is not in this runtime yet; it has sft and pretrain"
+
+
+def target(context: Context, _: Combination) -> str | None:
+    wanted = context.request.target
+    return None if wanted == "torchrun" else f"target {wanted} is not emitted yet; torchrun is"
+
+
+def packing(context: Context, _: Combination) -> str | None:
+    if context.scenario.packing:
+        return "packing needs an attention backend that keeps documents apart, and this runtime has none yet"
+    return None
+
+
+def attention(context: Context, _: Combination) -> str | None:
+    wanted = context.scenario.attention
+    return None if wanted in PARALLEL_ATTENTION else f"attention {wanted} is not in this runtime yet"
+
+
+def fp8(context: Context, _: Combination) -> str | None:
+    return "fp8 training is not in this runtime yet" if context.scenario.mixed_precision == "fp8" else None
+
+
+RULES: Final = (
+    Rule(id="runtime-objective", check=objective, fix="set training.objective: sft", link=None, applies_to=RUNTIME),
+    Rule(id="runtime-target", check=target, fix="set target: torchrun", link=None, applies_to=RUNTIME),
+    Rule(
+        id="packing-needs-varlen",
+        check=packing,
+        fix="set dataset.packing: false",
+        link="https://github.com/axolotl-ai-cloud/axolotl/issues/449",
+        applies_to=RUNTIME,
+    ),
+    Rule(id="runtime-attention", check=attention, fix="set model.attention: sdpa", link=None, applies_to=RUNTIME),
+    Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, applies_to=RUNTIME),
+)

@@ -1,0 +1,116 @@
+"""The space: every combination the request leaves open, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from axoc.cost.columns import OFFLOADS, STRATEGIES, Columns
+from axoc.ir.facts import ClusterFacts, ModelFacts
+from axoc.ir.request import AUTO, Checkpointing, Offload, PlanRequest, Strategy
+from axoc.search.batch import choices, global_batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination:
+    """The part of a candidate that rules look at: all but the batch split and the depth of checkpointing."""
+
+    strategy: Strategy
+    tensor_parallel: int
+    data_parallel: int
+    offload: Offload
+    checkpointing: Checkpointing
+    checkpointed_layers: int
+
+    @property
+    def world_size(self) -> int:
+        return self.tensor_parallel * self.data_parallel
+
+
+def strategies(request: PlanRequest, world: int) -> list[Strategy]:
+    """``ddp`` on one device is ``single``; with auto, sharding over one rank is only of use with offload."""
+    wanted = request.distributed.type
+    if wanted == "ddp":
+        return ["single"] if world == 1 else ["ddp"]
+    if wanted != AUTO:
+        return [s for s in STRATEGIES if s == wanted]
+    return ["single", "zero2", "zero3"] if world == 1 else ["ddp", "zero1", "zero2", "fsdp", "zero3"]
+
+
+def tensor_parallels(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts) -> list[int]:
+    """The wanted degree, or the powers of two that divide the node, the world and the attention heads."""
+    wanted = request.distributed.model_parallel_size
+    if wanted != AUTO:
+        return [wanted]
+    powers = [2**i for i in range(7) if 2**i <= cluster.accelerators_per_node]
+    dividing = [p for p in powers if cluster.world_size % p == 0 and model.num_heads % p == 0]
+    return [p for p in dividing if p == 1 or (request.adapter is None and model.num_kv_heads % p == 0)]
+
+
+def offloads(request: PlanRequest, strategy: Strategy) -> list[Offload]:
+    """What a strategy can offload, where the request leaves it open. DDP and a single device have nothing to move."""
+    wanted = request.distributed.offload
+    if wanted != AUTO:
+        return [wanted]
+    able: dict[Strategy, list[Offload]] = {
+        "zero1": ["none", "optimizer"],
+        "zero2": ["none", "optimizer"],
+        "zero3": ["none", "optimizer", "optimizer+parameters"],
+    }
+    return able.get(strategy, ["none"])
+
+
+def checkpointings(request: PlanRequest, layers: int) -> list[tuple[Checkpointing, int]]:
+    """None, full, and selective at each quarter of the depth."""
+    quarters = sorted({round(layers * q / 4) for q in (1, 2, 3)} - {0, layers})
+    every: list[tuple[Checkpointing, int]] = [("none", 0), *(("selective", k) for k in quarters), ("full", layers)]
+    wanted = request.training.gradient_checkpointing
+    return [e for e in every if wanted in (AUTO, e[0])]
+
+
+def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts) -> list[Combination]:
+    found = []
+    for tensor in tensor_parallels(request, cluster, model):
+        if cluster.world_size % tensor:
+            continue
+        for strategy, (mode, layers) in product(
+            strategies(request, cluster.world_size), checkpointings(request, model.num_layers)
+        ):
+            found += [
+                Combination(
+                    strategy=strategy,
+                    tensor_parallel=tensor,
+                    data_parallel=cluster.world_size // tensor,
+                    offload=offload,
+                    checkpointing=mode,
+                    checkpointed_layers=layers,
+                )
+                for offload in offloads(request, strategy)
+                if cluster.world_size > 1 or strategy == "single" or offload != "none" or request.distributed.type != AUTO
+            ]
+    return found
+
+
+def shared_global_batch(request: PlanRequest, cluster: ClusterFacts, found: list[Combination]) -> int:
+    degrees = sorted({c.data_parallel for c in found}) or [cluster.world_size]
+    return global_batch(request.training, cluster.world_size, degrees)
+
+
+def columns(request: PlanRequest, found: list[Combination], total: int) -> tuple[Columns, list[Combination]]:
+    """One row a combination and batch split; the second value tells each row's combination."""
+    rows = [(c, s) for c in found for s in choices(request.training, total, c.data_parallel)]
+
+    def column(values: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.array(values, dtype=np.int64)
+
+    return Columns(
+        strategy=column([STRATEGIES.index(c.strategy) for c, _ in rows]),
+        data_parallel=column([c.data_parallel for c, _ in rows]),
+        tensor_parallel=column([c.tensor_parallel for c, _ in rows]),
+        micro_batch=column([s.micro for _, s in rows]),
+        accumulation=column([s.accumulation for _, s in rows]),
+        checkpointed_layers=column([c.checkpointed_layers for c, _ in rows]),
+        offload=column([OFFLOADS.index(c.offload) for c, _ in rows]),
+    ), [c for c, _ in rows]

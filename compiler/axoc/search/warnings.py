@@ -1,0 +1,74 @@
+"""Warnings: what is allowed but should be known before it is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from axoc.ir.facts import ModelFacts
+from axoc.ir.plan import Scored
+from axoc.ir.request import PlanRequest
+from axoc.units import gib
+
+
+def warnings(request: PlanRequest, model: ModelFacts, chosen: Scored) -> tuple[str, ...]:
+    found = (check(request, model, chosen) for check in CHECKS)
+    return tuple(w for w in found if w is not None)
+
+
+def long_rows(request: PlanRequest, model: ModelFacts, _: Scored) -> str | None:
+    longest = request.max_seq_length
+    if longest <= model.max_position_embeddings:
+        return None
+    return f"max_seq_length {longest:,} is longer than the {model.max_position_embeddings:,} positions {model.id} was made for"
+
+
+def unknown_length(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    if chosen.estimate.time.total_steps is not None:
+        return None
+    return "the number of rows is not known: run `axoc lock`, or set training.max_steps, for the run's time and cost"
+
+
+def no_price(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    time = chosen.estimate.time
+    if time.total_seconds is None or time.cost_usd is not None or chosen.candidate.accelerator == "cpu":
+        return None
+    return f"no price is known for {chosen.candidate.accelerator}: give price_per_hour_usd in an inventory file"
+
+
+def remote_code(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
+    if not request.model.trust_remote_code:
+        return None
+    return "trust_remote_code: true runs Python from the model's repository with your rights: pin model.revision and read it"
+
+
+def unpinned(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
+    model = request.model
+    looks_remote = model.id is not None and model.id.count("/") == 1 and not model.id.startswith((".", "/", "models/"))
+    if not looks_remote or model.revision is not None:
+        return None
+    return f"model.revision is not set: {model.id} may change between runs; pin a commit"
+
+
+def offload_toolchain(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    if chosen.candidate.offload == "none":
+        return None
+    return "offload compiles DeepSpeed's CPU Adam at start: nvcc must match torch's CUDA (DeepSpeed issue 3223)"
+
+
+def much_host_memory(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    memory = chosen.estimate.memory
+    if chosen.candidate.accelerator == "cpu" or memory.host_bytes < 200e9:
+        return None
+    return f"the run needs {gib(memory.host_bytes)} of host memory on each node: see that nothing else wants it"
+
+
+CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...]] = (
+    long_rows,
+    unknown_length,
+    no_price,
+    remote_code,
+    unpinned,
+    offload_toolchain,
+    much_host_memory,
+)
