@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from axoc.errors import Diagnostic, UserError
+from axoc.facts.cluster import is_cpu, with_processes
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.lock import lock_text, parse_lock
 from axoc.facts.models import lookup_model
@@ -122,9 +123,10 @@ def _clusters(request: PlanRequest, inventory: str | None) -> tuple[tuple[Cluste
 def _with_processes(cluster: ClusterFacts, request: PlanRequest) -> ClusterFacts:
     """A CPU has no number of devices: gpu_count is its number of processes, which share the machine."""
     wanted = request.distributed.gpu_count
-    if cluster.accelerator.vendor != "cpu" or wanted is None:
-        return cluster
-    return replace(cluster, accelerators_per_node=wanted, nodes=1)
+    return cluster if wanted is None or not is_cpu(cluster.accelerator) else with_processes(cluster, wanted)
+
+
+
 
 
 def _locked_data(request: PlanRequest, path: Path, *, frozen: bool) -> tuple[DataFacts, ...]:

@@ -102,7 +102,9 @@ def hostile(plan: Plan) -> Plan:
     )
 
 
-def estimate(*, used_bytes: int, capacity_bytes: int, cost_usd: float | None = None, step_seconds: float = 2.5) -> Estimate:
+def estimate(
+    *, used_bytes: int, capacity_bytes: int, cost_usd: float | None = None, step_seconds: float = 2.5
+) -> Estimate:
     memory = MemoryEstimate(
         peak_allocated_bytes=used_bytes - 2 * GIB,
         peak_reserved_bytes=used_bytes - GIB,
@@ -137,7 +139,9 @@ def _plan(
     price: float | None,
 ) -> Plan:
     capacity = cluster.accelerator.memory_bytes
-    chosen = Scored(candidate=candidate, estimate=estimate(used_bytes=capacity - 2 * GIB, capacity_bytes=capacity, cost_usd=price))
+    chosen = Scored(
+        candidate=candidate, estimate=estimate(used_bytes=capacity - 2 * GIB, capacity_bytes=capacity, cost_usd=price)
+    )
     slower = Scored(
         candidate=replace(candidate, micro_batch_size=1, gradient_accumulation_steps=4),
         estimate=estimate(used_bytes=capacity - 4 * GIB, capacity_bytes=capacity, cost_usd=price, step_seconds=3.1),
@@ -171,7 +175,12 @@ def _rejections(candidate: Candidate, capacity: int) -> tuple[Rejection, ...]:
     single = replace(candidate, gradient_checkpointing="none", checkpointed_layers=0)
     too_large = estimate(used_bytes=capacity + 5 * GIB, capacity_bytes=capacity)
     memory = Rejection(
-        candidate=single, rule="memory", reason="5.0 GiB too much", fix="use checkpointing", link=None, estimate=too_large
+        candidate=single,
+        rule="memory",
+        reason="5.0 GiB too much",
+        fix="use checkpointing",
+        link=None,
+        estimate=too_large,
     )
     ruled = Rejection(
         candidate=single,

@@ -113,10 +113,14 @@ def test_training_that_leaves_no_code_is_14(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("content", "code"), [("15\n", 15), ("16", 16), ("0\n", 14), ("junk; rm -rf /\n", 14)])
-def test_training_code_left_in_the_output_folder_is_used(run: Run, bundle_folder: Path, content: str, code: int) -> None:
+def test_training_code_left_in_the_output_folder_is_used(
+    run: Run, bundle_folder: Path, content: str, code: int
+) -> None:
     output = bundle_folder.parent / "axoc-output"
     output.mkdir()
-    worker = f"from pathlib import Path; Path({str(output / '.exit-code')!r}).write_text({content!r}); raise SystemExit(1)"
+    worker = (
+        f"from pathlib import Path; Path({str(output / '.exit-code')!r}).write_text({content!r}); raise SystemExit(1)"
+    )
     main = bundle_folder / "runtime/axoc_runtime/__main__.py"
     main.write_text(f"import sys\nif sys.argv[1] == 'train':\n    {worker}\n")
     assert run("--allow-altered").returncode == code

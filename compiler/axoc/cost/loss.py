@@ -33,7 +33,7 @@ def loss_bytes(scenario: Scenario, c: Columns, tokens: Floats) -> Floats:
     vocabulary = float(scenario.model.vocab_size)
     if not scenario.fused_loss:
         return cast(Floats, PLAIN_BACKWARD_BYTES * tokens * vocabulary)
-    head_gradient = scenario.sizes.vocabulary_matrix * 4.0 if scenario.is_full else 0.0
+    head_gradient = scenario.sizes.vocabulary_matrix * float(scenario.trainable_bytes) if scenario.is_full else 0.0
     input_gradient = tokens * scenario.model.hidden_size * scenario.compute_bytes
     return cast(Floats, fused_chunk_bytes(scenario, tokens) + head_gradient + input_gradient)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from importlib.resources import files
 from typing import Any, Final
 
@@ -16,11 +15,6 @@ MARKDOWN: Final = re.compile(r"[\\`*\[\]|<>~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9
 def render(template: str, **values: Any) -> str:
     """The packaged template with these values. A name that is missing is an error, not an empty string."""
     return _environment(html=template.endswith(".html.j2")).get_template(template).render(**values)
-
-
-def shell_quote(value: object) -> str:
-    """One word of a POSIX shell, whatever is in it."""
-    return shlex.quote(str(value))
 
 
 def markdown_text(value: object) -> str:
@@ -38,7 +32,7 @@ def _environment(*, html: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"shell_quote": shell_quote, "md": markdown_text}
+    environment.filters["md"] = markdown_text
     return environment
 
 

@@ -26,7 +26,9 @@ def runtime_files() -> list[BundleFile]:
     spec = find_spec(RUNTIME_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            Diagnostic(message="axoc-runtime is not installed: a bundle carries its sources", fix="pip install axoc-runtime")
+            Diagnostic(
+                message="axoc-runtime is not installed: a bundle carries its sources", fix="pip install axoc-runtime"
+            )
         )
     root = Path(next(iter(spec.submodule_search_locations)))
     found = {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.name.endswith(RUNTIME_NAMES)}
@@ -57,12 +59,16 @@ def _plugin_problems(name: str, contents: Mapping[str, bytes]) -> list[Diagnosti
     if not SAFE_NAME.fullmatch(name):
         return [_bad_plugin(name, "the folder's name", "letters, digits, '.', '_' and '-' only")]
     problems = [
-        _bad_plugin(f"{name}/{path}", "a file's path", f"a relative path of plain names ending in {', '.join(PLUGIN_SUFFIXES)}")
+        _bad_plugin(
+            f"{name}/{path}", "a file's path", f"a relative path of plain names ending in {', '.join(PLUGIN_SUFFIXES)}"
+        )
         for path in sorted(contents)
         if not _is_safe(path)
     ]
     if not {"pyproject.toml", "setup.py", "setup.cfg"} & set(contents):
-        problems.append(_bad_plugin(name, "the folder", "a Python package with a pyproject.toml that names its entry points"))
+        problems.append(
+            _bad_plugin(name, "the folder", "a Python package with a pyproject.toml that names its entry points")
+        )
     return problems
 
 

@@ -43,7 +43,9 @@ def render_no_plan(no_plan: NoPlan, *, color: bool = False) -> str:
     lines += _section("Nearest", [line for r in no_plan.nearest for line in _near(r)], color)
     change = no_plan.smallest_change or "none was found: more or larger accelerators, or a smaller model"
     lines += _section("Smallest change that fits", _wrapped(text.printable(change), "  "), color)
-    lines += _section(f"Refused: {len(no_plan.rejections):,}", _refusals(text.refusal_groups(no_plan.rejections)), color)
+    lines += _section(
+        f"Refused: {len(no_plan.rejections):,}", _refusals(text.refusal_groups(no_plan.rejections)), color
+    )
     return "\n".join(lines) + "\n"
 
 
@@ -79,7 +81,9 @@ def _memory(view: PlanView) -> list[str]:
     lines = [_ledger_line(bar) for bar in view.ledger if bar.percent > 0]
     figures = dict(view.memory)
     used, limit = figures["used on the device"], figures["limit"]
-    lines.append(f"  allocated {figures['peak allocated']}, reserved {figures['peak reserved']}, used on the device {used}")
+    lines.append(
+        f"  allocated {figures['peak allocated']}, reserved {figures['peak reserved']}, used on the device {used}"
+    )
     lines.append(f"  limit {limit}, margin {figures['margin']}, error band {figures['error band']}")
     lines.append(f"  host {figures['host memory a node']} and disk {figures['disk a node']} on each node")
     return lines
@@ -99,7 +103,7 @@ def _runners_up(view: PlanView) -> list[str]:
 
 
 def _refusals(groups: Sequence[text.RefusalGroup]) -> list[str]:
-    lines = [_cut(f"  {g.count:>5,}  {g.rule}: {text.printable(g.reason)}") for g in groups[:REFUSALS_SHOWN]]
+    lines = [_cut(f"  {g.count:>5,}  {g.rule}: {g.reason}") for g in groups[:REFUSALS_SHOWN]]
     left = len(groups) - REFUSALS_SHOWN
     return [*lines, f"         and {text.plural(left, 'more rule')}"] if left > 0 else lines
 

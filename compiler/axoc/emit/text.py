@@ -119,5 +119,10 @@ def _group(rule: str, found: Sequence[Rejection]) -> RefusalGroup:
     first = found[0]
     link = first.link if first.link and WEB_ADDRESS.fullmatch(first.link) else None
     return RefusalGroup(
-        rule=rule, count=len(found), example=knobs(first.candidate), reason=first.reason, fix=first.fix, link=link
+        rule=rule,
+        count=len(found),
+        example=knobs(first.candidate),
+        reason=printable(first.reason),
+        fix=printable(first.fix),
+        link=link,
     )

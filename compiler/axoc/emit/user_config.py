@@ -70,5 +70,5 @@ def _contradiction(where: str | None, key: str, value: Any, planned: Any) -> Dia
         message=f"{key} is {json.dumps(value)}, the plan says {json.dumps(planned)}",
         file=where,
         expected=json.dumps(planned),
-        fix=f"set {key} to {json.dumps(planned)}, or to \"auto\", or change the spec",
+        fix=f'set {key} to {json.dumps(planned)}, or to "auto", or change the spec',
     )

@@ -102,12 +102,18 @@ def plan_view(plan: Plan) -> PlanView:
 def _settings(plan: Plan) -> tuple[tuple[str, str], ...]:
     c, place = plan.chosen.candidate, placement(plan)
     return (
-        ("model", f"{text.printable(plan.model.id)} ({count(plan.schedule.parameters)} parameters, {plan.model.family})"),
+        (
+            "model",
+            f"{text.printable(plan.model.id)} ({count(plan.schedule.parameters)} parameters, {plan.model.family})",
+        ),
         ("trained", f"{count(plan.schedule.trainable_parameters)} parameters, {c.optimizer}"),
         ("hardware", f"{plan.cluster.label}: {place.nodes} x {place.processes_per_node} processes"),
         ("strategy", text.STRATEGY_NAMES[c.strategy]),
         ("parallel", f"data {c.data_parallel} x tensor {c.tensor_parallel}"),
-        ("batch", f"{c.global_batch_size} = {c.micro_batch_size} micro x {c.gradient_accumulation_steps} x {c.data_parallel}"),
+        (
+            "batch",
+            f"{c.global_batch_size} = {c.micro_batch_size} micro x {c.gradient_accumulation_steps} x {c.data_parallel}",
+        ),
         ("longest row", f"{plan.request.max_seq_length:,} tokens{', packed' if c.packing else ''}"),
         ("checkpointing", f"{c.gradient_checkpointing} ({c.checkpointed_layers} of {plan.model.num_layers} layers)"),
         ("precision", f"{c.dtype} weights, mixed precision {c.mixed_precision}, quantization {c.quantization}"),

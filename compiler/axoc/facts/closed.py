@@ -9,8 +9,8 @@ from axoc.errors import Diagnostic
 
 _CLOSED: Final = re.compile(
     r"""
-    anthropic/.*                          # a vendor that publishes no weights
-    | (.*[./])?claude([-_. :].*|\d.*)?    # claude-3-5-sonnet, us.anthropic.claude-...
+    ((us|eu|apac|global)\.)?anthropic[./].*   # a vendor that publishes no weights, also as Bedrock names it
+    | ((openrouter|bedrock|vertex_ai)/)?(anthropic/)?claude([-_. :].*|\d.*)?
     | ((openai|azure|azure_openai|openrouter/openai)/)?
       (gpt-?3\.5.*|gpt-?4.*|gpt-?5.*|chatgpt.*|o[1345](-.*)?|text-davinci.*|davinci.*|babbage.*)
     | ((google|models|vertex_ai|openrouter/google)/)?gemini.*

@@ -72,7 +72,9 @@ def _contradiction(type_: str, model_type: str, right: ModelFamily, file: str | 
 
 def _catalog_entry(model_id: str | None) -> CatalogEntry:
     if model_id is None:
-        raise UserError(Diagnostic(message="no model is named", fix="give model.id, or model.config: path of a config.json"))
+        raise UserError(
+            Diagnostic(message="no model is named", fix="give model.id, or model.config: path of a config.json")
+        )
     entry = find_entry(model_id)
     if entry is None:
         raise UserError(_unknown_model(model_id))

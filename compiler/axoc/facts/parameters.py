@@ -1,16 +1,25 @@
-"""Parameter counts of a model, split as the memory model needs them, and of a LoRA adapter on it."""
+"""Parameter counts of a model, split as the memory model needs them; those of an adapter on it are in adapters.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from axoc.errors import Diagnostic, UserError
+from axoc.facts.adapters import ExpertTarget, lora_parameters, targeted_experts, targeted_linears
 from axoc.facts.families.linears import LinearShape
 from axoc.facts.families.registry import family_named
 from axoc.ir.facts import ModelFacts
 
-ALL_LINEAR = "all-linear"
+__all__ = [
+    "ExpertTarget",
+    "LinearShape",
+    "ParameterCount",
+    "count_parameters",
+    "linear_shapes",
+    "lora_parameters",
+    "norm_elements",
+    "targeted_experts",
+    "targeted_linears",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,33 +125,10 @@ def norm_elements(model: ModelFacts) -> int:
 def linear_shapes(model: ModelFacts) -> tuple[LinearShape, ...]:
     """Every linear layer inside the decoder blocks, in the order of transformers' modules.
 
-    Experts are left out: transformers 5 keeps them as fused 3-D parameters, which are no nn.Linear, so neither
-    PEFT's all-linear nor bitsandbytes touches them (seen in 5.17.0: mixtral, qwen3_moe, deepseek_v2, deepseek_v3).
+    Experts and routers are left out: transformers 5 keeps them as parameters, not nn.Linear, so bitsandbytes does not
+    quantize them (seen in 5.17.0: mixtral, qwen3_moe, deepseek_v2, deepseek_v3). For adapters see adapters.py.
     """
     return family_named(model.family).linears(model)
-
-
-def targeted_linears(model: ModelFacts, targets: str | tuple[str, ...]) -> tuple[LinearShape, ...]:
-    """The linear layers that PEFT adapts: all of them, or those whose path ends with one of the names.
-
-    Raises UserError where a name matches no linear layer of the blocks.
-    """
-    shapes = linear_shapes(model)
-    if isinstance(targets, str):
-        if targets.lower() == ALL_LINEAR:
-            return shapes
-        targets = (targets,)
-    unmatched = [target for target in targets if not any(_matches(s, target) for s in shapes)]
-    if unmatched:
-        raise UserError(*(_no_such_layer(model, target, shapes) for target in unmatched))
-    return tuple(shape for shape in shapes if any(_matches(shape, target) for target in targets))
-
-
-def lora_parameters(model: ModelFacts, rank: int, targets: str | tuple[str, ...], use_dora: bool = False) -> int:
-    """Trainable elements of a LoRA adapter: rank x (in + out) for each layer, and with DoRA one magnitude an output."""
-    shapes = targeted_linears(model, targets)
-    low_rank = sum(s.copies * rank * (s.in_features + s.out_features) for s in shapes)
-    return low_rank + (sum(s.copies * s.out_features for s in shapes) if use_dora else 0)
 
 
 def _weights(shapes: tuple[LinearShape, ...], part: str) -> int:
@@ -151,18 +137,3 @@ def _weights(shapes: tuple[LinearShape, ...], part: str) -> int:
 
 def _biases(shapes: tuple[LinearShape, ...], part: str) -> int:
     return sum(s.out_features * s.copies_per_layer for s in shapes if s.part == part and s.bias)
-
-
-def _matches(shape: LinearShape, target: str) -> bool:
-    """As PEFT matches target_modules: the whole module path or its end, at a dot."""
-    return shape.path == target or shape.path.endswith(f".{target}")
-
-
-def _no_such_layer(model: ModelFacts, target: str, shapes: tuple[LinearShape, ...]) -> Diagnostic:
-    names = sorted({s.name for s in shapes})
-    close = get_close_matches(target, names, n=1, cutoff=0.6)
-    return Diagnostic(
-        message=f"adapter.targets: {model.family} models have no linear layer {target!r} in their blocks",
-        expected="all-linear, or some of " + ", ".join(names),
-        fix=f"did you mean {close[0]}?" if close else "use all-linear",
-    )

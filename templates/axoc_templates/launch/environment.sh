@@ -32,8 +32,8 @@ lock_folder() {
 
 make_environment() {
   local folder=$1 name=$2 parts
-  say "environment: making $folder (several minutes the first time)"
   start_folder "$folder"
+  say "environment: making $folder (several minutes the first time)"
   run_watched "$PYTHON" -m venv "$folder" || fail 11 "python -m venv failed: is its venv package installed?"
   parts=$folder/.axoc-locks
   mkdir -p "$parts"

@@ -1,6 +1,6 @@
 """What launch.sh cannot do well in shell: digests, JSON, locks. Standard library only; changes nothing but its output.
 
-    python helper.py COMMAND BUNDLE [ARGUMENT]
+python helper.py COMMAND BUNDLE [ARGUMENT]
 """
 
 from __future__ import annotations

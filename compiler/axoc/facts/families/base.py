@@ -36,6 +36,8 @@ class ModelFamily(ABC):
     model_types: ClassVar[tuple[str, ...]]
     """transformers' model_type values that this family reads."""
     decoder_block: ClassVar[str]
+    expert_projections: ClassVar[tuple[str, str, str] | None] = None
+    """Names of an expert's gate, up and down projections before transformers 5 fused them; None without experts."""
 
     @abstractmethod
     def read(self, reader: ConfigReader) -> dict[str, Any]:
@@ -94,8 +96,11 @@ def read_shape(
     names: Mapping[str, str] | None = None,
     defaults: Mapping[str, int] | None = None,
 ) -> Shape:
-    """The common fields. ``kv_heads`` and ``head_dim`` are transformers' defaults where config.json omits them:
-    None means as many as heads, and hidden_size / heads."""
+    """The common fields.
+
+    ``kv_heads`` and ``head_dim`` are transformers' defaults where config.json omits them: None means as many as
+    heads, and hidden_size / heads. ``names`` and ``defaults`` go by the field names of Shape.
+    """
     given = {field.name: field.name for field in fields(Shape)} | _HUGGING_FACE_NAMES | dict(names or {})
     default = dict(defaults or {})
 
@@ -129,12 +134,12 @@ def _check_heads(reader: ConfigReader, shape: Shape, *, head_dim_known: bool) ->
         return
     if not head_dim_known and shape.hidden_size % shape.num_heads:
         reader.reject(
-            f"{reader.prefix}hidden_size {shape.hidden_size} is not a multiple of the {shape.num_heads} attention heads",
+            f"{reader.prefix}hidden_size {shape.hidden_size} is not a multiple of {shape.num_heads} attention heads",
             fix="give head_dim, or correct one of the two",
         )
     if shape.num_heads % shape.num_kv_heads:
         reader.reject(
-            f"{reader.prefix}{shape.num_heads} attention heads cannot share {shape.num_kv_heads} key-value heads evenly",
+            f"{reader.prefix}{shape.num_heads} attention heads cannot share {shape.num_kv_heads} key-value heads",
             expected="a number of key-value heads that divides the number of heads",
         )
 
@@ -146,4 +151,4 @@ def sliding_layers(reader: ConfigReader, window: int | None, num_layers: int, de
     kinds = reader.items("layer_types")
     if kinds is None:
         return default
-    return min(num_layers, sum(kind == "sliding_attention" for kind in kinds))
+    return min(num_layers, sum(1 for kind in kinds if kind == "sliding_attention"))

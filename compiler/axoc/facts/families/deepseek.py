@@ -14,6 +14,7 @@ class DeepseekV2Family(ModelFamily):
     name = "deepseek_v2"
     model_types = ("deepseek_v2",)
     decoder_block = "DeepseekV2DecoderLayer"
+    expert_projections = ("gate_proj", "up_proj", "down_proj")
     default_experts = 64
     default_shared = 2
     default_expert_width = 1407

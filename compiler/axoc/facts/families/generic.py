@@ -37,7 +37,7 @@ class GenericFamily(ModelFamily):
 
 
 def _block(reader: ConfigReader) -> str:
-    """transformers names blocks after the model class: ``FooForCausalLM`` has ``FooDecoderLayer``."""
+    """Transformers names blocks after the model class: ``FooForCausalLM`` has ``FooDecoderLayer``."""
     names = reader.items("architectures") or ()
     first = names[0] if names and isinstance(names[0], str) else ""
     stem = first.removesuffix("ForCausalLM").removesuffix("LMHeadModel")

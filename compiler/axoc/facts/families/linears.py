@@ -68,9 +68,7 @@ def separate_mlp(model: ModelFacts, prefix: str = "mlp") -> tuple[LinearShape, .
     return gated_projections(model, prefix, model.intermediate_size, layers, "mlp")
 
 
-def gated_projections(
-    model: ModelFacts, prefix: str, width: int, layers: int, part: str
-) -> tuple[LinearShape, ...]:
+def gated_projections(model: ModelFacts, prefix: str, width: int, layers: int, part: str) -> tuple[LinearShape, ...]:
     names = ("gate_proj", "up_proj") if model.gated_mlp else ("up_proj",)
     inner = tuple(mlp_linear(model, f"{prefix}.{name}", model.hidden_size, width, layers, part) for name in names)
     return (*inner, mlp_linear(model, f"{prefix}.down_proj", width, model.hidden_size, layers, part))

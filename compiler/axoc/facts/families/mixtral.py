@@ -13,6 +13,7 @@ class MixtralFamily(ModelFamily):
     name = "mixtral"
     model_types = ("mixtral",)
     decoder_block = "MixtralDecoderLayer"
+    expert_projections = ("w1", "w3", "w2")
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         shape = read_shape(reader, kv_heads=8, max_positions=131072)

@@ -18,15 +18,14 @@ class Qwen3Family(ModelFamily):
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         shape = read_shape(reader, head_dim=128, max_positions=32768)
         window, layers = qwen_window(reader, shape.num_layers)
-        return (
-            shape.as_dict() | _common(reader) | {"sliding_window": window, "sliding_window_layers": layers}
-        )
+        return shape.as_dict() | _common(reader) | {"sliding_window": window, "sliding_window_layers": layers}
 
 
 class Qwen3MoeFamily(ModelFamily):
     name = "qwen3_moe"
     model_types = ("qwen3_moe",)
     decoder_block = "Qwen3MoeDecoderLayer"
+    expert_projections = ("gate_proj", "up_proj", "down_proj")
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         shape = read_shape(reader, kv_heads=4, max_positions=32768)

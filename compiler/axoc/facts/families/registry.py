@@ -1,4 +1,4 @@
-"""Which family reads which model_type. Built-ins are a static table; entry points are read only when it has no answer."""
+"""Which family reads which model_type. Built-ins are a static table; entry points are asked where it has no answer."""
 
 from __future__ import annotations
 

@@ -1,0 +1,47 @@
+# `make run` and `make test` are all a new machine needs: each installs first.
+SHELL := /bin/bash
+PY := .venv/bin/python
+STAMP := .venv/.installed
+MODEL := models/SmolLM2-135M-Instruct/config.json
+
+.PHONY: install run test test-slow check format golden clean
+
+install: $(STAMP)
+
+$(STAMP): tools/install.sh tools/dev.lock templates/axoc_templates/locks/cpu.lock pyproject.toml runtime/pyproject.toml
+	./tools/install.sh
+	touch $(STAMP)
+
+$(MODEL): examples/fetch_smollm2.py | $(STAMP)
+	$(PY) examples/fetch_smollm2.py
+
+# The main job: plan the quickstart, explain it, write the bundle, launch it on two processes.
+run: $(STAMP) $(MODEL)
+	.venv/bin/axoc plan specs/quickstart.yaml --out bundle
+	AXOC_PYTHON=$(PY) ./bundle/launch.sh --no-install
+
+check: $(STAMP)
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then shellcheck -x tools/*.sh .ci/run; else echo "shellcheck is not installed: skipped"; fi
+
+test: $(STAMP) check
+	$(PY) -m pytest -m "not slow"
+
+test-slow: $(STAMP) $(MODEL)
+	$(PY) -m pytest -m slow
+
+# Rewrites the goldens and shows what changed.
+golden: $(STAMP)
+	$(PY) tools/golden.py
+	git --no-pager diff --stat -- golden
+	git --no-pager diff -- golden | head -200
+
+format: $(STAMP)
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean:
+	rm -rf .venv bundle axoc-output models

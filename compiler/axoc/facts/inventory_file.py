@@ -1,0 +1,139 @@
+"""The inventory's file form.
+
+version: 1
+kinds:
+  - accelerator: h100-sxm-80gb   # a catalog name: what is not said below is taken from its typical node
+    per_node: 8
+    nodes: 4
+    memory_gib: 79.18            # of one accelerator, as a process can use it
+    host_memory_gb: 2048         # GiB of one node
+    disk_gb: 28000               # GiB free on one node
+    cpu_cores: 192               # logical cores of one node
+    network: {kind: infiniband, gbps: 3200}   # between nodes: gigabits a second, one direction, of one node
+    link: {kind: nvlink, gbps: 3600}          # inside a node: gigabits a second, one direction, of one accelerator
+    price_per_hour_usd: 2.99     # of one accelerator
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import yaml
+
+from axoc.facts.accelerators import CatalogAccelerator, find_accelerator
+from axoc.facts.cluster import gbps_to_bytes, is_cpu, typical_cluster, with_cores, with_processes
+from axoc.facts.inventory import unknown_accelerator
+from axoc.facts.yaml_nodes import NodeReader, compose, place, scalar
+from axoc.ir.facts import ClusterFacts
+from axoc.units import GIB
+
+VERSION: Final = 1
+_TOP: Final = ("version", "kinds")
+_KIND: Final = (
+    "accelerator",
+    "per_node",
+    "nodes",
+    "memory_gib",
+    "host_memory_gb",
+    "disk_gb",
+    "cpu_cores",
+    "network",
+    "link",
+    "price_per_hour_usd",
+)
+_LINK: Final = ("kind", "gbps")
+_STAND_IN: Final = "cpu"
+
+
+def parse_inventory_file(text: str, file: str) -> tuple[ClusterFacts, ...]:
+    """Raises UserError with every problem, each with file, line and column."""
+    reader = NodeReader(file=file)
+    root = compose(text, file)
+    top = reader.mapping(root, _TOP, "the inventory")
+    if top:
+        _check_version(reader, root, top)
+    kinds = top.get("kinds")
+    clusters = []
+    if isinstance(kinds, yaml.SequenceNode) and kinds.value:
+        clusters = [_kind(reader, node) for node in kinds.value]
+    elif top:
+        reader.reject(kinds or root, "kinds is missing or empty", expected="a list of kinds of nodes, at least one")
+    reader.finish()
+    return tuple(cluster for cluster in clusters if cluster is not None)
+
+
+def _check_version(reader: NodeReader, root: yaml.Node | None, top: dict[str, yaml.Node]) -> None:
+    if scalar(top.get("version")) != VERSION:
+        reader.reject(top.get("version") or root, "the inventory's version is not 1", expected="version: 1")
+
+
+def _kind(reader: NodeReader, node: yaml.Node) -> ClusterFacts | None:
+    values = reader.mapping(node, _KIND, "kinds")
+    if not values:
+        return None
+    known = _accelerator(reader, node, values)
+    entry = known or find_accelerator(_STAND_IN)  # an unknown name: the other keys are checked all the same
+    assert entry is not None
+    per_node = reader.count(values.get("per_node"), "per_node", 1)
+    cluster = typical_cluster(entry, per_node, reader.count(values.get("nodes"), "nodes", 1))
+    cores = reader.count(values.get("cpu_cores"), "cpu_cores", cluster.cpu_cores_per_node)
+    cluster = _own_node(reader, values, with_cores(cluster, cores, cluster.cpu_cores_per_node))
+    cluster = _own_memory(reader, values, cluster)
+    return with_processes(cluster, per_node) if known is not None else None
+
+
+def _accelerator(reader: NodeReader, node: yaml.Node, values: dict[str, yaml.Node]) -> CatalogAccelerator | None:
+    name = reader.text(values.get("accelerator"), "accelerator")
+    if name is None:
+        if "accelerator" not in values:
+            reader.reject(node, "accelerator is missing", expected="a catalog name, e.g. h100-sxm-80gb")
+        return None
+    entry = find_accelerator(name)
+    if entry is None:
+        reader.problems.append(unknown_accelerator(name, **place(values["accelerator"], reader.file)))
+    return entry
+
+
+def _own_node(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:
+    """The node as the file says it is, where it says so."""
+    memory = reader.number(values.get("host_memory_gb"), "host_memory_gb")
+    disk = reader.number(values.get("disk_gb"), "disk_gb")
+    price = reader.number(values.get("price_per_hour_usd"), "price_per_hour_usd")
+    net_kind, network = _rate(reader, values.get("network"), "network")
+    link_kind, link = _rate(reader, values.get("link"), "link")
+    own = cluster.accelerator
+    own = replace(
+        own,
+        link_kind=link_kind or own.link_kind,
+        link_bandwidth_bytes_per_second=link or own.link_bandwidth_bytes_per_second,
+        sources=own.sources | ({"link_bandwidth_bytes_per_second": f"inventory {reader.file}"} if link else {}),
+    )
+    return replace(
+        cluster,
+        accelerator=own,
+        host_memory_bytes=round(memory * GIB) if memory else cluster.host_memory_bytes,
+        disk_bytes=round(disk * GIB) if disk else cluster.disk_bytes,
+        network_kind=net_kind or cluster.network_kind,
+        network_bandwidth_bytes_per_second=network or cluster.network_bandwidth_bytes_per_second,
+        price_usd_per_accelerator_hour=price if price is not None else cluster.price_usd_per_accelerator_hour,
+        price_source=f"inventory {reader.file}" if price is not None else cluster.price_source,
+    )
+
+
+def _own_memory(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:
+    memory = reader.number(values.get("memory_gib"), "memory_gib")
+    own = cluster.accelerator
+    if memory is None or is_cpu(own):  # a CPU process has its share of the host's memory
+        return cluster
+    sources = own.sources | {"memory_bytes": f"inventory {reader.file}"}
+    return replace(cluster, accelerator=replace(own, memory_bytes=round(memory * GIB), sources=sources))
+
+
+def _rate(reader: NodeReader, node: yaml.Node | None, name: str) -> tuple[str | None, float | None]:
+    """A link's kind and bytes a second."""
+    if node is None:
+        return None, None
+    values = reader.mapping(node, _LINK, name)
+    gbps = reader.number(values.get("gbps"), f"{name}.gbps")
+    return reader.text(values.get("kind"), f"{name}.kind"), None if gbps is None else gbps_to_bytes(gbps)

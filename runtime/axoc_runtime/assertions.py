@@ -1,0 +1,120 @@
+"""The plan, asserted on the wrapped model before the first step. Equal losses prove nothing: classes and shards do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from axoc_runtime.errors import EXIT_NOT_AS_PLANNED, RuntimeFailure
+from axoc_runtime.job import Job
+from axoc_runtime.models.load import decoder_blocks
+from axoc_runtime.strategies import rank, world_size
+
+Mismatch = tuple[str, Any, Any]
+"""What, planned, found."""
+
+
+def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
+    """Raises RuntimeFailure (exit 16) naming every mismatch with both values. Returns what was checked."""
+    checks: list[Callable[[Job, Any], Iterator[Mismatch]]] = [_world, _batch, _wrapper, _trainable, _dtypes, _shards, _checkpointing]
+    found = [m for check in checks for m in check(job, trainer)]
+    wrong = [m for m in found if m[1] != m[2]]
+    if wrong:
+        lines = "; ".join(f"{what}: planned {planned}, found {real}" for what, planned, real in wrong)
+        raise RuntimeFailure(f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, "plan again with axoc plan")
+    return {what: real for what, _, real in found}
+
+
+def _world(job: Job, _: Any) -> Iterator[Mismatch]:
+    yield "world size", job.distributed.world_size, world_size()
+
+
+def _batch(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    args, training = trainer.args, job.training
+    yield "micro-batch", training.micro_batch_size, args.per_device_train_batch_size
+    yield "gradient accumulation", training.gradient_accumulation_steps, args.gradient_accumulation_steps
+    total = args.per_device_train_batch_size * args.gradient_accumulation_steps * job.distributed.data_parallel
+    yield "global batch", training.global_batch_size, total
+
+
+def _wrapper(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    """The class around the model, and for DeepSpeed its stage."""
+    strategy, wrapped = job.distributed.strategy, trainer.model_wrapped
+    names = {c.__name__ for c in type(wrapped).__mro__}
+    real = next((n for n in ("DeepSpeedEngine", "FSDPModule", "DistributedDataParallel") if n in names), "none")
+    planned = {"single": "none", "ddp": "DistributedDataParallel", "fsdp": "FSDPModule"}.get(strategy, "DeepSpeedEngine")
+    yield "wrapper", planned, real
+    if strategy.startswith("zero") and real == "DeepSpeedEngine":
+        yield "ZeRO stage", int(strategy[-1]), wrapped.zero_optimization_stage()
+    if strategy == "fsdp" and real == "FSDPModule":
+        sharded = [type(b).__name__.startswith("FSDP") for b in decoder_blocks(job, wrapped)]
+        yield "blocks that are FSDP units", len(sharded), sum(sharded)
+
+
+def full_size(parameter: Any) -> int:
+    """Elements of the whole tensor: ZeRO-3 leaves an empty one and tells its size, bitsandbytes packs two in a byte."""
+    if hasattr(parameter, "ds_numel"):
+        return int(parameter.ds_numel)
+    if type(parameter).__name__ == "Params4bit" and getattr(parameter, "quant_state", None) is not None:
+        return int(torch.Size(parameter.quant_state.shape).numel())
+    return int(parameter.numel())
+
+
+def _trainable(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    real = sum(full_size(p) for p in trainer.model.parameters() if p.requires_grad)
+    yield "trainable parameters", job.expect.trainable_parameters, real
+
+
+def _dtypes(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    """Of what is trained. DeepSpeed holds the module in the mixed precision's dtype, adapters are kept in float32."""
+    found = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
+    planned = "float32" if job.adapter is not None else job.model.dtype
+    if job.distributed.strategy.startswith("zero"):
+        mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.mixed_precision)
+        planned = mixed or ("bfloat16" if job.model.dtype == "bfloat16" else planned)
+    yield "dtype of trained weights", [planned], found
+
+
+def _shards(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    """Each rank holds its share and no more."""
+    strategy, degree = job.distributed.strategy, job.distributed.data_parallel
+    if strategy == "fsdp":
+        yield from _fsdp_shards(trainer.model, degree)
+    if strategy == "zero3":
+        whole = sum(full_size(p) for p in trainer.model.parameters())
+        held = sum(int(p.ds_tensor.numel()) for p in trainer.model.parameters() if hasattr(p, "ds_tensor"))
+        yield "share of the weights on this rank", _share(1 / degree), _share(held / whole)
+    if strategy in ("zero1", "zero2", "zero3"):
+        optimizer = trainer.model_wrapped.optimizer
+        groups = getattr(optimizer, "fp32_partitioned_groups_flat", None) or getattr(
+            optimizer, "single_partition_of_fp32_groups", []
+        )
+        held = sum(int(g.numel()) for g in groups)
+        trained = job.expect.trainable_parameters
+        yield "share of the optimizer's masters on this rank", _share(1 / degree), _share(held / max(1, trained))
+
+
+def _fsdp_shards(model: Any, degree: int) -> Iterator[Mismatch]:
+    from torch.distributed.tensor import DTensor
+
+    parameters = list(model.parameters())
+    yield "weights that are DTensors", len(parameters), sum(isinstance(p, DTensor) for p in parameters)
+    whole = sum(int(p.numel()) for p in parameters)
+    held = sum(int(p.to_local().numel()) for p in parameters if isinstance(p, DTensor))
+    yield f"share of the weights on rank {rank()}", _share(1 / degree), _share(held / max(1, whole))
+
+
+def _share(value: float) -> float:
+    """Rounded to two digits: shards are padded to whole rows, so shares differ in the third."""
+    return round(value, 2)
+
+
+def _checkpointing(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    blocks = decoder_blocks(job, trainer.model)
+    if not blocks:
+        return
+    on = sum(bool(getattr(b, "gradient_checkpointing", False)) for b in blocks)
+    planned = {"none": 0, "full": len(blocks)}.get(job.training.gradient_checkpointing, job.training.checkpointed_layers)
+    yield "blocks that recompute", planned, on

@@ -1,0 +1,1 @@
+"""Callbacks of the Trainer: the plan's assertion, progress, timing, complete checkpoints."""

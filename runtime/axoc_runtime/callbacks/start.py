@@ -1,0 +1,41 @@
+"""At the start of training, when the model is wrapped: assert the plan and measure the held-out split once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from axoc_runtime.assertions import assert_plan
+from axoc_runtime.files import write_json
+from axoc_runtime.job import Job
+from axoc_runtime.objectives.perplexity import perplexity
+from axoc_runtime.strategies import rank
+
+
+class Start(TrainerCallback):
+    """Keeps the held-out loss before training; a resumed run reads it from the first run's file."""
+
+    def __init__(self, job: Job, *, resumed: bool) -> None:
+        self.job, self.resumed = job, resumed
+        self.trainer: Any = None
+        self.asserted: dict[str, Any] = {}
+        self.loss_before: float | None = None
+
+    @property
+    def file(self) -> Path:
+        return self.job.output / "before.json"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.asserted = assert_plan(self.job, self.trainer)
+        if self.trainer.eval_dataset is None:
+            return
+        if self.resumed and self.file.is_file():
+            self.loss_before = json.loads(self.file.read_text(encoding="utf-8"))["eval_loss"]
+            return
+        self.loss_before, _ = self.trainer.held_out_loss(self.trainer.eval_dataset)
+        if rank() == 0:
+            write_json(self.file, {"eval_loss": self.loss_before})
+            print(f"axoc: held-out perplexity before training {perplexity(self.loss_before):.2f}", flush=True)

@@ -1,0 +1,1 @@
+"""Checkpoints: complete ones are marked, and only those are resumed from."""

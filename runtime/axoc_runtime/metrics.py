@@ -1,0 +1,74 @@
+"""metrics.json: what was measured, and beside it what the plan had predicted."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import resource
+import sys
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from axoc_runtime import __version__
+from axoc_runtime.job import Job
+from axoc_runtime.objectives.perplexity import perplexity
+
+VERSIONED = ("torch", "transformers", "accelerate", "peft", "deepspeed", "datasets")
+
+
+def measured(job: Job, trainer: Any, timing: Any, loss_before: float | None, loss_after: float | None) -> dict[str, Any]:
+    """Collective: tokens are summed over ranks, memory is the fullest rank's."""
+    seconds = max(timing.total_seconds, 1e-9)
+    tokens, padded = _over_ranks([trainer.tokens_seen, trainer.padded_tokens_seen], dist.ReduceOp.SUM)
+    allocated, reserved, used, host = _over_ranks(memory_bytes(job), dist.ReduceOp.MAX)
+    return {
+        "schema_version": 1,
+        "name": job.name,
+        "perplexity_before": None if loss_before is None else perplexity(loss_before),
+        "perplexity_after": None if loss_after is None else perplexity(loss_after),
+        "eval_loss_before": loss_before,
+        "eval_loss_after": loss_after,
+        "tokens_per_second": tokens / seconds,
+        "padded_tokens_per_second": padded / seconds,
+        "step_seconds": timing.median_seconds,
+        "steps": trainer.state.global_step,
+        "steps_this_run": len(timing.steps),
+        "epochs": trainer.state.epoch,
+        "peak_allocated_bytes": int(allocated),
+        "peak_reserved_bytes": int(reserved),
+        "device_used_bytes": int(used),
+        "peak_host_bytes_per_process": int(host),
+        "world_size": job.distributed.world_size,
+        "strategy": job.distributed.strategy,
+        "predicted": job.prediction.to_dict() if hasattr(job.prediction, "to_dict") else vars(job.prediction),
+        "versions": versions(),
+    }
+
+
+def memory_bytes(job: Job) -> list[float]:
+    """[allocated, reserved, used on the device, host]. On a CPU the device is the host: resident bytes for all."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if job.distributed.device == "cpu":
+        return [host, host, host, host]
+    free, total = torch.cuda.mem_get_info()
+    return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved(), total - free, host]
+
+
+def _over_ranks(values: list[float], operation: Any) -> list[float]:
+    if not dist.is_initialized():
+        return values
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    together = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(together, op=operation)
+    return [float(v) for v in together]
+
+
+def versions() -> dict[str, str]:
+    found = {"axoc-runtime": __version__, "python": sys.version.split()[0]}
+    for name in VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Loading of models and adapters, as the plan says."""

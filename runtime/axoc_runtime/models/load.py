@@ -1,0 +1,108 @@
+"""The model of a job: weights in the planned dtype, attention, quantization, checkpointing and adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.job import Job
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def source_arguments(job: Job) -> dict[str, Any]:
+    """Keyword arguments that name the weights: a folder, a hub id with its revision, or one GGUF file."""
+    source = job.model_source()
+    shared: dict[str, Any] = {"trust_remote_code": job.model.trust_remote_code}
+    if source.endswith(".gguf"):
+        path = Path(source)
+        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **shared}
+    if not Path(source).is_dir():
+        shared["revision"] = job.model.revision
+    return {"pretrained_model_name_or_path": source, "use_safetensors": True, **shared}
+
+
+def load_base(job: Job, device: torch.device) -> PreTrainedModel:
+    """Base weights on the host, or, where quantized, on ``device``: bitsandbytes quantizes while it moves."""
+    arguments = source_arguments(job) | {"dtype": DTYPES[job.model.dtype], "attn_implementation": job.model.attention}
+    if job.model.quantization is not None:
+        arguments |= {"quantization_config": quantization_config(job), "device_map": {"": device}}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(**arguments)
+    except (OSError, ValueError) as error:
+        fix = "check model.id: a local folder with config.json and safetensors, or a hub id that this machine can reach"
+        raise RuntimeFailure(f"the model {job.model.id} cannot be loaded: {first_line(error)}", EXIT_INPUTS, fix) from error
+    model.config.use_cache = False  # a cache of keys and values is of no use in training
+    return model
+
+
+def quantization_config(job: Job) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    quantization = job.model.quantization
+    assert quantization is not None
+    if quantization.method == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantization.method,
+        bnb_4bit_use_double_quant=quantization.double_quantization,
+        bnb_4bit_compute_dtype=torch.bfloat16 if job.distributed.mixed_precision == "bf16" else torch.float16,
+    )
+
+
+def load_trainable(job: Job, device: torch.device) -> Any:
+    """The model to be trained: the base, or the base with a fresh adapter."""
+    model: Any = load_base(job, device)
+    checkpointed = job.training.gradient_checkpointing != "none"
+    if job.model.quantization is not None:
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=checkpointed, gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
+    if job.adapter is not None:
+        model = add_adapter(job, model)
+    return model
+
+
+def add_adapter(job: Job, model: Any) -> Any:
+    from peft import LoraConfig, get_peft_model
+
+    adapter = job.adapter
+    assert adapter is not None
+    targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft takes a float as well
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
+        modules_to_save=list(adapter.modules_to_save) or None,
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config)
+
+
+def set_checkpointing(job: Job, model: Any) -> None:
+    """Recompute all blocks, the first ``checkpointed_layers`` of them, or none. Non-reentrant: see docs/rules."""
+    if job.training.gradient_checkpointing == "none":
+        return
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if job.training.gradient_checkpointing == "selective":
+        for index, block in enumerate(decoder_blocks(job, model)):
+            block.gradient_checkpointing = index < job.training.checkpointed_layers
+
+
+def decoder_blocks(job: Job, model: Any) -> list[Any]:
+    """The model's repeated blocks, in order, by the class name the plan gives."""
+    return [m for m in model.modules() if type(m).__name__ in (job.model.decoder_block, "FSDP" + job.model.decoder_block)]
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,53 @@
+"""Perplexity of a held-out split, exact for any number of ranks and batch sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+IGNORED = -100
+
+
+def mean_negative_log_likelihood(
+    model: Any, rows: Any, collate: Any, *, batch_size: int, device: torch.device, rank: int, world: int
+) -> tuple[float, int]:
+    """(nats a label token, label tokens) over all ranks. Every rank runs the same number of forward passes, because
+    under FSDP and ZeRO-3 each one is a collective; a rank that has run out of rows repeats one with no labels."""
+    was_training = model.training
+    model.eval()
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    stride = batch_size * world
+    with torch.no_grad():
+        for start in range(0, len(rows), stride):
+            mine = range(start + rank * batch_size, min(start + (rank + 1) * batch_size, len(rows)))
+            loss, labels = _batch(model, _rows(rows, mine), collate, device)
+            if labels:
+                total += loss.double().cpu() * labels
+                count += labels
+    model.train(was_training)
+    sums = torch.tensor([float(total), float(count)], dtype=torch.float64, device=device)
+    if dist.is_initialized():
+        dist.all_reduce(sums)
+    return float(sums[0] / sums[1].clamp(min=1)), int(sums[1])
+
+
+def perplexity(nats: float) -> float:
+    """Infinity beyond what a float holds: a diverged model is no reason to crash."""
+    return math.exp(nats) if nats < 700 else math.inf
+
+
+def _rows(rows: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
+    if len(indices):
+        return [rows[i] for i in indices]
+    first = dict(rows[0])
+    return [first | {"labels": [IGNORED] * len(first["labels"])}]
+
+
+def _batch(model: Any, rows: list[dict[str, Any]], collate: Any, device: torch.device) -> tuple[torch.Tensor, int]:
+    inputs = {k: v.to(device) for k, v in collate(rows).items()}
+    labels = int((inputs["labels"][:, 1:] != IGNORED).sum())  # the first token is never predicted
+    return model(**inputs).loss, labels

@@ -1,0 +1,127 @@
+"""`train`: under torchrun, one process a device. Loads what `prepare` left, trains, evaluates, saves, reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from axoc_runtime.checkpoint.complete import MarkComplete, newest_complete
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.files import write_json
+from axoc_runtime.job import Job
+from axoc_runtime.strategies import device_of, prepare_environment, rank
+
+
+def run(job: Job, resume: bool = False) -> None:
+    """Raises RuntimeFailure with the exit code of the failure."""
+    if job.distributed.tensor_parallel > 1:
+        raise RuntimeFailure("tensor parallelism is not in this runtime yet", EXIT_INPUTS, "plan with model_parallel_size: 1")
+    checkpoint = newest_complete(job.output) if resume else None
+    if resume and _finished(job):
+        if rank() == 0:
+            print("axoc: this job is finished; nothing to resume", flush=True)
+        return
+    if not resume and rank() == 0:
+        clear_earlier_run(job)
+    prepare_environment(job)
+    _train(job, str(checkpoint) if checkpoint else None)
+
+
+def _train(job: Job, checkpoint: str | None) -> None:
+    """Heavy imports happen here, after the environment is set."""
+    from axoc_runtime.metrics import measured
+
+    trainer, tokenizer, start, timing = build(job, resumed=checkpoint is not None)
+    if rank() == 0:
+        print(f"axoc: resuming from {checkpoint}" if checkpoint else "axoc: training from the start", flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    after = None if trainer.eval_dataset is None else trainer.evaluate()["eval_loss"]
+    report = measured(job, trainer, timing, start.loss_before, after) | {"asserted": start.asserted}
+    from axoc_runtime.checkpoint.save import save_trained
+
+    save_trained(job, trainer, tokenizer)
+    if rank() == 0:
+        write_json(job.output / "metrics.json", report)
+    _leave()
+
+
+def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
+    """Trainer, tokenizer, and the callbacks that are read afterwards."""
+    import transformers
+
+    from axoc_runtime.arguments import training_arguments
+    from axoc_runtime.callbacks.progress import Progress
+    from axoc_runtime.callbacks.start import Start
+    from axoc_runtime.callbacks.timing import Timing
+    from axoc_runtime.models.load import load_trainable
+    from axoc_runtime.objectives.sft import AxocTrainer, Collator
+    from axoc_runtime.prepare import load_prepared, load_tokenizer
+
+    quiet(job)
+    transformers.set_seed(job.training.seed)
+    tokenizer = load_tokenizer(job)
+    rows, held_out = load_prepared(job)
+    evaluates = held_out is not None and len(held_out) > 0
+    arguments = training_arguments(job, evaluates=evaluates)  # before the model: ZeRO-3 partitions while it loads
+    model = load_trainable(job, device_of(job))
+    start, timing, progress = Start(job, resumed=resumed), Timing(), Progress()
+    trainer = AxocTrainer(
+        job,
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=held_out if evaluates else None,
+        data_collator=Collator(padding_token(tokenizer)),
+        processing_class=tokenizer,
+        callbacks=[start, timing, progress, MarkComplete(), *early_stopping(job, evaluates)],
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    start.trainer = progress.trainer = trainer
+    return trainer, tokenizer, start, timing
+
+
+def early_stopping(job: Job, evaluates: bool) -> list[Any]:
+    from transformers import EarlyStoppingCallback
+
+    patience = job.training.early_stopping_patience
+    return [EarlyStoppingCallback(early_stopping_patience=patience)] if patience is not None and evaluates else []
+
+
+def padding_token(tokenizer: Any) -> int:
+    """Padding is masked everywhere, so any id will do where the tokenizer names none."""
+    return next((int(i) for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
+
+
+def quiet(job: Job) -> None:
+    """Libraries speak only when something is wrong, unless the job asks for more."""
+    import transformers
+
+    verbose = job.logging_level.upper() == "DEBUG"
+    transformers.logging.set_verbosity(transformers.logging.INFO if verbose else transformers.logging.ERROR)
+    transformers.logging.disable_progress_bar()
+
+
+def clear_earlier_run(job: Job) -> None:
+    """A fresh run must not be resumed from an older one's checkpoints later on, nor report its figures."""
+    import shutil
+
+    for path in job.output.glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for name in ("metrics.json", "before.json", "samples.json"):
+        (job.output / name).unlink(missing_ok=True)
+
+
+def _finished(job: Job) -> bool:
+    """metrics.json is written last, and names the job it is of."""
+    try:
+        return bool(json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))["name"] == job.name)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
