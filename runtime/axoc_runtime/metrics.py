@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import resource
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ def measured(job: Job, trainer: Any, timing: Any, loss_before: float | None, los
     return {
         "schema_version": 1,
         "name": job.name,
+        "spec_digest": job.spec_digest,
         "perplexity_before": None if loss_before is None else perplexity(loss_before),
         "perplexity_after": None if loss_after is None else perplexity(loss_after),
         "eval_loss_before": loss_before,
@@ -41,7 +43,7 @@ def measured(job: Job, trainer: Any, timing: Any, loss_before: float | None, los
         "peak_host_bytes_per_process": int(host),
         "world_size": job.distributed.world_size,
         "strategy": job.distributed.strategy,
-        "predicted": job.prediction.to_dict() if hasattr(job.prediction, "to_dict") else vars(job.prediction),
+        "predicted": asdict(job.prediction),
         "versions": versions(),
     }
 

@@ -17,8 +17,6 @@ def prepare_environment(job: Job) -> None:
     ZeRO-3 partitions while the model is loaded (zero.Init), and asks DeepSpeed for the world size: without a process
     group it sees one rank, so DeepSpeed's own initialization comes first.
     """
-    if job.distributed.device == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if not job.distributed.strategy.startswith("zero"):
         return
     os.environ.setdefault("RANK", "0")  # one process: torchrun sets these, a bare start does not
@@ -41,7 +39,7 @@ def strategy_arguments(job: Job) -> dict[str, Any]:
         assert config is not None
         return {"fsdp": True, "fsdp_config": fsdp_config(job, config)}
     if strategy == "ddp":
-        return {"ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
+        return {"ddp_find_unused_parameters": False}
     return {}
 
 

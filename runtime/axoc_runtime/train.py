@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
 from typing import Any
 
 from axoc_runtime.checkpoint.complete import MarkComplete, newest_complete
@@ -35,7 +37,7 @@ def _train(job: Job, checkpoint: str | None) -> None:
     if rank() == 0:
         print(f"axoc: resuming from {checkpoint}" if checkpoint else "axoc: training from the start", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
-    after = None if trainer.eval_dataset is None else trainer.evaluate()["eval_loss"]
+    after = None if trainer.eval_dataset is None else last_evaluation(trainer)
     report = measured(job, trainer, timing, start.loss_before, after) | {"asserted": start.asserted}
     from axoc_runtime.checkpoint.save import save_trained
 
@@ -80,6 +82,14 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     return trainer, tokenizer, start, timing
 
 
+def last_evaluation(trainer: Any) -> float:
+    """Nats a label token after the last step; measured anew only where the last step was not evaluated."""
+    last = next((e for e in reversed(trainer.state.log_history) if "eval_loss" in e), None)
+    if last is not None and last["step"] == trainer.state.global_step:
+        return float(last["eval_loss"])
+    return float(trainer.evaluate()["eval_loss"])
+
+
 def early_stopping(job: Job, evaluates: bool) -> list[Any]:
     from transformers import EarlyStoppingCallback
 
@@ -96,6 +106,9 @@ def quiet(job: Job) -> None:
     """Libraries speak only when something is wrong, unless the job asks for more."""
     import transformers
 
+    if job.logging_level.upper() != "DEBUG":
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     verbose = job.logging_level.upper() == "DEBUG"
     transformers.logging.set_verbosity(transformers.logging.INFO if verbose else transformers.logging.ERROR)
     transformers.logging.disable_progress_bar()
@@ -112,11 +125,12 @@ def clear_earlier_run(job: Job) -> None:
 
 
 def _finished(job: Job) -> bool:
-    """metrics.json is written last, and names the job it is of."""
+    """metrics.json is written last, and names the spec it is of: one that was changed since is trained again."""
     try:
-        return bool(json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))["name"] == job.name)
-    except (OSError, ValueError, KeyError):
+        metrics = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    return bool(metrics.get("spec_digest") == job.spec_digest)
 
 
 def _leave() -> None:

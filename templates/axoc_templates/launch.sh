@@ -268,6 +268,11 @@ main() {
 
   step train "training: $PLAN_NODES x $PLAN_PROCESSES_PER_NODE processes on $PLAN_DEVICE"
   train
+
+  if [ "${NODE_RANK:-0}" = 0 ]; then
+    step finish "finishing: merge, samples, figures"
+    runtime finish
+  fi
   say "done"
 }
 

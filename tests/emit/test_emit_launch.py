@@ -67,6 +67,7 @@ def test_steps_run_in_order_with_one_process_before_torchrun(run: Run, environme
         "prepare|True",
         "torchrun|--standalone|--nnodes|1|--nproc_per_node|2",
         "train|True",
+        "finish|True",
     ]
     assert done.stdout.splitlines()[-1] == "axoc: done"
 
@@ -98,7 +99,7 @@ def test_stops_after_the_step_asked_for(run: Run, environment: dict[str, str], o
 
 def test_resume_reaches_the_workers(run: Run, environment: dict[str, str]) -> None:
     assert run("--resume").returncode == 0
-    assert logged(environment)[-1] == "train|--resume|True"
+    assert logged(environment)[-2:] == ["train|--resume|True", "finish|True"]
 
 
 @pytest.mark.parametrize(("step", "code"), [("preflight", 12), ("prepare", 13), ("preflight", 1)])
@@ -157,7 +158,7 @@ def test_dry_run_prints_and_runs_nothing(run: Run, environment: dict[str, str]) 
     assert done.returncode == 0, done.stderr
     assert logged(environment) == []
     assert "torch.distributed.run --standalone --nnodes 1 --nproc_per_node 2 -m axoc_runtime train" in done.stdout
-    assert done.stdout.count("axoc_runtime") == 3
+    assert done.stdout.count("axoc_runtime") == 4
 
 
 def test_dry_run_of_an_installing_launch_makes_nothing(
@@ -226,6 +227,7 @@ def test_several_nodes_need_their_rendezvous(
     given = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "NODE_RANK": "1"}
     assert run(entry=folder / "launch.sh", **given, NNODES="3").returncode == 12
     assert run(entry=folder / "launch.sh", **given).returncode == 0
+    assert logged(environment)[-1] == "train|True", "only the first node finishes: it has the whole model"
     expected = "torchrun|--nnodes|2|--node_rank|1|--rdzv_backend|static|--rdzv_endpoint|10.0.0.1:29500|--rdzv_id|axoc"
     assert f"{expected}|--nproc_per_node|8" in logged(environment)
 

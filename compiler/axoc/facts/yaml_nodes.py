@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
@@ -10,8 +10,10 @@ from typing import Any, Final
 import yaml
 
 from axoc.errors import Diagnostic, UserError
+from axoc.facts.yaml_syntax import syntax_diagnostic
 
 MAX_CHARACTERS: Final = 1 << 20
+MAX_DEPTH: Final = 50
 _MAPPING_TAG: Final = "tag:yaml.org,2002:map"
 
 
@@ -80,16 +82,28 @@ class NodeReader:
         self.reject(key, f"{what}: {name[:60]!r} is not a key here", fix=fix)
 
 
-def compose(text: str, file: str) -> yaml.Node | None:
-    """The document's root node; None where it is empty. Aliases are refused: they can blow up. Raises UserError."""
+def compose(text: str, file: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> yaml.Node | None:
+    """The document's root node; None where it is empty. Raises UserError; for aliases too: they can blow up."""
     if len(text) > MAX_CHARACTERS:
         raise UserError(Diagnostic(message=f"{len(text):,} characters are too many for this file", file=file))
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise UserError(Diagnostic(message="YAML aliases (*name) are not read here", file=file, fix="write it out"))
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_bombs(yaml.parse(text, Loader=loader), file)
+        return yaml.compose(text, Loader=loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(_syntax(error, file)) from None
+        raise UserError(syntax_diagnostic(error, file)) from None
+
+
+def _refuse_bombs(events: Iterable[yaml.Event], file: str) -> None:
+    """Stops at what costs more than it looks: composing recurses, and the scanner is slow in deep brackets."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            message = "YAML aliases (*name) are not read here"
+            raise UserError(Diagnostic(message=message, fix="write it out", **place(event, file)))
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            message = f"nested more than {MAX_DEPTH} levels deep"
+            raise UserError(Diagnostic(message=message, fix="see whether a bracket is left open", **place(event, file)))
 
 
 def scalar(node: yaml.Node | None) -> Any:
@@ -102,15 +116,8 @@ def scalar(node: yaml.Node | None) -> Any:
         return node.value
 
 
-def place(node: yaml.Node | None, file: str) -> dict[str, Any]:
+def place(node: yaml.Node | yaml.Event | None, file: str) -> dict[str, Any]:
     """Diagnostic fields: file, and line and column where the node is known."""
     if node is None:
         return {"file": file}
     return {"file": file, "line": node.start_mark.line + 1, "column": node.start_mark.column + 1}
-
-
-def _syntax(error: Exception, file: str) -> Diagnostic:
-    mark = getattr(error, "problem_mark", None)
-    reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-    line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
-    return Diagnostic(message=f"not YAML: {reason}", file=file, line=line, column=column, fix="indent with spaces")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,25 +9,20 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.models.source import source_arguments
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def source_arguments(job: Job) -> dict[str, Any]:
-    """Keyword arguments that name the weights: a folder, a hub id with its revision, or one GGUF file."""
-    source = job.model_source()
-    shared: dict[str, Any] = {"trust_remote_code": job.model.trust_remote_code}
-    if source.endswith(".gguf"):
-        path = Path(source)
-        return {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name, **shared}
-    if not Path(source).is_dir():
-        shared["revision"] = job.model.revision
-    return {"pretrained_model_name_or_path": source, "use_safetensors": True, **shared}
-
-
 def load_base(job: Job, device: torch.device) -> PreTrainedModel:
     """Base weights on the host, or, where quantized, on ``device``: bitsandbytes quantizes while it moves."""
-    arguments = source_arguments(job) | {"dtype": DTYPES[job.model.dtype], "attn_implementation": job.model.attention}
+    arguments = source_arguments(job) | {
+        "dtype": DTYPES[job.model.dtype],
+        "attn_implementation": job.model.attention,
+        "use_safetensors": True,  # never a pickle from outside
+    }
+    if "gguf_file" in arguments:
+        del arguments["use_safetensors"]
     if job.model.quantization is not None:
         arguments |= {"quantization_config": quantization_config(job), "device_map": {"": device}}
     try:

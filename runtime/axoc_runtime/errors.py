@@ -1,0 +1,26 @@
+"""Failures a user can act on, each with its exit code (docs/job.md)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+EXIT_INPUTS: Final = 1
+EXIT_ENVIRONMENT: Final = 11
+EXIT_PREFLIGHT: Final = 12
+EXIT_DATA: Final = 13
+EXIT_TRAINING: Final = 14
+EXIT_OUT_OF_MEMORY: Final = 15
+EXIT_NOT_AS_PLANNED: Final = 16
+EXIT_INTERRUPTED: Final = 130
+
+
+class RuntimeFailure(Exception):
+    """What is wrong, with the exit code and the smallest fix."""
+
+    def __init__(self, message: str, exit_code: int, fix: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.fix = fix
+
+    def render(self) -> str:
+        return str(self) if self.fix is None else f"{self}\n  fix: {self.fix}"

@@ -1,0 +1,1 @@
+"""Ingestion: readers bring rows, schemas make examples of them, encoding makes tokens. All before any process group."""

@@ -1,0 +1,1 @@
+"""Built-in schemas, one a file."""

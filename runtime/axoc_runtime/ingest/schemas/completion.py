@@ -1,0 +1,17 @@
+"""Plain text in one column: continued pre-training, or completions without a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from axoc_runtime.ingest.base import Document, Schema
+from axoc_runtime.ingest.messages import text
+
+
+class Completion(Schema):
+    name = "completion"
+    columns = ("text",)
+
+    def convert(self, row: Mapping[str, Any]) -> Document:
+        return Document(text=text(row, "text"))

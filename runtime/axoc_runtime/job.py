@@ -1,0 +1,213 @@
+"""job.json, read strictly: docs/job.md describes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.schema import read
+
+SCHEMA_VERSION: Final = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    method: str
+    double_quantization: bool
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    id: str | None
+    revision: str | None
+    family: str
+    decoder_block: str
+    dtype: str
+    attention: str
+    kernels: str
+    compile: bool
+    quantization: Quantization | None
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    type: str
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | tuple[str, ...]
+    use_rslora: bool
+    use_dora: bool
+    modules_to_save: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetJob:
+    path: str | None
+    type: str
+    weight: float
+    validation_split: float
+    split_seed: int
+    system_prompt: str | None
+    support_tool_calls: bool
+    max_seq_length: int
+    packing: bool
+    streaming: bool
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    objective: str
+    epochs: float | None
+    max_steps: int | None
+    global_batch_size: int
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    gradient_checkpointing: str
+    checkpointed_layers: int
+    optimizer: str
+    learning_rate: float
+    lr_scheduler: str
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    seed: int
+    logging_steps: int
+    eval_steps: int | None
+    save_steps: int | None
+    early_stopping_patience: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    prompts: tuple[str, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distributed:
+    strategy: str
+    device: str
+    world_size: int
+    nodes: int
+    processes_per_node: int
+    data_parallel: int
+    tensor_parallel: int
+    mixed_precision: str
+    offload: str
+    config: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    formats: tuple[str, ...]
+    quantization: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    device_used_bytes: int
+    host_bytes: int
+    step_seconds: float
+    tokens_per_second: float
+    total_seconds: float | None
+    cost_usd: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expect:
+    accelerator: str
+    device_memory_bytes: int
+    host_bytes: int
+    disk_bytes: int
+    parameters: int
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobFile:
+    """The keys of job.json."""
+
+    schema_version: int
+    axoc_version: str
+    spec_digest: str
+    name: str
+    base_dir: str
+    model: Model
+    adapter: Adapter | None
+    datasets: tuple[DatasetJob, ...]
+    training: Training
+    eval_metrics: tuple[str, ...]
+    samples: Samples
+    distributed: Distributed
+    export: Export
+    tracking: tuple[str, ...]
+    output_dir: str
+    logging_level: str
+    plugins: tuple[str, ...]
+    prediction: Prediction
+    expect: Expect
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(JobFile):
+    """The file, and where it lies."""
+
+    bundle_dir: Path = field(compare=False)
+    base: Path = field(compare=False)
+    """Where the job's relative paths count from."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object this was read from."""
+        plain = asdict(self)
+        return _lists({f.name: plain[f.name] for f in fields(JobFile)})  # type: ignore[no-any-return]
+
+    def resolve(self, written: str) -> Path:
+        return Path(os.path.normpath(self.base / Path(written).expanduser()))
+
+    @property
+    def output(self) -> Path:
+        return self.resolve(self.output_dir)
+
+    def model_source(self) -> str:
+        """An absolute path where the model is a local file or folder, else its hub id."""
+        if self.model.id is None:
+            fix = "set model.id in the spec and plan again"
+            raise RuntimeFailure("this bundle was planned from a bare config and names no model", EXIT_INPUTS, fix)
+        local = self.resolve(self.model.id)
+        return str(local) if local.exists() else self.model.id
+
+
+def read_job(path: Path, base_dir: str | None = None) -> Job:
+    """Raises RuntimeFailure naming every problem of the file. ``base_dir`` and AXOC_BASE_DIR override the file's."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RuntimeFailure(f"{path}: cannot be read as a job: {error}", EXIT_INPUTS, "plan again") from None
+    problems: list[str] = []
+    if isinstance(value, dict) and value.get("schema_version") != SCHEMA_VERSION:
+        found = value.get("schema_version")
+        raise RuntimeFailure(f"{path}: schema_version is {found!r}, this runtime reads {SCHEMA_VERSION}", EXIT_INPUTS)
+    file = read(JobFile, value, "job", problems)
+    if problems:
+        raise RuntimeFailure(f"{path}: " + "; ".join(problems), EXIT_INPUTS, "plan again with this version of axoc")
+    bundle = path.resolve().parent
+    chosen = base_dir or os.environ.get("AXOC_BASE_DIR")
+    base = Path(chosen).resolve() if chosen else (bundle / file.base_dir).resolve()
+    return Job(**{f.name: getattr(file, f.name) for f in fields(JobFile)}, bundle_dir=bundle, base=base)
+
+
+def _lists(value: Any) -> Any:
+    """Tuples back to JSON lists."""
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, (list, tuple)) else value
