@@ -81,15 +81,20 @@ def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list
     for index, message in enumerate(example.messages):
         if message["role"] != "assistant":
             continue
-        through = render(tokenizer, example, index + 1)
-        if not message["content"].endswith("\n"):
-            through = through.removesuffix("\n")  # the line break after an end-of-turn token is no part of the answer
+        through = _ended(render(tokenizer, example, index + 1), message["content"])
         start = len(commonprefix([render(tokenizer, example, index, prompt=True), through]))
         if text.startswith(through) and start < len(through):
             spans.append((start, len(through)))
         else:
             rewritten += 1
     return spans, rewritten
+
+
+def _ended(through: str, content: str) -> str:
+    """Without the line break that follows an end-of-turn token: it is no part of the answer."""
+    said = content.strip()
+    ending = through[through.rfind(said) + len(said) :] if said else through
+    return through.removesuffix("\n") if ending.strip() else through
 
 
 def _tokens(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:

@@ -25,7 +25,7 @@ class Csv(Reader):
                         raise BadRow(f"{place}: more fields than the header has")
                     yield Record(place=place, row=row)
             except csv.Error as error:
-                raise BadRow(f"{source.written}:{lines.line_num}: not CSV: {error}") from None
+                raise BadRow(f"{source.written}:{lines.line_num + 1}: not CSV: {error}") from None
 
 
 class Tsv(Csv):

@@ -23,7 +23,8 @@ class QuestionAnswer(Schema):
     optional = ("system", *dict.fromkeys(name for pair in PAIRS for name in pair))
 
     def fits(self, columns: frozenset[str]) -> bool:
-        return any(set(pair) <= columns for pair in PAIRS)
+        """Not where an instruction stands beside: that is Alpaca's, whose input is only a part of the question."""
+        return "instruction" not in columns and any(set(pair) <= columns for pair in PAIRS)
 
     def convert(self, row: Mapping[str, Any]) -> Conversation:
         asked, answered = next((p for p in PAIRS if set(p) <= set(row)), PAIRS[0])

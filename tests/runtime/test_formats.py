@@ -1,0 +1,233 @@
+"""Readers and schemas: what each reads, how it is recognized, and that what is wrong names file, row and column."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axoc_runtime.errors import RuntimeFailure
+from axoc_runtime.ingest import registry
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Reader, Record, Schema, Source
+from axoc_runtime.ingest.registry import BUILTIN, formats, named, schema_for
+from axoc_runtime.ingest.sources import fingerprints, parts, records
+from axoc_runtime.job import DatasetJob
+
+DATASET = DatasetJob(
+    path="data.jsonl", type="auto", weight=1.0, validation_split=0.0, split_seed=1, system_prompt=None,
+    support_tool_calls=False, max_seq_length=64, packing=False, streaming=False, options={},
+)  # fmt: skip
+
+
+class Here:
+    """A job that knows only where its paths count from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def resolve(self, written: str) -> Path:
+        return self.folder / written
+
+
+def rows(folder: Path, path: str, **changes: Any) -> list[Record]:
+    return list(records(Here(folder), replace(DATASET, path=path, **changes)))  # type: ignore[arg-type]
+
+
+CONTENT = {
+    "a.jsonl": b'{"text": "one"}\n\n{"text": "two"}\n',
+    "a.json": b'[{"text": "one"}, {"text": "two"}]',
+    "nested.json": b'{"version": 1, "data": [{"text": "one"}, {"text": "two"}]}',
+    "lines.json": b'{"text": "one"}\n{"text": "two"}',
+    "bom.csv": b'\xef\xbb\xbftext,n\r\none,1\r\ntwo,2\r\n',
+    "a.tsv": b"text\tn\none\t1\ntwo\t2\n",
+}
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_files_of_every_kind_give_the_same_rows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(CONTENT[name])
+    assert [r.row["text"] for r in rows(tmp_path, name)] == ["one", "two"]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / "a.parquet")
+    assert [r.row["text"] for r in rows(tmp_path, "a.parquet")] == ["one", "two"]
+
+
+def test_folders_and_globs_are_read_in_order(tmp_path: Path) -> None:
+    for name, text in (("d/b.jsonl", "two"), ("d/a.jsonl", "one"), ("d/README", "no data")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"text": text}))
+    assert [r.row["text"] for r in rows(tmp_path, "d")] == ["one", "two"]
+    assert [r.row["text"] for r in rows(tmp_path, "d/*.jsonl")] == ["one", "two"]
+
+
+def test_a_text_file_is_one_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo")
+    assert [r.row for r in rows(tmp_path, "a.txt")] == [{"text": "one\ntwo"}]
+
+
+BROKEN = {
+    "bad.jsonl": (b'{"text": "one"}\n{"text": \n', "bad.jsonl:2: not JSON"),
+    "list.jsonl": (b"[1, 2]\n", "list.jsonl:1: expected an object"),
+    "bad.json": (b"[{]", "bad.json: not JSON"),
+    "number.json": (b"3", "number.json: expected a list of objects"),
+    "mixed.json": (b'[{"a": 1}, 2]', r"mixed.json\[1\]: expected an object"),
+    "wide.csv": (b"a,b\n1,2\n1,2,3\n", "wide.csv:3: more fields than the header has"),
+    "quote.csv": (b'a,b\n"x"y,2\n', "quote.csv:2: not CSV"),
+    "latin.jsonl": ('{"text": "é"}'.encode("latin-1"), "latin.jsonl: not UTF-8 at byte 10"),
+    "fake.parquet": (b"PAR1", "fake.parquet: not Parquet"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_say_where(tmp_path: Path, name: str) -> None:
+    content, message = BROKEN[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RuntimeFailure, match=message) as caught:
+        rows(tmp_path, name)
+    assert caught.value.exit_code == 13 and caught.value.fix
+
+
+@pytest.mark.parametrize(("path", "fix"), [("gone.jsonl", "check dataset.path"), ("a.docx", "known endings")])
+def test_what_cannot_be_read_says_what_can(tmp_path: Path, path: str, fix: str) -> None:
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(RuntimeFailure) as caught:
+        rows(tmp_path, path)
+    assert fix in str(caught.value.fix)
+
+
+GOOD: dict[str, tuple[dict[str, Any], list[tuple[str, str]] | str]] = {
+    "alpaca": ({"instruction": "i", "input": "x", "output": "o"}, [("user", "i\n\nx"), ("assistant", "o")]),
+    "sharegpt": (
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"},
+        [("system", "s"), ("user", "q"), ("assistant", "a")],
+    ),
+    "chat": (
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+        [("user", "q"), ("assistant", "a")],
+    ),
+    "question_answer": ({"prompt": "q", "completion": "a"}, [("user", "q"), ("assistant", "a")]),
+    "completion": ({"text": "all of it"}, "all of it"),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_schemas_are_recognized_and_convert(name: str) -> None:
+    row, expected = GOOD[name]
+    schema = schema_for(frozenset(row), "here:1")
+    assert schema.name == name
+    made = schema.convert(row)
+    if isinstance(made, Document):
+        assert made.text == expected
+    else:
+        assert [(m["role"], m["content"]) for m in made.messages] == expected
+
+
+def test_every_builtin_schema_has_an_example_here() -> None:
+    assert {n for n, f in formats().items() if isinstance(f, Schema) and n in BUILTIN} == set(GOOD)
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("alpaca", {"instruction": "i", "output": ""}, "output"),
+    ("alpaca", {"instruction": 3, "output": "o"}, "instruction"),
+    ("sharegpt", {"conversations": []}, "conversations"),
+    ("sharegpt", {"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0]"),
+    ("sharegpt", {"conversations": [{"from": "human", "value": "x"}]}, "conversations"),
+    ("sharegpt", {"conversations": [{"from": "gpt", "value": "x"}]}, "conversations"),
+    ("chat", {"messages": [{"role": "user", "content": ["parts"]}]}, "messages[0]"),
+    ("chat", {"messages": "hello"}, "messages"),
+    ("question_answer", {"question": "q", "answer": None}, "answer"),
+    ("completion", {"text": ""}, "text"),
+]
+
+
+@pytest.mark.parametrize(("name", "row", "column"), BAD)
+def test_bad_rows_name_the_column(name: str, row: dict[str, Any], column: str) -> None:
+    schema = named(name)
+    assert isinstance(schema, Schema)
+    with pytest.raises(BadRow) as caught:
+        schema.convert(row)
+    assert caught.value.column == column
+
+
+def test_columns_that_fit_several_formats_are_not_guessed() -> None:
+    with pytest.raises(RuntimeFailure, match="fit several formats") as caught:
+        schema_for(frozenset({"messages", "text"}), "here:1")
+    assert "chat or completion" in str(caught.value.fix)
+
+
+def test_columns_that_fit_none_list_what_is_known() -> None:
+    with pytest.raises(RuntimeFailure, match="no known format has the columns x, y"):
+        schema_for(frozenset({"y", "x"}), "here:1")
+
+
+def test_an_unknown_type_gets_a_suggestion() -> None:
+    with pytest.raises(RuntimeFailure) as caught:
+        named("alpacca")
+    assert caught.value.fix == "did you mean alpaca?"
+
+
+class Weather(Reader):
+    name = "weather"
+    scheme = "weather"
+
+    def read(self, source: Source) -> Iterator[Record]:
+        yield Record(place="sky", row={"text": source.written})
+
+    def fingerprint(self, source: Source) -> str:
+        return source.written
+
+
+class OtherAlpaca(Schema):
+    name = "alpaca"
+    columns = ("instruction", "output")
+
+    def convert(self, row: Any) -> Conversation:
+        raise BadRow("not today", "output")
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    class Point:
+        def __init__(self, name: str, made: Any) -> None:
+            self.name, self.value, self.load = name, f"plugin:{name}", lambda: made
+
+    points = [Point("weather", Weather), Point("alpaca", OtherAlpaca)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    formats.cache_clear()
+    yield
+    formats.cache_clear()
+
+
+def test_a_plugin_reads_its_scheme_and_overrides_a_builtin(plugins: None, tmp_path: Path) -> None:
+    assert [r.row for r in rows(tmp_path, "weather:today")] == [{"text": "weather:today"}]
+    assert fingerprints(Here(tmp_path), replace(DATASET, path="weather:today")) == ["weather:weather:today"]  # type: ignore[arg-type]
+    assert isinstance(named("alpaca"), OtherAlpaca)
+
+
+def test_a_reader_named_as_type_reads_any_suffix(tmp_path: Path) -> None:
+    (tmp_path / "data.log").write_text('{"text": "one"}')
+    ((reader, _),) = parts(Here(tmp_path), replace(DATASET, path="data.log", type="jsonl"))  # type: ignore[arg-type]
+    assert reader.name == "jsonl"
+
+
+def test_a_plugin_that_is_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Point:
+        name, value = "odd", "odd:Odd"
+
+        @staticmethod
+        def load() -> Any:
+            return dict
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    formats.cache_clear()
+    with pytest.raises(RuntimeFailure, match="odd:Odd"):
+        formats()
+    formats.cache_clear()

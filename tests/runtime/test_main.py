@@ -1,0 +1,75 @@
+"""The entry point: exit codes, one line a failure, the trace in a file, and the code left for launch.sh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axoc_runtime import __main__ as entry
+from axoc_runtime.errors import RuntimeFailure
+from runtime.jobs import write_job
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> str:
+    return str(write_job(tmp_path))
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def dispatch(command: str, job: Any, *, resume: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(entry, "dispatch", dispatch)
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["fly", "job.json"], ["train", "job.json", "--fast"]])
+def test_usage(arguments: list[str]) -> None:
+    assert entry.main(arguments) == 2
+
+
+def test_a_job_that_cannot_be_read_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["train", str(tmp_path / "none.json")]) == 1
+    assert "cannot be read as a job" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeFailure("x", 16, "y"), 16),
+        (KeyboardInterrupt(), 130),
+        (MemoryError(), 15),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 15),
+        (RuntimeError("shapes do not match"), 14),
+        (SystemExit(3), 14),
+        (SystemExit(0), 0),
+    ],
+)
+def test_failures_of_training(
+    job: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: BaseException, code: int
+) -> None:
+    fail_with(monkeypatch, error)
+    monkeypatch.setenv("RANK", "1")
+    assert entry.main(["train", job]) == code
+    record = tmp_path / "out" / ".exit-code"
+    assert (record.read_text() if record.exists() else "0\n") == f"{code}\n"
+
+
+def test_the_first_rank_to_fail_decides(job: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RANK", "0")
+    for error in (MemoryError(), RuntimeError("connection reset by peer")):
+        fail_with(monkeypatch, error)
+        entry.main(["train", job])
+    assert (tmp_path / "out" / ".exit-code").read_text() == "15\n"
+
+
+def test_no_traceback_reaches_a_user(
+    job: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fail_with(monkeypatch, ValueError("one\ntwo"))
+    assert entry.main(["prepare", job]) == 13
+    shown = capsys.readouterr().err
+    log = tmp_path / "out" / "logs" / "prepare-rank0.log"
+    assert "Traceback" not in shown and str(log) in shown and "ValueError: one" in shown
+    assert "Traceback" in log.read_text()
+    assert not (tmp_path / "out" / ".exit-code").exists(), "only torchrun hides exit codes"
