@@ -118,6 +118,6 @@ def scalar(node: yaml.Node | None) -> Any:
 
 def place(node: yaml.Node | yaml.Event | None, file: str) -> dict[str, Any]:
     """Diagnostic fields: file, and line and column where the node is known."""
-    if node is None:
+    if node is None or node.start_mark is None:
         return {"file": file}
     return {"file": file, "line": node.start_mark.line + 1, "column": node.start_mark.column + 1}

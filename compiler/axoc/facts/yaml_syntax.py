@@ -19,7 +19,11 @@ _WORDS: Final = (
     (r"expected the node content, but found '(.)'", "{} where a value is expected", "see that brackets pair up"),
     (r"found unexpected end of stream", "a quote is not closed", "end the text with the quote it begins with"),
     (r"found unexpected document separator", "a quote is not closed", "end the text with the quote it begins with"),
-    (r"found unknown escape character '(.)'", "unknown escape \\{} in a text", "use single quotes, or double the backslash"),
+    (
+        r"found unknown escape character '(.)'",
+        "unknown escape \\{} in a text",
+        "use single quotes, or double the backslash",
+    ),
     (r"but found another document", "a second document begins here", "keep one document in a file"),
     (r"found undefined tag handle", "an unknown tag (!name)", "remove it"),
     (r"found duplicate anchor", "an anchor (&name) is given twice", "remove the anchors"),

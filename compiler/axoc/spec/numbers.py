@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from pydantic_core import core_schema
 
-from axoc.spec.problems import listed, wrong
+from axoc.spec.problems import wrong
 from axoc.spec.scalars import Plain, boolean, is_null, is_octal_or_padded, number, show
 
 LARGEST: Final = 2**31 - 1
 """Of what is counted. It keeps all arithmetic after it far from overflow."""
 
 
-class Field:
+class Reader:
     """Metadata of an Annotated type: how a value is read, and what JSON Schema says of it."""
 
     def read(self, value: Any) -> Any:
@@ -33,7 +33,7 @@ class Field:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Number(Field):
+class Number(Reader):
     """A finite number, in JSON too."""
 
     minimum: float = 0.0
@@ -65,9 +65,9 @@ class Number(Field):
         return float(found)
 
     def expected(self) -> str:
-        low = f"above {self.minimum:g}" if self.open_minimum else f"{self.minimum:g} or more"
+        low = f" above {self.minimum:g}" if self.open_minimum else f", {self.minimum:g} or more"
         high = "" if self.maximum >= LARGEST else f", {'below' if self.open_maximum else 'at most'} {self.maximum:g}"
-        return listed([f"a {self.kind}, {low}{high}", *self.words])
+        return ", or ".join([f"a {self.kind}{low}{high}", *self.words])
 
     def json(self) -> dict[str, Any]:
         low = "exclusiveMinimum" if self.open_minimum else "minimum"
@@ -111,6 +111,6 @@ def _fix(value: object) -> str | None:
         return f"write {int(minutes[:9] or 0) * 60 + int(seconds[:9] or 0)}, if that is meant"
     if isinstance(value, str) and not isinstance(value, Plain) and number(Plain(value)) is not None:
         return f"remove the quotes: {value}"
-    if isinstance(value, Plain) and number(Plain(text.replace(",", ""))) is not None:
+    if isinstance(value, Plain) and "," in text and number(Plain(text.replace(",", ""))) is not None:
         return f"write {text.replace(',', '')}"
     return "remove this line for the default" if is_null(value) or boolean(value) is not None else None

@@ -15,6 +15,14 @@ WRONG = "axoc"
 
 
 @dataclass(frozen=True, kw_only=True)
+class Place:
+    """1-based."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Problem:
     path: Path
     message: str
@@ -24,6 +32,8 @@ class Problem:
     whole: bool = False
     at_key: bool = False
     """Show the key's place rather than the value's."""
+    place: Place | None = None
+    """Where it is known better than by ``path``."""
 
 
 def wrong(

@@ -66,7 +66,10 @@ def show(value: object) -> str:
     if isinstance(value, (dict, list, tuple)):
         return "a mapping" if isinstance(value, dict) else "a list"
     text = printable(str(value))
-    return text if number(value) is not None or isinstance(value, bool) else f"'{text}'"
+    if not isinstance(core(value), str):
+        return text
+    looks_unquoted = not isinstance(value, Plain) and not isinstance(core(Plain(text)), str)
+    return f"the quoted text '{text}'" if looks_unquoted else f"'{text}'"
 
 
 def printable(text: str) -> str:

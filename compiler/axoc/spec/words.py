@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from axoc.spec.hints import word_fix
-from axoc.spec.numbers import Field
+from axoc.spec.numbers import Reader
 from axoc.spec.problems import listed, wrong
 from axoc.spec.scalars import Plain, boolean, core, is_null, show
 
@@ -21,7 +21,7 @@ _LINE_ENDS: Final = frozenset("\n\t")
 
 
 @dataclass(frozen=True)
-class Words(Field):
+class Words(Reader):
     """One of these words."""
 
     words: tuple[str, ...]
@@ -48,7 +48,7 @@ class Words(Field):
 
 
 @dataclass(frozen=True)
-class Flag(Field):
+class Flag(Reader):
     """True or false, also as yes, no, on, off; with ``auto`` the planner may choose."""
 
     auto: bool = False
@@ -68,7 +68,7 @@ class Flag(Field):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text(Field):
+class Text(Reader):
     """Free text. What goes into paths and commands is one line, without characters that act or hide."""
 
     what: str = "text"
@@ -109,7 +109,7 @@ class Text(Field):
 
 
 @dataclass(frozen=True)
-class Options(Field):
+class Options(Reader):
     """A free mapping, handed on as data. Unquoted scalars are read as YAML 1.2 reads them."""
 
     def read(self, value: Any) -> Any:

@@ -1,0 +1,108 @@
+"""Checks between fields: each names the field to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from axoc.spec.dataset import Dataset
+from axoc.spec.hints import key_fix
+from axoc.spec.problems import Path, Problem
+from axoc.spec.spec import Spec
+from axoc.spec.training import Training
+
+NO_MODEL: Final = "no model is named"
+
+
+def check(spec: Spec) -> Iterator[Problem]:
+    """Everything wrong between fields that are right by themselves."""
+    for one in CHECKS:
+        yield from one(spec)
+
+
+def _names_a_model(spec: Spec) -> Iterator[Problem]:
+    if spec.model.id is None and spec.model.config is None:
+        fix = "write model: a hub id or a folder, e.g. model: Qwen/Qwen2.5-0.5B"
+        expected = "model.id, or model.config (the path of a config.json)"
+        yield Problem(path=("model", "id"), message=NO_MODEL, expected=expected, fix=fix, whole=True)
+
+
+def _length(spec: Spec) -> Iterator[Problem]:
+    if spec.training.epochs is not None and spec.training.max_steps is not None:
+        message = "and training.epochs are both set, and each says how long to train"
+        yield Problem(path=("training", "max_steps"), message=message, expected="one of them", fix="remove one")
+
+
+def _batches(spec: Spec) -> Iterator[Problem]:
+    """Data parallelism is what remains: global = micro x accumulation x data parallel."""
+    t = spec.training
+    parts = {"micro_batch_size": t.micro_batch_size, "gradient_accumulation_steps": t.gradient_accumulation_steps}
+    given = {name: value for name, value in parts.items() if isinstance(value, int)}
+    unit = 1
+    for value in given.values():
+        unit *= value
+    if isinstance(t.global_batch_size, int) and t.global_batch_size % unit:
+        product = " x ".join(f"{name} {value}" for name, value in given.items())
+        nearest = max(1, round(t.global_batch_size / unit)) * unit
+        yield Problem(
+            path=("training", "global_batch_size"),
+            message=f"is {t.global_batch_size}, which {product} does not divide",
+            expected="micro_batch_size x gradient_accumulation_steps x data-parallel devices",
+            fix=f"set global_batch_size: {nearest}, or leave one of them on auto",
+        )
+
+
+def _streaming(spec: Spec) -> Iterator[Problem]:
+    for index, dataset in enumerate(spec.dataset):
+        if dataset.streaming and spec.training.max_steps is None:
+            message = "is true, and a stream has no length to count epochs of"
+            fix = "set training.max_steps (and no epochs), or streaming: false"
+            yield Problem(path=("dataset", index, "streaming"), message=message, expected="training.max_steps", fix=fix)
+        if dataset.streaming and dataset.validation_split > 0:
+            message = f"is {dataset.validation_split:g}, and rows of a stream cannot be held out"
+            fix = "set validation_split: 0, or streaming: false"
+            yield Problem(path=("dataset", index, "validation_split"), message=message, expected="0", fix=fix)
+
+
+def _early_stopping(spec: Spec) -> Iterator[Problem]:
+    t = spec.training
+    if t.early_stopping_patience is None:
+        return
+    if not any(_holds_out(dataset) for dataset in spec.dataset):
+        message = f"is {t.early_stopping_patience}, but no rows are held out to evaluate on"
+        fix = "set dataset.validation_split: 0.1, or remove early_stopping_patience"
+        yield Problem(path=("training", "early_stopping_patience"), message=message, fix=fix)
+    if isinstance(t.eval_steps, int) and isinstance(t.save_steps, int) and t.save_steps % t.eval_steps:
+        yield _unaligned(t, t.save_steps, t.eval_steps)
+
+
+def _unaligned(t: Training, save_steps: int, eval_steps: int) -> Problem:
+    nearest = max(1, round(save_steps / eval_steps)) * eval_steps
+    return Problem(
+        path=("training", "save_steps"),
+        message=f"is {save_steps}, but the best of the evaluations every {eval_steps} steps must have been saved",
+        expected="with early stopping, a multiple of eval_steps",
+        fix=f"set save_steps: {nearest}",
+    )
+
+
+def _holds_out(dataset: Dataset) -> bool:
+    return dataset.validation_split > 0
+
+
+def _devices(spec: Spec) -> Iterator[Problem]:
+    count, tensor = spec.distributed.gpu_count, spec.distributed.model_parallel_size
+    if count is not None and isinstance(tensor, int) and count % tensor:
+        message = f"is {tensor}, which does not divide gpu_count {count}"
+        fix = "set a divisor of gpu_count, or auto"
+        yield Problem(path=("distributed", "model_parallel_size"), message=message, fix=fix)
+
+
+CHECKS: Final = (_names_a_model, _length, _batches, _streaming, _early_stopping, _devices)
+
+
+def touches(problem: Problem, wrong: set[Path]) -> bool:
+    """Whether the problem may only be there because what is wrong was left out of the check."""
+    if problem.message == NO_MODEL:
+        return any(p[0] == "model" or key_fix(str(p[0]), ("model",), ()).count("model") for p in wrong if p)
+    return any(problem.path[: len(p)] == p for p in wrong)

@@ -1,0 +1,111 @@
+"""Spec to PlanRequest: the same values as plain frozen dataclasses, in the compiler's own units."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any, cast
+
+from axoc.ir.request import (
+    AUTO,
+    AdapterRequest,
+    Auto,
+    Checkpointing,
+    DatasetRequest,
+    DistributedRequest,
+    ExportRequest,
+    ModelRequest,
+    Offload,
+    PlanRequest,
+    PolicyRequest,
+    QuantizationRequest,
+    SampleRequest,
+    TrainingRequest,
+)
+from axoc.spec.adapter import Adapter
+from axoc.spec.dataset import Dataset
+from axoc.spec.distributed import Distributed
+from axoc.spec.model import Model
+from axoc.spec.parts import Part
+from axoc.spec.quantization import Quantization
+from axoc.spec.scalars import printable
+from axoc.spec.spec import Spec
+from axoc.spec.training import Training
+from axoc.units import GIB
+
+DEFAULT_EPOCHS = 1.0
+
+
+def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
+    """``explicit``: dotted names the user wrote. Changes no value."""
+    return PlanRequest(
+        name=spec.name or _stem(file),
+        model=_model(spec.model),
+        adapter=_adapter(spec.adapter),
+        datasets=tuple(_dataset(d) for d in spec.dataset),
+        training=_training(spec.training),
+        eval_metrics=_once(spec.eval_metrics),
+        distributed=_distributed(spec.distributed),
+        export=ExportRequest(**_fields(spec.export)),
+        tracking=_once(spec.tracking),
+        output_dir=spec.output_dir,
+        logging_level=spec.logging_level,
+        target=spec.target,
+        policy=PolicyRequest(**_fields(spec.policy)),
+        samples=SampleRequest(**_fields(spec.samples)),
+        inventory=spec.inventory,
+        plugins=_once(spec.plugins),
+        explicit=explicit,
+    )
+
+
+def _stem(file: str) -> str:
+    return printable(PurePath(file).stem) or "spec"
+
+
+def _fields(part: Part) -> dict[str, Any]:
+    """The part's values by field name, as they are: parts inside it stay parts."""
+    return {name: getattr(part, name) for name in type(part).model_fields}
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _model(model: Model) -> ModelRequest:
+    return ModelRequest(**{**_fields(model), "quantization": _quantization(model.quantization)})
+
+
+def _quantization(wanted: Quantization | str | None) -> QuantizationRequest | Auto | None:
+    if isinstance(wanted, Quantization):
+        made = {"method": wanted.method, "double_quantization": wanted.double_quantization}
+        return QuantizationRequest(**cast(dict[str, Any], made), options=wanted.options)
+    return AUTO if wanted == AUTO else None
+
+
+def _adapter(adapter: Adapter | None) -> AdapterRequest | None:
+    return None if adapter is None else AdapterRequest(**_fields(adapter))
+
+
+def _dataset(dataset: Dataset) -> DatasetRequest:
+    return DatasetRequest(**_fields(dataset))
+
+
+def _training(training: Training) -> TrainingRequest:
+    """With neither epochs nor max_steps, one epoch."""
+    unbounded = training.epochs is None and training.max_steps is None
+    epochs = DEFAULT_EPOCHS if unbounded else training.epochs
+    checkpointing = cast(Checkpointing | Auto, training.gradient_checkpointing)
+    return TrainingRequest(**{**_fields(training), "epochs": epochs, "gradient_checkpointing": checkpointing})
+
+
+def _distributed(distributed: Distributed) -> DistributedRequest:
+    budget = distributed.memory_budget_per_gpu_gb
+    return DistributedRequest(
+        type=distributed.type,
+        gpu_count=distributed.gpu_count,
+        model_parallel_size=cast(int | Auto, distributed.model_parallel_size),
+        mixed_precision=distributed.mixed_precision,
+        memory_budget_per_gpu_bytes=None if budget is None else int(budget * GIB),
+        offload=cast(Offload | Auto, distributed.offload),
+        config_path=distributed.config_path,
+    )

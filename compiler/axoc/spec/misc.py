@@ -1,0 +1,45 @@
+"""Small parts: export, policy, samples."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from axoc.spec.numbers import Number, Whole
+from axoc.spec.parts import MANY, Part
+from axoc.spec.words import Text
+
+_Positive = Number(open_minimum=True, words=("null",))
+
+
+class Export(Part):
+    formats: Annotated[tuple[Annotated[str, Text(what="a format")], ...], MANY] = Field(
+        default=(), description="Formats to write after training."
+    )
+    quantization: Annotated[str, Text(what="none or a method")] = Field(
+        default="none", description="Quantization of exports."
+    )
+
+
+class Policy(Part):
+    """Limits: what breaks them is refused."""
+
+    max_cost_usd: Annotated[float | None, _Positive] = Field(default=None, description="Most dollars for the run.")
+    max_hours: Annotated[float | None, _Positive] = Field(default=None, description="Most hours for the run.")
+    max_gpus: Annotated[int | None, Whole(words=("null",))] = Field(default=None, description="Most devices.")
+    memory_safety: Annotated[float, Number(maximum=0.5)] = Field(
+        default=0.03, description="Share of each device's memory kept free on top of the prediction."
+    )
+    allowed_images: Annotated[tuple[Annotated[str, Text(what="an image")], ...], MANY] = Field(
+        default=(), description="Container images that may be used."
+    )
+
+
+class Samples(Part):
+    """Questions asked of the base and of the trained model at the end."""
+
+    prompts: Annotated[tuple[Annotated[str, Text(what="a prompt", lines=True)], ...], MANY] = Field(
+        default=(), description="The questions."
+    )
+    max_new_tokens: Annotated[int, Whole(maximum=65536)] = Field(default=96, description="Longest answer.")
