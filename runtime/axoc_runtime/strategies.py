@@ -17,6 +17,8 @@ def prepare_environment(job: Job) -> None:
     ZeRO-3 partitions while the model is loaded (zero.Init), and asks DeepSpeed for the world size: without a process
     group it sees one rank, so DeepSpeed's own initialization comes first.
     """
+    if job.distributed.device == "cpu":
+        restore_numbered_cpus()
     if not job.distributed.strategy.startswith("zero"):
         return
     os.environ.setdefault("RANK", "0")  # one process: torchrun sets these, a bare start does not
@@ -27,6 +29,13 @@ def prepare_environment(job: Job) -> None:
     import deepspeed
 
     deepspeed.init_distributed("gloo" if job.distributed.device == "cpu" else "nccl")
+
+
+def restore_numbered_cpus() -> None:
+    """accelerate calls the device of a CPU rank ``cpu:0``, and torch.load knows only ``cpu``: resuming would fail."""
+    torch.serialization.register_package(
+        11, lambda storage: None, lambda storage, location: storage if location.startswith("cpu:") else None
+    )
 
 
 def strategy_arguments(job: Job) -> dict[str, Any]:

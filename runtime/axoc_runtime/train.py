@@ -49,6 +49,7 @@ def _train(job: Job, checkpoint: str | None) -> None:
 
 def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     """Trainer, tokenizer, and the callbacks that are read afterwards."""
+    quiet(job)
     import transformers
 
     from axoc_runtime.arguments import training_arguments
@@ -59,7 +60,6 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     from axoc_runtime.objectives.sft import AxocTrainer, Collator
     from axoc_runtime.prepare import load_prepared, load_tokenizer
 
-    quiet(job)
     transformers.set_seed(job.training.seed)
     tokenizer = load_tokenizer(job)
     rows, held_out = load_prepared(job)
@@ -104,12 +104,12 @@ def padding_token(tokenizer: Any) -> int:
 
 def quiet(job: Job) -> None:
     """Libraries speak only when something is wrong, unless the job asks for more."""
-    import transformers
-
-    if job.logging_level.upper() != "DEBUG":
+    verbose = job.logging_level.upper() == "DEBUG"
+    if not verbose:  # before these libraries are imported: they speak at once
         warnings.filterwarnings("ignore", category=FutureWarning)
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    verbose = job.logging_level.upper() == "DEBUG"
+    import transformers
+
     transformers.logging.set_verbosity(transformers.logging.INFO if verbose else transformers.logging.ERROR)
     transformers.logging.disable_progress_bar()
 

@@ -208,7 +208,7 @@ train() {
   [ "$RESUME" = 0 ] || set -- "$@" --resume
   record=$(helper output-dir)/.exit-code
   [ "$DRY_RUN" = 1 ] || rm -f "$record"
-  run_watched "$PYTHON" -m torch.distributed.run "${where[@]}" --nproc_per_node "$PLAN_PROCESSES_PER_NODE" \
+  run_watched "$PYTHON" -m axoc_runtime.torchrun "${where[@]}" --nproc_per_node "$PLAN_PROCESSES_PER_NODE" \
     -m axoc_runtime "$@" || code=$?
   [ "$code" -eq 0 ] || exit "$(training_code "$record")"
 }

@@ -29,6 +29,16 @@ sys.exit(int(os.environ.get("FAKE_" + arguments[0].upper(), "0")))
 '''
 
 
+FAKE_TORCHRUN = '''\
+"""Runs one worker, and like torchrun turns every failure into 1."""
+import os, subprocess, sys
+with open(os.environ["FAKE_LOG"], "a") as log:
+    print("torchrun", *sys.argv[1:sys.argv.index("-m")], sep="|", file=log)
+worker = sys.argv[sys.argv.index("-m"):]
+sys.exit(1 if subprocess.run([sys.executable, *worker]).returncode else 0)
+'''
+
+
 @pytest.fixture(scope="session")
 def plans() -> ModuleType:
     spec = importlib.util.spec_from_file_location("emit_plans", HERE / "plans.py")
@@ -52,6 +62,7 @@ def fake_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     files = [
         BundleFile(path="runtime/axoc_runtime/__init__.py", content=b""),
         BundleFile(path="runtime/axoc_runtime/__main__.py", content=FAKE_RUNTIME.encode()),
+        BundleFile(path="runtime/axoc_runtime/torchrun.py", content=FAKE_TORCHRUN.encode()),
     ]
     monkeypatch.setattr(sources, "runtime_files", lambda: files)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from axoc.errors import UserError
-from axoc.ir.canonical import canonical_json
+from axoc.ir.canonical import dumps
 from axoc.spec.load import load_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +59,7 @@ def check(content: bytes) -> None:
         assert not [w for w in PYDANTIC_WORDING if w in text and w.encode() not in content]
         text.encode()
     else:
-        canonical_json(made).encode()
+        dumps(made).encode()
 
 
 @settings(max_examples=300, deadline=None)

@@ -75,9 +75,10 @@ def test_other_good_specs_validate(text: str) -> None:
     assert list(VALIDATOR.iter_errors(plain(text))) == []
 
 
-@pytest.mark.parametrize("path", MALFORMED, ids=lambda path: path.stem)
+DOCUMENTS = [path for path in MALFORMED if "# schema: no document\n" not in path.read_text()]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_the_schema_refuses_what_it_can_see(path: Path) -> None:
     text = path.read_text()
-    if "# schema: no document\n" in text:
-        pytest.skip("not a mapping")
     assert VALIDATOR.is_valid(plain(text)) is ("# schema: cannot see it\n" in text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -59,7 +58,7 @@ class Number(Reader):
     def allows(self, found: int | float) -> bool:
         above = found > self.minimum if self.open_minimum else found >= self.minimum
         below = found < self.maximum if self.open_maximum else found <= self.maximum
-        return above and below and not math.isnan(found)
+        return above and below  # both are false of NaN
 
     def convert(self, found: int | float) -> int | float:
         return float(found)

@@ -1,0 +1,72 @@
+"""A model small enough for seconds: random weights, a tokenizer of characters, sums to learn."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime.conftest import tokenizer as tokenizer  # the fixture, for these tests too
+from runtime.jobs import write_job
+
+Launch = Callable[..., "subprocess.CompletedProcess[str]"]
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """A Llama of 4 layers in a folder, as a user's own model would lie there."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=104, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def parameters(folder: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        return sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118: not a dict
+
+
+@pytest.fixture
+def work(tmp_path: Path, tiny: Path) -> Path:
+    (tmp_path / "model").symlink_to(tiny)
+    rows = [{"question": f"{a}+{b}?", "answer": str(a + b)} for a in range(10) for b in range(10)]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return tmp_path
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("AXOC_", "PYTHON"))}
+    return kept | {"PYTHONPATH": str(RUNTIME), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+
+
+@pytest.fixture
+def runtime(work: Path, environment: dict[str, str]) -> Launch:
+    """Runs a command of the runtime on a job; ``train`` under torchrun with the job's processes."""
+
+    def call(command: str, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+        job = write_job(work, **changes)
+        line = [sys.executable, "-m", "axoc_runtime", command, str(job), *options]
+        if command == "train":
+            processes = json.loads(job.read_text())["distributed"]["processes_per_node"]
+            launcher = ["-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", str(processes)]
+            line[1:1] = launcher
+        return subprocess.run(line, env=environment, cwd=work, capture_output=True, text=True, timeout=600)
+
+    return call
