@@ -28,7 +28,7 @@ check: $(STAMP)
 	@if command -v shellcheck >/dev/null; then shellcheck -x tools/*.sh .ci/run; else echo "shellcheck is not installed: skipped"; fi
 
 test: $(STAMP) check
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n auto
 
 test-slow: $(STAMP) $(MODEL)
 	$(PY) -m pytest -m slow
@@ -36,7 +36,9 @@ test-slow: $(STAMP) $(MODEL)
 # Rewrites the goldens and shows what changed.
 golden: $(STAMP)
 	$(PY) tools/golden.py
-	git --no-pager diff --stat -- golden
+	$(PY) tools/picture.py
+	$(PY) tools/spec_doc.py
+	git --no-pager diff --stat -- golden docs
 	git --no-pager diff -- golden | head -200
 
 format: $(STAMP)

@@ -18,7 +18,9 @@ LORA = AdapterRequest(type="lora", rank=16, alpha=32.0, dropout=0.0, targets="al
 
 def request(model: str, **changes: Any) -> PlanRequest:
     """A default request; ``training__epochs=2`` sets one field of a part, ``adapter=LORA`` a whole one."""
-    made = load_spec(f"model: {model}\ndataset: {{path: data/train.jsonl, max_seq_length: 2048}}\n".encode(), "spec.yaml")
+    made = load_spec(
+        f"model: {model}\ndataset: {{path: data/train.jsonl, max_seq_length: 2048}}\n".encode(), "spec.yaml"
+    )
     for name, value in changes.items():
         part, _, field = name.partition("__")
         if part == "dataset":

@@ -45,7 +45,9 @@ def main() -> None:
 @main.command("plan")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb:8, cpu, or a file from `axoc inventory`.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="Where to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("bundle"), show_default=True, help="Where to write."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--check", is_flag=True, help="Exit 3 where the bundle on disk is not what this spec gives now.")
 @click.option("--frozen", is_flag=True, help="Refuse to plan with anything the lock does not hold.")
@@ -151,7 +153,9 @@ def init_command(spec: Path) -> None:
     from axoc.spec.init import starter_spec
 
     if spec.exists():
-        raise UserError(Diagnostic(message="not overwritten: this file exists", file=str(spec), fix="name another file"))
+        raise UserError(
+            Diagnostic(message="not overwritten: this file exists", file=str(spec), fix="name another file")
+        )
     spec.write_text(starter_spec(), encoding="utf-8")
     click.echo(f"Written: {spec}. Next: axoc plan {spec} --inventory h100-sxm-80gb:8 --dry-run")
 

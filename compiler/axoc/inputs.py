@@ -19,6 +19,8 @@ from axoc.spec.load import load_spec
 
 DEFAULT_INVENTORY: Final = "cpu"
 MAX_CONFIG_BYTES: Final = 4 << 20
+MAX_BYTES: Final = 16 << 20
+"""Of any file that is read whole."""
 PLUGIN_SUFFIXES: Final = (".py", ".toml", ".md", ".cfg", ".txt", ".typed")
 
 
@@ -72,13 +74,17 @@ def find(written: str, folder: Path) -> Path:
 def read_bytes(path: Path, what: str) -> bytes:
     """The file's content. Raises UserError naming what could not be read and why."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:  # of any kind, a pipe too, but not without end
+            content = stream.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise UserError(Diagnostic(message=f"{what} is a folder", file=str(path), expected="a file")) from None
     except OSError as error:
         fix = "check the path; relative ones count from the working directory"
         message = f"cannot read {what}: {error.strerror}"
         raise UserError(Diagnostic(message=message, file=str(path), fix=fix)) from None
+    if len(content) > MAX_BYTES:
+        raise UserError(Diagnostic(message=f"{what} is larger than {MAX_BYTES >> 20} MiB", file=str(path)))
+    return content
 
 
 def _model(request: PlanRequest, folder: Path) -> tuple[ModelFacts, list[str]]:
@@ -126,9 +132,6 @@ def _with_processes(cluster: ClusterFacts, request: PlanRequest) -> ClusterFacts
     return cluster if wanted is None or not is_cpu(cluster.accelerator) else with_processes(cluster, wanted)
 
 
-
-
-
 def _locked_data(request: PlanRequest, path: Path, *, frozen: bool) -> tuple[DataFacts, ...]:
     """What the lock knows of each dataset, in the spec's order. Datasets it does not name are unknown."""
     known: dict[str | None, DataFacts] = {}
@@ -156,5 +159,12 @@ def _plugin(root: Path, written: str) -> dict[str, bytes]:
         fix = "name a folder that holds a Python package with a pyproject.toml"
         raise UserError(Diagnostic(message="plugins: no such folder", file=written, fix=fix))
     wanted = (p for p in sorted(root.rglob("*")) if p.is_file() and p.suffix in PLUGIN_SUFFIXES)
-    kept = (p for p in wanted if not any(part.startswith(".") or part.endswith((".egg-info", "__pycache__")) or part == "build" for part in p.relative_to(root).parts))
+    kept = (
+        p
+        for p in wanted
+        if not any(
+            part.startswith(".") or part.endswith((".egg-info", "__pycache__")) or part == "build"
+            for part in p.relative_to(root).parts
+        )
+    )
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in kept}

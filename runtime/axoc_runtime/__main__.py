@@ -87,7 +87,11 @@ def _unexpected(job: Job, command: str, error: BaseException) -> int:
     except OSError:
         print(text, file=sys.stderr)
     first = (str(error).strip().splitlines() or [""])[0][:300]
-    print(f"axoc: rank {rank}: {command} failed: {type(error).__name__}: {first}\n  see: {log}", file=sys.stderr, flush=True)
+    print(
+        f"axoc: rank {rank}: {command} failed: {type(error).__name__}: {first}\n  see: {log}",
+        file=sys.stderr,
+        flush=True,
+    )
     return EXIT_OUT_OF_MEMORY if out_of_memory(error) else UNEXPECTED[command]
 
 

@@ -58,7 +58,11 @@ def _length(job: Job) -> dict[str, Any]:
 def _schedule(job: Job, *, evaluates: bool) -> dict[str, Any]:
     """Evaluation and checkpoints by steps, or at each epoch's end. Early stopping needs the two together."""
     training = job.training
-    save = {"save_strategy": "steps", "save_steps": training.save_steps} if training.save_steps else {"save_strategy": "epoch"}
+    save = (
+        {"save_strategy": "steps", "save_steps": training.save_steps}
+        if training.save_steps
+        else {"save_strategy": "epoch"}
+    )
     if not evaluates:
         return {**save, "eval_strategy": "no"}
     steps = training.eval_steps

@@ -18,12 +18,22 @@ Mismatch = tuple[str, Any, Any]
 
 def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
     """Raises RuntimeFailure (exit 16) naming every mismatch with both values. Returns what was checked."""
-    checks: list[Callable[[Job, Any], Iterator[Mismatch]]] = [_world, _batch, _wrapper, _trainable, _dtypes, _shards, _checkpointing]
+    checks: list[Callable[[Job, Any], Iterator[Mismatch]]] = [
+        _world,
+        _batch,
+        _wrapper,
+        _trainable,
+        _dtypes,
+        _shards,
+        _checkpointing,
+    ]
     found = [m for check in checks for m in check(job, trainer)]
     wrong = [m for m in found if m[1] != m[2]]
     if wrong:
         lines = "; ".join(f"{what}: planned {planned}, found {real}" for what, planned, real in wrong)
-        raise RuntimeFailure(f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, "plan again with axoc plan")
+        raise RuntimeFailure(
+            f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, "plan again with axoc plan"
+        )
     return {what: real for what, _, real in found}
 
 
@@ -44,7 +54,9 @@ def _wrapper(job: Job, trainer: Any) -> Iterator[Mismatch]:
     strategy, wrapped = job.distributed.strategy, trainer.model_wrapped
     names = {c.__name__ for c in type(wrapped).__mro__}
     real = next((n for n in ("DeepSpeedEngine", "FSDPModule", "DistributedDataParallel") if n in names), "none")
-    planned = {"single": "none", "ddp": "DistributedDataParallel", "fsdp": "FSDPModule"}.get(strategy, "DeepSpeedEngine")
+    planned = {"single": "none", "ddp": "DistributedDataParallel", "fsdp": "FSDPModule"}.get(
+        strategy, "DeepSpeedEngine"
+    )
     yield "wrapper", planned, real
     if strategy.startswith("zero") and real == "DeepSpeedEngine":
         yield "ZeRO stage", int(strategy[-1]), wrapped.zero_optimization_stage()
@@ -116,5 +128,7 @@ def _checkpointing(job: Job, trainer: Any) -> Iterator[Mismatch]:
     if not blocks:
         return
     on = sum(bool(getattr(b, "gradient_checkpointing", False)) for b in blocks)
-    planned = {"none": 0, "full": len(blocks)}.get(job.training.gradient_checkpointing, job.training.checkpointed_layers)
+    planned = {"none": 0, "full": len(blocks)}.get(
+        job.training.gradient_checkpointing, job.training.checkpointed_layers
+    )
     yield "blocks that recompute", planned, on

@@ -100,7 +100,9 @@ def encoded(tokenizer: Any, prompt: str) -> list[int]:
     """The prompt as a user's turn, up to where the assistant begins; plain text where there is no template."""
     if not getattr(tokenizer, "chat_template", None):
         return list(tokenizer(prompt)["input_ids"])
-    text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
@@ -126,5 +128,7 @@ def _report(job: Job) -> None:
     if before is not None and after is not None:
         print(f"axoc: held-out perplexity before {before:.2f}, after {after:.2f} ({after / before - 1:+.0%})")
     seconds, predicted = metrics["step_seconds"], metrics["predicted"]["step_seconds"]
-    print(f"axoc: {metrics['steps']} steps, {seconds:.2f} s each (predicted {predicted:.2f}), {metrics['tokens_per_second']:,.0f} tokens/s")
+    print(
+        f"axoc: {metrics['steps']} steps, {seconds:.2f} s each (predicted {predicted:.2f}), {metrics['tokens_per_second']:,.0f} tokens/s"
+    )
     print(f"axoc: model in {job.output / 'final'}, figures in {job.output / 'metrics.json'}", flush=True)

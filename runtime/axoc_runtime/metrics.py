@@ -18,7 +18,9 @@ from axoc_runtime.objectives.perplexity import perplexity
 VERSIONED = ("torch", "transformers", "accelerate", "peft", "deepspeed", "datasets")
 
 
-def measured(job: Job, trainer: Any, timing: Any, loss_before: float | None, loss_after: float | None) -> dict[str, Any]:
+def measured(
+    job: Job, trainer: Any, timing: Any, loss_before: float | None, loss_after: float | None
+) -> dict[str, Any]:
     """Collective: tokens are summed over ranks, memory is the fullest rank's."""
     seconds = max(timing.total_seconds, 1e-9)
     tokens, padded = _over_ranks([trainer.tokens_seen, trainer.padded_tokens_seen], dist.ReduceOp.SUM)

@@ -40,7 +40,9 @@ def run(job: Job) -> None:
     problems = [p for check in checks for p in check(job)]
     if problems:
         lines = "\n".join(["this machine is not what the plan was made for:", *(f"  {p}" for p in problems)])
-        raise RuntimeFailure(lines, EXIT_PREFLIGHT, "plan again for it: axoc inventory > here.yaml; axoc plan --inventory here.yaml")
+        raise RuntimeFailure(
+            lines, EXIT_PREFLIGHT, "plan again for it: axoc inventory > here.yaml; axoc plan --inventory here.yaml"
+        )
     print(f"axoc: {job.distributed.processes_per_node} x {job.expect.accelerator} as planned", flush=True)
 
 

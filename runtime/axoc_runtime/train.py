@@ -17,7 +17,9 @@ from axoc_runtime.strategies import device_of, prepare_environment, rank
 def run(job: Job, resume: bool = False) -> None:
     """Raises RuntimeFailure with the exit code of the failure."""
     if job.distributed.tensor_parallel > 1:
-        raise RuntimeFailure("tensor parallelism is not in this runtime yet", EXIT_INPUTS, "plan with model_parallel_size: 1")
+        raise RuntimeFailure(
+            "tensor parallelism is not in this runtime yet", EXIT_INPUTS, "plan with model_parallel_size: 1"
+        )
     checkpoint = newest_complete(job.output) if resume else None
     if resume and _finished(job):
         if rank() == 0:

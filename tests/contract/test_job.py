@@ -37,7 +37,9 @@ def read(folder: Path, value: Any) -> Job:
 
 
 @pytest.mark.parametrize("name", ["cpu_ddp_lora", "zero3_8xh100", "fsdp_moe_2x8h200"])
-def test_what_the_compiler_writes_the_runtime_reads_and_gives_back(plans: ModuleType, tmp_path: Path, name: str) -> None:
+def test_what_the_compiler_writes_the_runtime_reads_and_gives_back(
+    plans: ModuleType, tmp_path: Path, name: str
+) -> None:
     plan = getattr(plans, name)()
     written = dumps(job_dict(plan))
     job = read(tmp_path, written)

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from asking import LORA, facts, request
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from axoc.cost.columns import OFFLOADS, STRATEGIES, Columns
 from axoc.cost.memory import memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
 from axoc.ir.request import QuantizationRequest
 from axoc.search.choose import all_passes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 MEASURED = Path(__file__).with_name("measured_h100.jsonl")
 IDS = {

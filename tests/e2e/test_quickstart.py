@@ -17,7 +17,10 @@ import yaml
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ALPACA = [{"instruction": f"Say {word}.", "input": "", "output": f"{word}!"} for word in "one two three four five".split()]
+ALPACA = [
+    {"instruction": f"Say {word}.", "input": "", "output": f"{word}!"}
+    for word in ["one", "two", "three", "four", "five"]
+]
 
 
 @pytest.fixture
@@ -77,7 +80,13 @@ def test_planned_launched_learned_answered_and_again(work: Path) -> None:
     assert (work / "axoc-output/final/model.safetensors").is_file()
     assert (work / "axoc-output/final/tokenizer.json").is_file()
     assert list((work / "axoc-output/tensorboard").rglob("events.out.tfevents.*"))
-    for name in ("tokens_per_second", "step_seconds", "peak_allocated_bytes", "peak_reserved_bytes", "device_used_bytes"):
+    for name in (
+        "tokens_per_second",
+        "step_seconds",
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+        "device_used_bytes",
+    ):
         assert found[name] > 0
         assert name in found["predicted"]
     again = finished(start(work))

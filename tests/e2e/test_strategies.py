@@ -110,7 +110,10 @@ def test_two_strategies_learn_the_same(work: Path, tiny: Path, runtime: Launch) 
         ({"expect__trainable_parameters": 7}, "trainable parameters: planned 7, found"),
         ({"model__decoder_block": "NoSuchLayer", "training__gradient_checkpointing": "none"}, None),
         ({"training__global_batch_size": 8}, "global batch: planned 8, found 4"),
-        ({"distributed__world_size": 4, "distributed__data_parallel": 4, "training__global_batch_size": 8}, "world size: planned 4, found 2"),
+        (
+            {"distributed__world_size": 4, "distributed__data_parallel": 4, "training__global_batch_size": 8},
+            "world size: planned 4, found 2",
+        ),
     ],
 )
 def test_what_is_not_as_planned_is_stopped_with_both_values(
@@ -127,7 +130,9 @@ def test_what_is_not_as_planned_is_stopped_with_both_values(
     assert (work / "out" / ".exit-code").read_text() == "16\n"
 
 
-def test_fsdp_that_is_ddp_in_disguise_is_stopped(work: Path, tiny: Path, runtime: Launch, environment: dict[str, str]) -> None:
+def test_fsdp_that_is_ddp_in_disguise_is_stopped(
+    work: Path, tiny: Path, runtime: Launch, environment: dict[str, str]
+) -> None:
     """Takes away what makes FSDP real on a CPU: the library then trains with DDP and says nothing. The plan does."""
     sabotage = work / "sabotage"
     sabotage.mkdir()

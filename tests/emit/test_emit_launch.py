@@ -18,6 +18,7 @@ from axoc.emit.write import write_bundle
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AXOC_", "OMP_"))}
@@ -133,7 +134,16 @@ def test_base_dir_that_is_no_folder_is_2(run: Run) -> None:
 def test_help_names_every_option(run: Run) -> None:
     done = run("--help")
     assert done.returncode == 0
-    for option in "--dry-run --preflight --prepare --resume --no-install --allow-altered --base-dir --python".split():
+    for option in [
+        "--dry-run",
+        "--preflight",
+        "--prepare",
+        "--resume",
+        "--no-install",
+        "--allow-altered",
+        "--base-dir",
+        "--python",
+    ]:
         assert option in done.stdout
 
 

@@ -49,7 +49,7 @@ def test_cuda_lock_is_kept_whole(tool: ModuleType) -> None:
 
 
 def test_a_new_torch_without_known_wheels_is_an_error(tool: ModuleType) -> None:
-    with pytest.raises(KeyError, match="2.99.0"):
+    with pytest.raises(KeyError, match=r"2\.99\.0"):
         tool.finished("cpu", RESOLVED.replace("2.13.0", "2.99.0"))
 
 

@@ -52,3 +52,17 @@ def test_same_bytes_under_another_hash_seed_time_zone_and_folder(tmp_path: Path)
     here = bundle_digest(ROOT, PYTHONHASHSEED="0", TZ="UTC")
     assert len(here) == hashlib.sha256().digest_size * 2
     assert here == bundle_digest(elsewhere, PYTHONHASHSEED="4242", TZ="Asia/Tokyo", LC_ALL="C")
+
+
+def test_the_readmes_picture_is_current_and_loads_nothing() -> None:
+    import picture
+
+    drawn = picture.draw(picture.SOURCE.read_text())
+    assert drawn == picture.TARGET.read_text(), "run make golden"
+    assert "url(http" not in drawn and "<script" not in drawn
+
+
+def test_the_specs_page_is_current() -> None:
+    import spec_doc
+
+    assert spec_doc.document() == spec_doc.TARGET.read_text(), "run make golden"

@@ -41,7 +41,7 @@ CONTENT = {
     "a.json": b'[{"text": "one"}, {"text": "two"}]',
     "nested.json": b'{"version": 1, "data": [{"text": "one"}, {"text": "two"}]}',
     "lines.json": b'{"text": "one"}\n{"text": "two"}',
-    "bom.csv": b'\xef\xbb\xbftext,n\r\none,1\r\ntwo,2\r\n',
+    "bom.csv": b"\xef\xbb\xbftext,n\r\none,1\r\ntwo,2\r\n",
     "a.tsv": b"text\tn\none\t1\ntwo\t2\n",
 }
 
@@ -231,3 +231,16 @@ def test_a_plugin_that_is_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(RuntimeFailure, match="odd:Odd"):
         formats()
     formats.cache_clear()
+
+
+def test_the_example_plugins_are_found_by_their_entry_points() -> None:
+    """As installed by `make install`: a user's own would be found the same way."""
+    row = {"user_query": "q", "assistant_response": "a", "tool_calls": [{"type": "function"}]}
+    schema = schema_for(frozenset(row), "here:1")
+    made = schema.convert(row)
+    assert schema.name == "tickets" and isinstance(made, Conversation)
+    assert made.messages[1]["tool_calls"] == [{"type": "function"}]
+    docstrings = formats()["docstrings"]
+    assert isinstance(docstrings, Reader)
+    first = next(docstrings.read(Source(written="pydoc:stdlib", path=Path())))
+    assert set(first.row) == {"question", "answer"} and Path(first.place.rpartition(":")[0]).is_file()

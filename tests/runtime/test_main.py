@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from axoc_runtime import __main__ as entry
 from axoc_runtime.errors import RuntimeFailure
+
 from runtime.jobs import write_job
 
 

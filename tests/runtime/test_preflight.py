@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from axoc_runtime import preflight
 from axoc_runtime.errors import RuntimeFailure
+
 from runtime.jobs import LORA, make_job
 
 

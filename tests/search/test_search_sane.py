@@ -6,16 +6,21 @@ from dataclasses import replace
 
 import pytest
 from asking import LORA, facts, plan, request
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from axoc.errors import UserError
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import QuantizationRequest
 from axoc.search.choose import all_passes, search
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 NF4 = QuantizationRequest(method="nf4")
-MODELS = ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "mistralai/Mistral-7B-v0.1", "google/gemma-2-9b", "EleutherAI/pythia-1.4b")
+MODELS = (
+    "Qwen/Qwen2.5-0.5B",
+    "meta-llama/Llama-3.2-1B",
+    "mistralai/Mistral-7B-v0.1",
+    "google/gemma-2-9b",
+    "EleutherAI/pythia-1.4b",
+)
 
 
 def chosen(result: Plan | NoPlan) -> Plan:
@@ -51,8 +56,16 @@ def test_8b_qlora_fits_a_24_gb_card() -> None:
 
 def test_quantization_left_open_is_used_only_where_exact_weights_do_not_fit() -> None:
     roomy = chosen(plan("meta-llama/Meta-Llama-3-8B", "h100-sxm-80gb", adapter=LORA, model__quantization="auto"))
-    tight = chosen(plan("meta-llama/Meta-Llama-3-8B", "t4-16gb", adapter=LORA, model__quantization="auto",
-                        model__dtype="float16", distributed__mixed_precision="fp16"))
+    tight = chosen(
+        plan(
+            "meta-llama/Meta-Llama-3-8B",
+            "t4-16gb",
+            adapter=LORA,
+            model__quantization="auto",
+            model__dtype="float16",
+            distributed__mixed_precision="fp16",
+        )
+    )
     assert roomy.chosen.candidate.quantization == "none"
     assert tight.chosen.candidate.quantization == "nf4"
 
@@ -102,8 +115,14 @@ def test_a_rule_refuses_with_reason_and_fix(changes: dict[str, object], rule: st
     lora=st.booleans(),
 )
 def test_invariants_of_every_plan(model: str, gpus: int, seq: int, batch: object, micro: object, lora: bool) -> None:
-    result = plan(model, f"h100-sxm-80gb:{gpus}", dataset__max_seq_length=seq, adapter=LORA if lora else None,
-                  training__global_batch_size=batch, training__micro_batch_size=micro)
+    result = plan(
+        model,
+        f"h100-sxm-80gb:{gpus}",
+        dataset__max_seq_length=seq,
+        adapter=LORA if lora else None,
+        training__global_batch_size=batch,
+        training__micro_batch_size=micro,
+    )
     if isinstance(result, NoPlan):
         assert result.rejections
         return

@@ -28,7 +28,9 @@ def _rate(scenario: Scenario, ranks: Floats) -> Floats:
     cluster = scenario.cluster
     inside = cluster.accelerator.link_bandwidth_bytes_per_second
     across = cluster.network_bandwidth_bytes_per_second / cluster.accelerators_per_node
-    return cast(Floats, np.where(ranks <= cluster.accelerators_per_node, inside, np.minimum(inside, across)) * LINK_SHARE)
+    return cast(
+        Floats, np.where(ranks <= cluster.accelerators_per_node, inside, np.minimum(inside, across)) * LINK_SHARE
+    )
 
 
 def _ring(scenario: Scenario, num_bytes: Floats, ranks: Floats, times: float, calls: float) -> Floats:

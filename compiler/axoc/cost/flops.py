@@ -9,7 +9,7 @@ from axoc.cost.scenario import Scenario
 
 
 def tokens(scenario: Scenario, c: Columns) -> Floats:
-    return c.micro_batch * float(scenario.seq_length)
+    return cast(Floats, c.micro_batch * float(scenario.seq_length))
 
 
 def recomputed_share(scenario: Scenario, c: Columns) -> Floats:

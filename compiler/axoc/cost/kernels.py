@@ -79,8 +79,10 @@ def elementwise_seconds(scenario: Scenario, c: Columns) -> Floats:
     norm = h * (3 * stream + 20.0)  # to fp32, square, mean, scale, back, weight: each pass reads and writes
     casts = (5 * h * (stream + 2.0)) if stream > scenario.compute_bytes else 0.0
     rotary = 10.0 * (model.num_heads + model.num_kv_heads) * model.head_dim * scenario.compute_bytes
-    width = model.intermediate_size if model.moe is None else (
-        model.moe.experts_per_token * model.moe.expert_intermediate_size + model.moe.shared_intermediate_size
+    width = (
+        model.intermediate_size
+        if model.moe is None
+        else (model.moe.experts_per_token * model.moe.expert_intermediate_size + model.moe.shared_intermediate_size)
     )
     activation = width * scenario.compute_bytes * 5.0
     if scenario.kernels == "liger":
@@ -100,7 +102,7 @@ def weight_cast_seconds(scenario: Scenario, c: Columns) -> Floats:
     """fp32 training under autocast casts weights down each pass and gradients up; accumulation adds into them."""
     trained = scenario.trainable / (c.gradient_shards * c.tensor_parallel)
     adding = np.where(c.accumulation > 1, trained * 3.0 * scenario.trainable_bytes, 0.0)
-    casts = 0.0
+    casts: Floats | float = 0.0
     if scenario.is_full and scenario.weight_bytes > scenario.compute_bytes:
         casts = scenario.sizes.blocks_linear * 6.0 * (2 + flops.recomputed_share(scenario, c)) / c.tensor_parallel
     return cast(Floats, (adding + casts) / bandwidth(scenario))

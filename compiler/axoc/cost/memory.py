@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import activations, loss, states
+from axoc.cost import activations, flops, loss, states
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.scenario import Scenario
 from axoc.units import MIB
@@ -20,7 +20,17 @@ NCCL_BYTES: Final = 952 * MIB
 GROWTH_BYTES: Final = 20 * MIB
 """Expandable segments map large blocks in pages of 20 MiB (c10/cuda/CUDACachingAllocator.cpp, kLargeBuffer)."""
 
-PHASES: Final = ("load", "forward", "loss", "backward_first", "backward_last", "backward_embedding", "optimizer", "evaluate")
+PHASES: Final = (
+    "load",
+    "forward",
+    "loss",
+    "backward_first",
+    "backward_recompute",
+    "backward_last",
+    "backward_embedding",
+    "optimizer",
+    "evaluate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +70,7 @@ def memory(scenario: Scenario, c: Columns) -> MemoryColumns:
 
 def _ledgers(scenario: Scenario, c: Columns) -> dict[str, dict[str, Floats]]:
     """What is live at the top of each phase. Every phase names the same items, so that ledgers can be compared."""
-    tokens = c.micro_batch * float(scenario.seq_length)
+    tokens = flops.tokens(scenario, c)
     n = activations.numerics(scenario, c)
     persistent = {
         "weights": states.weights(scenario, c),
@@ -88,20 +98,46 @@ def _ledgers(scenario: Scenario, c: Columns) -> dict[str, dict[str, Floats]]:
         }
 
     top = loss.loss_bytes(scenario, c, tokens)
-    forward = loss.fused_chunk_bytes(scenario, tokens) if scenario.fused_loss else loss.PLAIN_FORWARD_BYTES * tokens * scenario.model.vocab_size
+    forward = (
+        loss.fused_chunk_bytes(scenario, tokens)
+        if scenario.fused_loss
+        else loss.PLAIN_FORWARD_BYTES * tokens * scenario.model.vocab_size
+    )
     first = carried + np.where(c.accumulation > 1, 0.0, head_gradient)
+    everything = c.checkpointed_layers >= scenario.model.num_layers  # else the last blocks, where it begins, are saved
     block_share = scenario.sizes.block / max(1, scenario.sizes.total)
     lookup = _untied_embedding_gradient(scenario, c)
     return {
-        "load": persistent | {"gradients": zero, "activations": zero, "autocast weight copies": zero,
-                              "logits and loss": zero, "working set": zero},
+        "load": persistent
+        | {
+            "gradients": zero,
+            "activations": zero,
+            "autocast weight copies": zero,
+            "logits and loss": zero,
+            "working set": zero,
+        },
         "forward": phase(carried, blocks + tail, saved["forward copies"], forward, zero),
         "loss": phase(carried, blocks + tail, copies + head_copy, top, zero),
-        "backward_first": phase(first, blocks + one_block, copies, zero, working + gradients * block_share),
+        "backward_first": phase(
+            first, blocks + np.where(everything, one_block, 0.0), copies, zero, working + gradients * block_share
+        ),
+        "backward_recompute": phase(
+            np.where(c.checkpointed_layers > 0, first + _plain_block_gradients(scenario, c, gradients), 0.0),
+            saved["entries"] + one_block,
+            zero,
+            zero,
+            np.where(c.checkpointed_layers > 0, working + gradients * block_share, 0.0),
+        ),
         "backward_last": phase(gradients - lookup, saved["last block"], zero, zero, working),
         "backward_embedding": phase(gradients, zero, zero, zero, _second_embedding_gradient(scenario, c)),
         "optimizer": phase(gradients, zero, zero, zero, _optimizer_working(scenario, c)),
-        "evaluate": phase(zero, 2 * tail, saved["forward copies"], loss.eval_bytes(scenario, tokens) if scenario.evaluates else zero, zero),
+        "evaluate": phase(
+            zero,
+            2 * tail,
+            saved["forward copies"],
+            loss.eval_bytes(scenario, tokens) if scenario.evaluates else zero,
+            zero,
+        ),
     }
 
 
@@ -119,6 +155,7 @@ def _saved(scenario: Scenario, c: Columns, n: activations.Numerics, tokens: Floa
     head_copy = casts * scenario.sizes.vocabulary_matrix
     return {
         "blocks": blocks,
+        "entries": checkpointed * entry,
         "recomputed block": np.where(checkpointed > 0, per_block, 0.0),
         "last block": np.where(checkpointed > 0, entry, 0.0) + per_block,
         "weight copies": block_copy * (layers - checkpointed),
@@ -127,6 +164,13 @@ def _saved(scenario: Scenario, c: Columns, n: activations.Numerics, tokens: Floa
         "forward copies": block_copy * layers + head_copy,
         "tail": activations.tail_token_bytes(scenario, n) * tokens,
     }
+
+
+def _plain_block_gradients(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
+    """Gradients of the blocks after the recomputed ones, which are complete when recomputation begins."""
+    share = scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0
+    plain = 1 - c.checkpointed_layers / scenario.model.num_layers
+    return cast(Floats, np.where(c.accumulation > 1, 0.0, gradients * share * plain))
 
 
 def _head_gradient(scenario: Scenario, c: Columns) -> Floats:
@@ -167,7 +211,7 @@ def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
     """
     if scenario.on_cpu:
         return allocated
-    tokens = c.micro_batch * float(scenario.seq_length)
+    tokens = flops.tokens(scenario, c)
     hole = 0.0 if scenario.fused_loss else tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
     return cast(Floats, np.ceil((allocated + hole) / GROWTH_BYTES) * GROWTH_BYTES)
 
@@ -190,6 +234,8 @@ def _host(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
     if scenario.on_cpu:
         return cast(Floats, ranks * (allocated + PROCESS_HOST_BYTES / 4))
     loading = scenario.sizes.total * float(scenario.weight_bytes)
+    if scenario.quantized:  # read tensor by tensor and quantized on the device: the host holds the largest one
+        loading = 4.0 * scenario.sizes.vocabulary_matrix
     sharded_load = c.uses("zero3")  # zero.Init partitions while loading
     held = np.where(sharded_load, loading, ranks * loading)
     return cast(Floats, ranks * PROCESS_HOST_BYTES + np.maximum(held, states.offloaded_host_bytes(scenario, c)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +11,7 @@ from axoc.ir.request import AdapterRequest
 
 DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-OPTIMIZER_STATE_BYTES: Final = {
+OPTIMIZER_STATE_BYTES: Final[dict[str, Callable[[float], float]]] = {
     # bytes a parameter beyond the weight, given the weight's own bytes w; torch keeps AdamW's states in the
     # parameter's dtype (torch/optim/adamw.py), bitsandbytes keeps two int8 states and blockwise scales
     "adamw_torch": lambda w: 2.0 * w,
@@ -107,4 +108,4 @@ class Scenario:
 
     @property
     def optimizer_bytes(self) -> float:
-        return float(OPTIMIZER_STATE_BYTES[self.optimizer](self.trainable_bytes))
+        return OPTIMIZER_STATE_BYTES[self.optimizer](self.trainable_bytes)

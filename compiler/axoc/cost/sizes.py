@@ -40,7 +40,9 @@ def trainable_parameters(model: ModelFacts, adapter: AdapterRequest | None) -> i
     """All parameters, or the adapter's and those of the modules saved beside it (head and embedding by name)."""
     if adapter is None:
         return count_parameters(model).total
-    saved = sum(model.vocab_size * model.hidden_size for m in adapter.modules_to_save if m in ("lm_head", "embed_tokens"))
+    saved = sum(
+        model.vocab_size * model.hidden_size for m in adapter.modules_to_save if m in ("lm_head", "embed_tokens")
+    )
     return lora_parameters(model, adapter.rank, adapter.targets, adapter.use_dora) + saved
 
 

@@ -88,7 +88,8 @@ def offloaded_host_bytes(scenario: Scenario, c: Columns) -> Floats:
     linear, rest = base_bytes(scenario)
     parameters = (linear + rest) * 2.0 / scenario.weight_bytes / (c.tensor_parallel * c.weight_shards)
     ranks = np.minimum(c.world, scenario.cluster.accelerators_per_node)
-    return ranks * (np.where(c.offloads_optimizer, states, 0.0) + np.where(c.offloads_parameters, parameters, 0.0))
+    held = np.where(c.offloads_optimizer, states, 0.0) + np.where(c.offloads_parameters, parameters, 0.0)
+    return cast(Floats, ranks * held)
 
 
 def buffers(scenario: Scenario, c: Columns) -> Floats:

@@ -63,7 +63,7 @@ def _communication(scenario: Scenario, c: Columns, compute: Floats) -> dict[str,
     exposed_once = np.maximum(once - backward, once * (1 - communication.HIDDEN_SHARE))
     each_micro, each_step = communication.offload_seconds(scenario, c)
     return {
-        "exposed communication": exposed_micro * c.accumulation + exposed_once,
+        "exposed communication": cast(Floats, exposed_micro * c.accumulation + exposed_once),
         "tensor-parallel communication": communication.tensor_parallel_seconds(scenario, c) * c.accumulation,
         "host copies": each_micro * c.accumulation + each_step,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from axoc.emit import sources
 from axoc.emit.deepspeed import deepspeed_config
 from axoc.emit.fsdp import fsdp_config
 from axoc.emit.job import BASE_DIR, job_dict
@@ -12,7 +13,6 @@ from axoc.emit.manifest import manifest_file
 from axoc.emit.placement import config_path, placement
 from axoc.emit.plan_json import plan_dict
 from axoc.emit.requirements import requirements_lock
-from axoc.emit import sources
 from axoc.emit.user_config import checked_user_config
 from axoc.ir.bundle import Bundle, BundleFile
 from axoc.ir.canonical import dumps

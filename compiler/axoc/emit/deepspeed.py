@@ -100,7 +100,8 @@ class DeepSpeedConfig:
     wall_clock_breakdown: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return _without_none(self)
+        plain: dict[str, Any] = _without_none(self)
+        return plain
 
 
 def deepspeed_config(plan: Plan) -> DeepSpeedConfig:

@@ -55,7 +55,7 @@ def estimate_dict(estimate: Estimate) -> dict[str, Any]:
     return {
         "memory": _memory(estimate.memory),
         "step_seconds": time.step_seconds,
-        "breakdown": {part: seconds for part, seconds in time.breakdown},
+        "breakdown": dict(time.breakdown),
         "tokens_per_second": time.tokens_per_second,
         "mfu": time.mfu,
         "total_steps": time.total_steps,

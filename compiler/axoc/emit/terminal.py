@@ -20,7 +20,7 @@ REFUSALS_SHOWN: Final = 5
 
 
 def render_plan(plan: Plan, *, color: bool = False) -> str:
-    """About 45 lines: the decision, why, the memory ledger, time and cost, runners-up, refusals."""
+    """About 60 lines: the decision, why, the memory ledger, time and cost, runners-up, refusals."""
     view = plan_view(plan)
     lines = [
         *_wrapped(view.headline.decision, bold=color),
@@ -72,7 +72,7 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> list[str]:
 def _why(view: PlanView) -> list[str]:
     """Values that were searched for or ruled, before those that the user or a default gave."""
     rows = sorted(view.decisions, key=lambda d: d.source in ("user", "default"))
-    lines = [_cut(f"  {d.field} = {d.value}: {d.because}") for d in rows[:DECISIONS_SHOWN]]
+    lines = [line for d in rows[:DECISIONS_SHOWN] for line in _hanging(f"{d.field} = {d.value}: {d.because}")]
     left = len(rows) - DECISIONS_SHOWN
     return [*lines, f"  and {left} more: --format json shows all"] if left > 0 else lines
 
@@ -103,14 +103,18 @@ def _runners_up(view: PlanView) -> list[str]:
 
 
 def _refusals(groups: Sequence[text.RefusalGroup]) -> list[str]:
-    lines = [_cut(f"  {g.count:>5,}  {g.rule}: {g.reason}") for g in groups[:REFUSALS_SHOWN]]
+    lines = [line for g in groups[:REFUSALS_SHOWN] for line in _hanging(f"{g.count:,} by {g.rule}: {g.reason}")]
     left = len(groups) - REFUSALS_SHOWN
-    return [*lines, f"         and {text.plural(left, 'more rule')}"] if left > 0 else lines
+    return [*lines, f"  and {text.plural(left, 'more rule')}"] if left > 0 else lines
 
 
 def _wrapped(paragraph: str, indent: str = "", *, bold: bool = False) -> list[str]:
     lines = textwrap.wrap(paragraph, WIDTH, initial_indent=indent, subsequent_indent=indent)
     return [_paint(line, BOLD, bold) for line in lines]
+
+
+def _hanging(paragraph: str) -> list[str]:
+    return textwrap.wrap(paragraph, WIDTH, initial_indent="  ", subsequent_indent="    ")
 
 
 def _cut(line: str) -> str:

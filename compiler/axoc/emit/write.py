@@ -106,7 +106,7 @@ def _listed(folder: Path) -> set[str] | None:
 def _owned(folder: Path) -> set[str]:
     """Files that are axoc's: those of the manifest, and all in its own folders."""
     listed = (_listed(folder) or set()) | {MANIFEST}
-    return {p for p in _all_files(folder) if p in listed or p.split("/")[0] in OWNED_FOLDERS and "/" in p}
+    return {p for p in _all_files(folder) if p in listed or (p.split("/")[0] in OWNED_FOLDERS and "/" in p)}
 
 
 def _all_files(folder: Path) -> set[str]:

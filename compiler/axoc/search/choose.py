@@ -86,9 +86,7 @@ def _exact_first(passes: list[Pass]) -> list[Pass]:
     return exact if any(p.fits().any() for p in exact) else passes
 
 
-def _decisions(
-    request: PlanRequest, facts: Facts, best: Pass, ranked: list[tuple[Pass, int]]
-) -> tuple[Decision, ...]:
+def _decisions(request: PlanRequest, facts: Facts, best: Pass, ranked: list[tuple[Pass, int]]) -> tuple[Decision, ...]:
     resolved = resolve(request, facts.model, best.costed.scenario.cluster.accelerator)
     return decisions(request, resolved, [(p.candidate(r), p.costed.estimate(r)) for p, r in ranked[:200]], best)
 
@@ -116,7 +114,9 @@ def schedule(request: PlanRequest, best: Pass) -> Schedule:
 def _rejections(passes: list[Pass]) -> tuple[Rejection, ...]:
     """The nearest miss for each strategy and cause first, then the other near misses, by shortfall."""
     ruled = [r for p in passes for r in _ruled_out(p)]
-    missed = [(max(p.shortfall()[r], p.host_shortfall()[r]), p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())]
+    missed = [
+        (max(p.shortfall()[r], p.host_shortfall()[r]), p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())
+    ]
     missed.sort(key=lambda item: (item[0], item[2]))
     first: dict[tuple[str, str, str], tuple[Pass, int]] = {}
     for _, found, row in missed:

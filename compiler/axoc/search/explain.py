@@ -8,6 +8,7 @@ from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
 from axoc.ir.plan import Decision
 from axoc.ir.request import AUTO, PlanRequest
+from axoc.search.batch import DEFAULT_GLOBAL_BATCH
 from axoc.search.passes import Pass
 from axoc.search.resolve import Resolved, user_decision
 from axoc.units import duration, gib
@@ -53,7 +54,11 @@ def _global_batch(request: PlanRequest, chosen: Candidate) -> Decision:
     if request.training.global_batch_size != AUTO:
         return user_decision(request, field, total)
     parts = f"{chosen.micro_batch_size} x {chosen.gradient_accumulation_steps} x {chosen.data_parallel}"
-    because = f"the multiple of {chosen.world_size} ranks nearest above 64 sequences a step, or what your batch sizes give: {parts}"
+    training = request.training
+    if training.micro_batch_size != AUTO and training.gradient_accumulation_steps != AUTO:
+        because = f"what your micro-batch and accumulation give: {parts}"
+        return Decision(field=field, value=total, because=because, source="user")
+    because = f"at least {DEFAULT_GLOBAL_BATCH} sequences a step, which all ranks can share evenly: {parts}"
     return Decision(field=field, value=total, because=because, source="rule:default-global-batch")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-
 from axoc.cost.columns import Bools, Floats
 from axoc.cost.estimate import Costed, cost
 from axoc.cost.scenario import Scenario
@@ -66,8 +65,12 @@ class Pass:
         else:
             reason = f"needs {gib(memory.host_bytes)} of host memory on each node, {gib(host_short)} more than there is"
         return Rejection(
-            candidate=self.candidate(row), rule="memory" if short > 0 else "host-memory", reason=reason,
-            fix=MEMORY_FIX, link=None, estimate=estimate,
+            candidate=self.candidate(row),
+            rule="memory" if short > 0 else "host-memory",
+            reason=reason,
+            fix=MEMORY_FIX,
+            link=None,
+            estimate=estimate,
         )
 
 
@@ -123,5 +126,3 @@ def complexity(candidate_row: Pass, row: int) -> tuple[int, ...]:
         int(c.checkpointed_layers[row]),
         int(c.accumulation[row]),
     )
-
-

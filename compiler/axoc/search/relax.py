@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from axoc.errors import UserError
 from axoc.ir.request import AUTO, AdapterRequest, PlanRequest, QuantizationRequest
 from axoc.search.choose import Facts, all_passes
-from axoc.errors import UserError
 
 MORE_DEVICES: Final = (2, 4, 8, 16)
 
@@ -40,7 +40,10 @@ def _changes(request: PlanRequest, facts: Facts) -> Iterator[tuple[str, PlanRequ
 def _placement(request: PlanRequest) -> Iterator[tuple[str, PlanRequest]]:
     d, t = request.distributed, request.training
     if t.gradient_checkpointing not in (AUTO, "full"):
-        yield "set training.gradient_checkpointing: auto", replace(request, training=replace(t, gradient_checkpointing=AUTO))
+        yield (
+            "set training.gradient_checkpointing: auto",
+            replace(request, training=replace(t, gradient_checkpointing=AUTO)),
+        )
     if t.micro_batch_size not in (AUTO, 1):
         free = replace(t, micro_batch_size=AUTO, gradient_accumulation_steps=AUTO)
         yield "leave training.micro_batch_size and gradient_accumulation_steps auto", replace(request, training=free)

@@ -41,7 +41,12 @@ def total_steps(request: PlanRequest, data: tuple[DataFacts, ...], global_batch:
 
 
 def scenario_of(
-    request: PlanRequest, model: ModelFacts, cluster: ClusterFacts, resolved: Resolved, quantization: str, steps: int | None
+    request: PlanRequest,
+    model: ModelFacts,
+    cluster: ClusterFacts,
+    resolved: Resolved,
+    quantization: str,
+    steps: int | None,
 ) -> Scenario:
     wanted = request.model.quantization
     double = wanted.double_quantization if isinstance(wanted, QuantizationRequest) else True

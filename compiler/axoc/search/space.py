@@ -88,7 +88,10 @@ def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts)
                     checkpointed_layers=layers,
                 )
                 for offload in offloads(request, strategy)
-                if cluster.world_size > 1 or strategy == "single" or offload != "none" or request.distributed.type != AUTO
+                if cluster.world_size > 1
+                or strategy == "single"
+                or offload != "none"
+                or request.distributed.type != AUTO
             ]
     return found
 

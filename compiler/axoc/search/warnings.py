@@ -63,6 +63,21 @@ def much_host_memory(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | No
     return f"the run needs {gib(memory.host_bytes)} of host memory on each node: see that nothing else wants it"
 
 
+def on_paper(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
+    missing = ["model.id"] if request.model.id is None else []
+    missing += ["dataset.path"] if any(d.path is None for d in request.datasets) else []
+    if missing:
+        return f"{' and '.join(missing)} is not set: this plan can be read, but its bundle stops at launch"
+    if chosen.candidate.tensor_parallel > 1:
+        return "tensor parallelism is planned as you set it, but this runtime does not run it yet: the launch stops"
+    return None
+
+
+def metrics_to_come(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
+    missing = [m for m in request.eval_metrics if m != "perplexity"]
+    return f"{', '.join(missing)}: not measured by this runtime yet; perplexity is" if missing else None
+
+
 CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...]] = (
     long_rows,
     unknown_length,
@@ -71,4 +86,6 @@ CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...
     unpinned,
     offload_toolchain,
     much_host_memory,
+    on_paper,
+    metrics_to_come,
 )

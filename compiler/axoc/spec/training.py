@@ -72,7 +72,7 @@ class Training(Part):
         default=2.0e-5, description="Peak learning rate."
     )
     lr_scheduler: Annotated[str, SCHEDULERS] = Field(default="cosine", description="Course of the learning rate.")
-    warmup_ratio: Annotated[float, Number(maximum=1.0)] = Field(
+    warmup_ratio: Annotated[float, Number(maximum=1.0, open_maximum=True)] = Field(
         default=0.03, description="Share of the steps to warm up in."
     )
     weight_decay: Annotated[float, Number()] = Field(default=0.0, description="Weight decay.")

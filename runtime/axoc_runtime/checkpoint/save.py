@@ -28,7 +28,9 @@ def full_state(job: Job, trainer: Any) -> dict[str, Any] | None:
     strategy = job.distributed.strategy
     if strategy == "zero3":
         engine = trainer.model_wrapped
-        gathered: dict[str, Any] = engine._zero3_consolidated_16bit_state_dict(exclude_frozen_parameters=job.adapter is not None)
+        gathered: dict[str, Any] = engine._zero3_consolidated_16bit_state_dict(
+            exclude_frozen_parameters=job.adapter is not None
+        )
         return gathered
     if strategy == "fsdp":
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict

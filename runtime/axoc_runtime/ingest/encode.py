@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from os.path import commonprefix
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list
         if message["role"] != "assistant":
             continue
         through = _ended(render(tokenizer, example, index + 1), message["content"])
-        start = len(commonprefix([render(tokenizer, example, index, prompt=True), through]))
+        start = len(commonprefix([render(tokenizer, example, index, prompt=True), through]))  # noqa: RUF071
         if text.startswith(through) and start < len(through):
             spans.append((start, len(through)))
         else:
@@ -115,7 +116,7 @@ def _tokens_by_segment(tokenizer: Any, text: str, spans: list[Span]) -> tuple[li
     ids: list[int] = []
     trained: list[bool] = []
     edges = [0, *(edge for span in spans for edge in span), len(text)]
-    for index, (start, end) in enumerate(zip(edges, edges[1:], strict=False)):
+    for index, (start, end) in enumerate(pairwise(edges)):
         piece = list(tokenizer(text[start:end], add_special_tokens=False)["input_ids"]) if end > start else []
         ids += piece
         trained += [index % 2 == 1] * len(piece)

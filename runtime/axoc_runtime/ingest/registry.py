@@ -81,7 +81,9 @@ def schema_for(columns: frozenset[str], place: str) -> Schema:
     shown = ", ".join(sorted(columns))
     if fitting:
         names = " or ".join(s.name for s in fitting)
-        raise RuntimeFailure(f"{place}: the columns {shown} fit several formats", EXIT_DATA, f"set dataset.type: {names}")
+        raise RuntimeFailure(
+            f"{place}: the columns {shown} fit several formats", EXIT_DATA, f"set dataset.type: {names}"
+        )
     known = "; ".join(f"{s.name}: {', '.join(s.columns) or 'see its page'}" for s in schemas())
     message = f"{place}: no known format has the columns {shown}"
     raise RuntimeFailure(message, EXIT_DATA, f"rename columns, or add a format as a plugin; known are {known}")

@@ -80,7 +80,9 @@ def _part(written: str, file: Path, local: Path, fixed: Reader | None, dataset: 
 
 def _remote(written: str, local: Path, dataset: DatasetJob) -> Part:
     """A hub id; what looks like a path is a missing file instead."""
-    looks_local = written.startswith((".", "/", "~")) or local.suffix.lower() in {s for r in readers() for s in r.suffixes}
+    looks_local = written.startswith((".", "/", "~")) or local.suffix.lower() in {
+        s for r in readers() for s in r.suffixes
+    }
     if looks_local or local.exists() or written.count("/") > 1 or WILDCARDS & set(written) or "://" in written:
         where = f"{written}: no data found (looked for {local})"
         raise RuntimeFailure(where, EXIT_DATA, "check dataset.path; relative paths count from where axoc plan was run")

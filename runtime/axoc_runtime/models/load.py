@@ -29,7 +29,9 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
         model = AutoModelForCausalLM.from_pretrained(**arguments)
     except (OSError, ValueError) as error:
         fix = "check model.id: a local folder with config.json and safetensors, or a hub id that this machine can reach"
-        raise RuntimeFailure(f"the model {job.model.id} cannot be loaded: {first_line(error)}", EXIT_INPUTS, fix) from error
+        raise RuntimeFailure(
+            f"the model {job.model.id} cannot be loaded: {first_line(error)}", EXIT_INPUTS, fix
+        ) from error
     model.config.use_cache = False  # a cache of keys and values is of no use in training
     return model
 
@@ -72,7 +74,7 @@ def add_adapter(job: Job, model: Any) -> Any:
     targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
     config = LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # peft takes a float as well
+        lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=targets,
         use_rslora=adapter.use_rslora,
@@ -95,7 +97,9 @@ def set_checkpointing(job: Job, model: Any) -> None:
 
 def decoder_blocks(job: Job, model: Any) -> list[Any]:
     """The model's repeated blocks, in order, by the class name the plan gives."""
-    return [m for m in model.modules() if type(m).__name__ in (job.model.decoder_block, "FSDP" + job.model.decoder_block)]
+    return [
+        m for m in model.modules() if type(m).__name__ in (job.model.decoder_block, "FSDP" + job.model.decoder_block)
+    ]
 
 
 def first_line(error: BaseException) -> str:

@@ -44,6 +44,8 @@ def by_length(rows: Any) -> Any:
 class AxocTrainer(Trainer):
     """The Trainer with exact evaluation, counted tokens, planned checkpointing, and FSDP that is real on a CPU."""
 
+    control: Any
+
     def __init__(self, job: Job, **kwargs: Any) -> None:
         self.job = job
         self.tokens_seen = 0
@@ -60,9 +62,12 @@ class AxocTrainer(Trainer):
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         self.tokens_seen += int(inputs["attention_mask"].sum())
         self.padded_tokens_seen += inputs["attention_mask"].numel()
-        return super().training_step(model, inputs, *args, **kwargs)
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
+        return loss
 
-    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Loss a label token and perplexity on the held-out split, over all ranks."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         nats, tokens = self.held_out_loss(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from axoc.ir.request import AUTO
 from axoc.search.rules.base import Context, Rule
 from axoc.search.space import Combination
 
@@ -37,6 +38,27 @@ def fp8(context: Context, _: Combination) -> str | None:
     return "fp8 training is not in this runtime yet" if context.scenario.mixed_precision == "fp8" else None
 
 
+def tensor_parallel(context: Context, c: Combination) -> str | None:
+    """Set by hand it is planned, on paper, with a warning; the search does not choose what does not run."""
+    if c.tensor_parallel > 1 and context.request.distributed.model_parallel_size == AUTO:
+        return f"tensor parallelism ({c.tensor_parallel}) is not in this runtime yet"
+    return None
+
+
+def export(context: Context, _: Combination) -> str | None:
+    wanted = context.request.export
+    asked = [*wanted.formats, *([wanted.quantization] if wanted.quantization != "none" else [])]
+    if asked:
+        return f"export to {', '.join(asked)} is not in this runtime yet; it saves safetensors"
+    return None
+
+
+def streaming(context: Context, _: Combination) -> str | None:
+    if any(d.streaming for d in context.request.datasets):
+        return "streaming is not in this runtime yet: rows are prepared before training starts"
+    return None
+
+
 RULES: Final = (
     Rule(id="runtime-objective", check=objective, fix="set training.objective: sft", link=None, applies_to=RUNTIME),
     Rule(id="runtime-target", check=target, fix="set target: torchrun", link=None, applies_to=RUNTIME),
@@ -48,5 +70,20 @@ RULES: Final = (
         applies_to=RUNTIME,
     ),
     Rule(id="runtime-attention", check=attention, fix="set model.attention: sdpa", link=None, applies_to=RUNTIME),
+    Rule(
+        id="runtime-tensor-parallel",
+        check=tensor_parallel,
+        fix="set distributed.model_parallel_size: 1",
+        link=None,
+        applies_to=RUNTIME,
+    ),
+    Rule(
+        id="runtime-export",
+        check=export,
+        fix="set export.formats: [] and export.quantization: none",
+        link=None,
+        applies_to=RUNTIME,
+    ),
+    Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, applies_to=RUNTIME),
     Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, applies_to=RUNTIME),
 )
