@@ -170,6 +170,8 @@ def make_config(row: dict[str, Any]) -> Any:
 
     name, _, layers = row["model"].partition("@")
     values = dict(json.loads((CATALOG / f"{name}.json").read_text())["config"])
+    if "text_config" in values:  # of a model that also sees: only its language part is measured
+        values = {"model_type": f"{values['model_type']}_text"} | values["text_config"]
     kind = values.pop("model_type")
     if layers:
         values["num_hidden_layers"] = int(layers)
