@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
@@ -28,6 +29,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 CATALOG: Final = Path(__file__).resolve().parent.parent / "compiler/axoc/facts/data/models"
 STEPS: Final = 7
+DEVICE: Final = "cuda"
 SETTLED: Final = 3
 
 
@@ -37,21 +39,26 @@ def main() -> int:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--seconds", type=float, default=560.0, help="start no configuration after so long")
     options = parser.parse_args()
-    import peft  # noqa: F401: imported once, before the forks
+    import torch  # imported once, before the forks; nothing that touches the GPU may be (bitsandbytes does)
     import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
 
     transformers.logging.set_verbosity_error()
+    assert not torch.cuda.is_initialized()
     began = time.monotonic()
     for line in options.configs.read_text().splitlines():
         if time.monotonic() - began > options.seconds:
             print("out of time: the rest was not measured", flush=True)
             break
         if line.strip():
-            _in_a_child(json.loads(line), options.rows)
+            missing = _in_a_child(json.loads(line), options.rows)
+            if missing:
+                return 1
     return 0
 
 
-def _in_a_child(row: dict[str, Any], rows: Path) -> None:
+def _in_a_child(row: dict[str, Any], rows: Path) -> bool:
+    """Measures one row and prints it. True where a package is missing, so that all others would fail too."""
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -74,6 +81,7 @@ def _in_a_child(row: dict[str, Any], rows: Path) -> None:
         f"{k} {last.get(k, 0) / 2**30:.2f}" for k in ("peak_allocated", "peak_reserved", "device_used")
     )
     print(f"{row['id']} {row['model']}: {shown}; step {last.get('step_median_s')}; {time.monotonic() - started:.0f} s", flush=True)
+    return "ModuleNotFoundError" in last.get("error", "")
 
 
 def measure(row: dict[str, Any]) -> dict[str, Any]:
@@ -126,6 +134,7 @@ def build(row: dict[str, Any]) -> tuple[Any, Any, int]:
     arguments = TrainingArguments(
         output_dir="/tmp/measure",
         bf16=True,
+        use_cpu=DEVICE == "cpu",
         per_device_train_batch_size=row["mbs"],
         per_device_eval_batch_size=row["mbs"],
         gradient_accumulation_steps=row.get("ga", 1),
@@ -157,7 +166,7 @@ def make_model(row: dict[str, Any]) -> Any:
     dtype = torch.float32 if row["dtype"] == "fp32" else torch.bfloat16
     config = make_config(row)
     attention = row.get("attention", "sdpa")
-    with torch.device("cuda"):
+    with torch.device(DEVICE):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     model.config.use_cache = False
     if row["method"] == "qlora":
@@ -200,17 +209,17 @@ def quantized(row: dict[str, Any], model: Any) -> Any:
                 quant_type="nf4",
             )
             new.weight = bnb.nn.Params4bit(
-                module.weight.data.cpu(),
+                module.weight.data,
                 requires_grad=False,
                 compress_statistics=row.get("double_quant", True),
                 quant_type="nf4",
-            ).to("cuda")
+            ).to(DEVICE)
             if module.bias is not None:
                 new.bias = module.bias
             setattr(model.get_submodule(parent), leaf, new)
     torch.cuda.empty_cache()
-    model.is_loaded_in_4bit = True
-    model.is_quantized = True
+    model.is_loaded_in_4bit = model.is_quantized = True
+    model.hf_quantizer = SimpleNamespace(is_trainable=True, is_qat_trainable=False, is_compileable=False)
     return prepare_model_for_kbit_training(
         model, use_gradient_checkpointing=bool(row["gc"]), gradient_checkpointing_kwargs={"use_reentrant": False}
     )

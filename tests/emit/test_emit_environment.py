@@ -22,7 +22,7 @@ case "$*" in
   *"-m pip install "*)
     echo "pip $* DS_BUILD_OPS=$DS_BUILD_OPS" >>"$FAKE_LOG"
     case "$*" in *"$FAKE_FAIL"*) case "$*" in *extra-index-url*) ;; *) exit 1 ;; esac ;; esac ;;
-  *) exec {python} "$@" ;;
+  *) exec "{python}" "$@" ;;
 esac
 """
 

@@ -248,7 +248,11 @@ def test_signals_reach_the_children(
         "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    note.write_text('KeyboardInterrupt')\n"
     )
     command = [str(bundle_folder / "launch.sh"), "--no-install", "--python", sys.executable, "--allow-altered"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # a shell that runs these tests in the background has SIGINT ignored, and so would all its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     wait_until(lambda: note.exists() and note.read_text() == "started")
     process.send_signal(sent)
     _, stderr = process.communicate(timeout=20)
