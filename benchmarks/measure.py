@@ -80,7 +80,10 @@ def _in_a_child(row: dict[str, Any], rows: Path) -> bool:
     shown = last.get("error") or " ".join(
         f"{k} {last.get(k, 0) / 2**30:.2f}" for k in ("peak_allocated", "peak_reserved", "device_used")
     )
-    print(f"{row['id']} {row['model']}: {shown}; step {last.get('step_median_s')}; {time.monotonic() - started:.0f} s", flush=True)
+    print(
+        f"{row['id']} {row['model']}: {shown}; step {last.get('step_median_s')}; {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
     return "ModuleNotFoundError" in last.get("error", "")
 
 

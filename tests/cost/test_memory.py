@@ -89,7 +89,8 @@ def test_memory_is_monotone(strategy: str, micro: int, layers: int, lora: bool, 
         return float(memory(s, row(strategy, **settings_)).device_used[0])
 
     assert used(micro=micro + 1) >= used()
-    assert used(layers=layers + 1) <= used() + 20 * 2**20
+    entry = micro * 2048 * 2048 * 4  # recomputing the last block saves nothing and keeps its input beside it
+    assert used(layers=layers + 1) <= used() + entry + 20 * 2**20
     if strategy in ("fsdp", "zero1", "zero2", "zero3"):
         assert used(degree=8) <= used()
 

@@ -26,6 +26,10 @@ class Numerics:
     """Inside linear layers and attention."""
     casts: Floats
     """1.0 where autocast copies each linear layer's input and weight, 0.0 where dtypes agree."""
+    output: Floats
+    """What a linear layer hands on: bitsandbytes casts its result back to the input's dtype, the stream's."""
+    layernorm: Floats
+    """What a LayerNorm keeps of its input: autocast runs it in fp32 (torch.amp's list of such operations)."""
 
 
 def numerics(scenario: Scenario, c: Columns) -> Numerics:
@@ -34,7 +38,14 @@ def numerics(scenario: Scenario, c: Columns) -> Numerics:
     plain = 4.0 if scenario.quantized else float(scenario.weight_bytes)
     low = c.deepspeed | c.uses("fsdp")
     stream = np.where(low & (not scenario.quantized), compute, plain)
-    return Numerics(stream=stream, compute=compute, casts=np.where(stream > compute, 1.0, 0.0))
+    autocast = ~low & (scenario.mixed_precision != "no")
+    return Numerics(
+        stream=stream,
+        compute=compute,
+        casts=np.where(stream > compute, 1.0, 0.0),
+        output=stream if scenario.quantized else np.full(len(c), compute),
+        layernorm=np.where(autocast, 4.0, stream),
+    )
 
 
 def block_token_bytes(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
@@ -46,7 +57,9 @@ def _norms(scenario: Scenario, n: Numerics) -> Floats:
     """Each norm keeps its fp32 input (the stream itself where that is fp32) and, if trained, its normalized output."""
     model = scenario.model
     count, h = model.norms_per_layer, model.hidden_size
-    if scenario.kernels == "liger" or model.norm.startswith("layernorm"):
+    if model.norm.startswith("layernorm"):
+        return count * h * n.layernorm
+    if scenario.kernels == "liger":
         return count * h * n.stream
     normalized = n.stream * (1.0 if scenario.is_full else 0.0)
     return count * h * (4.0 + normalized)
@@ -61,10 +74,30 @@ def _attention(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
     if mla is not None:
         key_width = query_width = model.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
     kept = n.compute * (2 * query_width + 2 * key_width) + 4.0 * model.num_heads
-    if scenario.attention == "eager":  # scores in compute dtype, softmax in fp32 and its cast
-        kept += model.num_heads * scenario.seq_length * (2 * n.compute + 4.0)
+    if scenario.sizes.fused_qkv:  # the value is a view of the fused product, the rotated query and key are new
+        kept += n.compute * (query_width + key_width)
+    if scenario.attention == "eager":
+        kept += _eager_token_bytes(scenario, n, query_width - key_width)
+    kept += _head_norms(scenario, n, query_width + key_width)
     inputs = model.hidden_size * n.compute * np.where(n.casts > 0, 3.0, 1.0) if scenario.is_full else 0.0
     return cast(Floats, kept / c.tensor_parallel + inputs + _adapter_inputs(scenario, n))
+
+
+def _eager_token_bytes(scenario: Scenario, n: Numerics, repeated: int) -> float:
+    """Softmax in fp32 and its cast, tanh where scores are capped; keys and values repeated for every query head."""
+    model = scenario.model
+    capped = n.compute if model.attention_softcapping is not None else 0.0
+    scores = model.num_heads * scenario.seq_length * (n.compute + 4.0 + capped)
+    return scores + 2 * n.compute * repeated
+
+
+def _head_norms(scenario: Scenario, n: Numerics, width: int) -> float:
+    """RMSNorm of query and key: its fp32 input and, if trained, its normalized output; with Liger the input alone."""
+    if scenario.model.qk_norm == "none":
+        return 0.0
+    if scenario.kernels == "liger":
+        return width * n.compute
+    return width * (4.0 + (n.compute if scenario.is_full else 0.0))
 
 
 def _adapter_inputs(scenario: Scenario, n: Numerics) -> float:
@@ -91,7 +124,7 @@ def _mlp(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
         tensors -= 1  # its input is counted with the adapter's
     inputs = model.hidden_size * n.compute * np.where(n.casts > 0, 2.0 if model.gated_mlp else 1.0, 1.0)
     full_inputs = inputs if scenario.is_full else 0.0
-    return cast(Floats, tensors * n.compute * width / c.tensor_parallel + routed + router + full_inputs)
+    return cast(Floats, tensors * n.output * width / c.tensor_parallel + routed + router + full_inputs)
 
 
 def _down_is_adapted(scenario: Scenario) -> bool:
@@ -104,7 +137,9 @@ def block_working_bytes(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
     width = model.intermediate_size
     if model.moe is not None:
         width = model.moe.experts_per_token * model.moe.expert_intermediate_size
-    mlp = (3 if model.gated_mlp else 2) * n.compute * width / c.tensor_parallel
+    tensors = 3 if model.gated_mlp else 2
+    tensors += 2 if scenario.sizes.fused_gate_up else 0  # the gradients of gate and up, put together
+    mlp = tensors * n.output * width / c.tensor_parallel
     return cast(Floats, mlp + model.hidden_size * (n.stream + 4.0))
 
 

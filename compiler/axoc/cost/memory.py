@@ -97,9 +97,9 @@ def _ledgers(scenario: Scenario, c: Columns) -> dict[str, dict[str, Floats]]:
             "working set": work,
         }
 
-    top = loss.loss_bytes(scenario, c, tokens)
+    top = loss.loss_bytes(scenario, c, tokens, n)
     forward = (
-        loss.fused_chunk_bytes(scenario, tokens)
+        top  # the fused loss computes its gradients in the forward
         if scenario.fused_loss
         else loss.PLAIN_FORWARD_BYTES * tokens * scenario.model.vocab_size
     )
@@ -128,7 +128,14 @@ def _ledgers(scenario: Scenario, c: Columns) -> dict[str, dict[str, Floats]]:
             zero,
             np.where(c.checkpointed_layers > 0, working + gradients * block_share, 0.0),
         ),
-        "backward_last": phase(gradients - lookup, saved["last block"], zero, zero, working),
+        # at its widest, in the MLP, a block's own gradients are still to come, but for the down projection's
+        "backward_last": phase(
+            gradients - lookup - gradients * (block_share - _down_share(scenario)),
+            saved["last block"],
+            zero,
+            zero,
+            working,
+        ),
         "backward_embedding": phase(gradients, zero, zero, zero, _second_embedding_gradient(scenario, c)),
         "optimizer": phase(gradients, zero, zero, zero, _optimizer_working(scenario, c)),
         "evaluate": phase(
@@ -152,7 +159,9 @@ def _saved(scenario: Scenario, c: Columns, n: activations.Numerics, tokens: Floa
     casts = n.casts * scenario.compute_bytes
     linear = 0 if scenario.quantized else scenario.sizes.blocks_linear
     block_copy = casts * linear / layers / c.tensor_parallel
-    head_copy = casts * scenario.sizes.vocabulary_matrix
+    # a frozen head is copied anew for each product, and nothing keeps the copy once the fused loss is done with it
+    kept_head = 0.0 if scenario.fused_loss and not scenario.is_full else 1.0
+    head_copy = kept_head * casts * scenario.sizes.vocabulary_matrix
     return {
         "blocks": blocks,
         "entries": checkpointed * entry,
@@ -171,6 +180,15 @@ def _plain_block_gradients(scenario: Scenario, c: Columns, gradients: Floats) ->
     share = scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0
     plain = 1 - c.checkpointed_layers / scenario.model.num_layers
     return cast(Floats, np.where(c.accumulation > 1, 0.0, gradients * share * plain))
+
+
+def _down_share(scenario: Scenario) -> float:
+    """Share of all trained weights that one block's down projection has."""
+    model = scenario.model
+    width = model.intermediate_size
+    if model.moe is not None:
+        width = model.moe.num_experts * model.moe.expert_intermediate_size
+    return width * model.hidden_size / max(1, scenario.sizes.total)
 
 
 def _head_gradient(scenario: Scenario, c: Columns) -> Floats:
@@ -199,8 +217,9 @@ def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:
     trainable = scenario.trainable * float(scenario.trainable_bytes) / c.optimizer_shards
     if scenario.optimizer == "adamw_torch":
         return cast(Floats, trainable)
-    if scenario.optimizer == "adafactor":
-        return np.full(len(c), 3 * 4.0 * scenario.sizes.vocabulary_matrix)
+    if scenario.optimizer == "adafactor":  # the square and its mean, and for low-precision weights fp32 copies of both
+        copies = 2.0 if scenario.trainable_bytes == 4 else 4.0
+        return np.full(len(c), copies * 4.0 * scenario.sizes.vocabulary_matrix)
     return np.zeros(len(c))
 
 

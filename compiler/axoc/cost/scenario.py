@@ -50,6 +50,10 @@ class Sizes:
     """Sum of out_features over the same."""
     lora_targets: int
     """Targeted linear layers of one block."""
+    fused_qkv: bool = False
+    """One product gives query, key and value: what is saved of one of them keeps all three."""
+    fused_gate_up: bool = False
+    """One product gives gate and up."""
 
 
 @dataclass(frozen=True, kw_only=True)

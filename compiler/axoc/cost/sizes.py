@@ -19,6 +19,7 @@ def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
     count = count_parameters(model)
     matrix = model.vocab_size * model.hidden_size
     targets = () if adapter is None else targeted_linears(model, adapter.targets)
+    names = {s.name for s in linear_shapes(model)}
     quantizable = sum(s.weights * s.copies for s in linear_shapes(model) if s.quantizable)
     return Sizes(
         total=count.total,
@@ -32,6 +33,8 @@ def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
         active_linear=_blocks_linear(count) - _idle_experts(model, count),
         lora_input_width=_mean_width(targets, model.num_layers, "in"),
         lora_output_width=_mean_width(targets, model.num_layers, "out"),
+        fused_qkv=bool(names & {"qkv_proj", "query_key_value"}),  # GPT-2's c_attn: all three are saved as views anyway
+        fused_gate_up="gate_up_proj" in names,
         lora_targets=round(sum(t.copies for t in targets) / model.num_layers),
     )
 

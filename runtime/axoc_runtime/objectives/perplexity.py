@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,15 @@ IGNORED = -100
 
 
 def mean_negative_log_likelihood(
-    model: Any, rows: Any, collate: Any, *, batch_size: int, device: torch.device, rank: int, world: int
+    model: Any,
+    rows: Any,
+    collate: Any,
+    *,
+    batch_size: int,
+    device: torch.device,
+    rank: int,
+    world: int,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[float, int]:
     """(nats a label token, label tokens) over all ranks. Every rank runs the same number of forward passes, because
     under FSDP and ZeRO-3 each one is a collective; a rank that has run out of rows repeats one with no labels."""
@@ -24,7 +33,7 @@ def mean_negative_log_likelihood(
     with torch.no_grad():
         for start in range(0, len(rows), stride):
             mine = range(start + rank * batch_size, min(start + (rank + 1) * batch_size, len(rows)))
-            loss, labels = _batch(model, _rows(rows, mine), collate, device)
+            loss, labels = _batch(model, _rows(rows, mine), collate, device, options)
             if labels:
                 total += loss.double().cpu() * labels
                 count += labels
@@ -47,7 +56,9 @@ def _rows(rows: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
     return [first | {"labels": [IGNORED] * len(first["labels"])}]
 
 
-def _batch(model: Any, rows: list[dict[str, Any]], collate: Any, device: torch.device) -> tuple[torch.Tensor, int]:
+def _batch(
+    model: Any, rows: list[dict[str, Any]], collate: Any, device: torch.device, options: Mapping[str, Any]
+) -> tuple[torch.Tensor, int]:
     inputs = {k: v.to(device) for k, v in collate(rows).items()}
     labels = int((inputs["labels"][:, 1:] != IGNORED).sum())  # the first token is never predicted
-    return model(**inputs).loss, labels
+    return model(**inputs, **options).loss, labels

@@ -89,4 +89,5 @@ class AxocTrainer(Trainer):
             device=self.args.device,
             rank=rank(),
             world=world_size(),
+            options={"skip_logits": True} if self.job.model.kernels == "liger" else {},
         )

@@ -1,0 +1,108 @@
+"""A measured row as the planner's closed form sees it: shared by the accuracy benchmarks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from axoc.cost.columns import STRATEGIES, Columns
+from axoc.cost.memory import MemoryColumns, memory
+from axoc.cost.scenario import Scenario
+from axoc.cost.sizes import sizes_of, trainable_parameters
+from axoc.cost.time import TimeColumns, step_time
+from axoc.facts.catalog import load_entry
+from axoc.facts.inventory import parse_inventory
+from axoc.facts.models import lookup_model
+from axoc.ir.facts import ModelFacts
+from axoc.ir.request import AdapterRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    memory: MemoryColumns
+    time: TimeColumns
+
+    def bytes(self, name: str) -> float:
+        """``allocated`` | ``reserved`` | ``device_used``"""
+        return float(getattr(self.memory, name)[0])
+
+    @property
+    def step_seconds(self) -> float:
+        return float(self.time.step_seconds[0])
+
+
+def read_rows(*paths: Path) -> list[dict[str, Any]]:
+    """Rows that were measured; those that failed are left out."""
+    rows = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+    return [row for row in rows if "error" not in row]
+
+
+def predict(row: dict[str, Any], inventory: str = "h100-sxm-80gb") -> Predicted:
+    scenario = scenario_of(row, inventory)
+    columns = columns_of(row, scenario.model)
+    return Predicted(memory=memory(scenario, columns), time=step_time(scenario, columns))
+
+
+def model_of(row: dict[str, Any]) -> ModelFacts:
+    """Facts of the row's model; ``@N`` keeps its first N layers."""
+    name, _, layers = row["model"].partition("@")
+    entry = load_entry(f"{name}.json")
+    facts, _ = lookup_model(entry.id, None, None, "auto")
+    if not layers:
+        return facts
+    share = facts.sliding_window_layers * int(layers) // facts.num_layers
+    return replace(facts, num_layers=int(layers), sliding_window_layers=share)
+
+
+def scenario_of(row: dict[str, Any], inventory: str) -> Scenario:
+    model, adapter = model_of(row), adapter_of(row)
+    return Scenario(
+        model=model,
+        sizes=sizes_of(model, adapter),
+        cluster=parse_inventory(inventory, None, None)[0],
+        seq_length=row["seq"],
+        dtype="float32" if row["dtype"] == "fp32" else "bfloat16",
+        mixed_precision="bf16",
+        adapter=adapter,
+        trainable=trainable_parameters(model, adapter),
+        quantization="nf4" if row["dtype"] == "nf4" else "none",
+        double_quantization=row.get("double_quant", True),
+        optimizer=row.get("optim", "adamw_torch_fused"),
+        attention=row.get("attention", "sdpa"),
+        kernels="liger" if row.get("liger") else "none",
+        compile=False,
+        packing=False,
+        evaluates=row.get("eval", False),
+        steps=None,
+    )
+
+
+def adapter_of(row: dict[str, Any]) -> AdapterRequest | None:
+    if row["method"] == "full":
+        return None
+    targets = row.get("targets", "all-linear")
+    return AdapterRequest(
+        type="lora",
+        rank=row.get("rank", 16),
+        alpha=32.0,
+        dropout=row.get("dropout", 0.0),
+        targets=targets if isinstance(targets, str) else tuple(targets),
+    )
+
+
+def columns_of(row: dict[str, Any], model: ModelFacts) -> Columns:
+    strategy = f"zero{row['zero']}" if row.get("zero") else "single"
+    checkpointed = model.num_layers if row["gc"] is True else int(row["gc"])
+    values = {
+        "strategy": STRATEGIES.index(strategy),  # type: ignore[arg-type]
+        "data_parallel": 1,
+        "tensor_parallel": 1,
+        "micro_batch": row["mbs"],
+        "accumulation": row.get("ga", 1),
+        "checkpointed_layers": checkpointed,
+        "offload": 0,
+    }
+    return Columns(**{name: np.array([value], dtype=np.int64) for name, value in values.items()})
