@@ -35,7 +35,7 @@ def total_steps(request: PlanRequest, data: tuple[DataFacts, ...], global_batch:
         return training.max_steps
     if training.epochs is None or any(d.rows is None for d in data) or not data:
         return None
-    kept = [1 - d.validation_split for d in request.datasets]
+    kept = [(1 - d.validation_split) * d.weight for d in request.datasets]
     rows = sum(math.floor((d.rows or 0) * share) for d, share in zip(data, kept, strict=True))
     return max(1, math.ceil(math.ceil(rows / global_batch) * training.epochs))
 
