@@ -22,7 +22,7 @@ def draw(text: str) -> str:
     console = Console(record=True, width=98, file=io.StringIO(), force_terminal=True)
     console.print(Text(f"$ {COMMAND}\n", style="bold green"))
     for line in text.splitlines():
-        title = bool(line) and not line.startswith(" ") and len(line) < 60
+        title = bool(line) and not line.startswith(" ") and len(line) < 60 and not line.endswith(".")
         console.print(Text(line, style="bold" if title else ""), no_wrap=True)
     svg = console.export_svg(title="axoc plan", unique_id="axoc")
     return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)

@@ -24,8 +24,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "decisions": [_decision(d) for d in plan.decisions],
         "estimate": estimate_dict(plan.chosen.estimate),
         "candidates": [_scored(s) for s in plan.candidates[:MAX_CANDIDATES]],
-        "candidates_count": len(plan.candidates),
-        **_refusals(plan.rejections),
+        "candidates_count": plan.candidates_count,
+        **_refusals(plan.rejections, plan.rejections_count),
         "warnings": list(plan.warnings),
     }
 
@@ -97,10 +97,10 @@ def _head(spec_digest: str) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "axoc_version": __version__, "spec_digest": spec_digest}
 
 
-def _refusals(rejections: tuple[Rejection, ...]) -> dict[str, Any]:
+def _refusals(rejections: tuple[Rejection, ...], count: int | None = None) -> dict[str, Any]:
     return {
         "rejections": [rejection_dict(r) for r in most_informative(rejections)],
-        "rejections_count": len(rejections),
+        "rejections_count": len(rejections) if count is None else count,
         "rejections_by_rule": counts_by_rule(rejections),
     }
 

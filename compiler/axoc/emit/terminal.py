@@ -103,7 +103,7 @@ def _runners_up(view: PlanView) -> list[str]:
 
 
 def _refusals(groups: Sequence[text.RefusalGroup]) -> list[str]:
-    lines = [line for g in groups[:REFUSALS_SHOWN] for line in _hanging(f"{g.count:,} by {g.rule}: {g.reason}")]
+    lines = [line for g in groups[:REFUSALS_SHOWN] for line in _hanging(f"{g.rule}: {g.reason}")]
     left = len(groups) - REFUSALS_SHOWN
     return [*lines, f"  and {text.plural(left, 'more rule')}"] if left > 0 else lines
 

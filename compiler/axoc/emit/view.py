@@ -91,9 +91,9 @@ def plan_view(plan: Plan) -> PlanView:
         time=_time_rows(plan),
         breakdown=_time_bars(time.breakdown, time.step_seconds),
         candidates=tuple(_candidate(i, s) for i, s in enumerate(plan.candidates[:CANDIDATES_SHOWN], start=1)),
-        candidates_count=len(plan.candidates),
+        candidates_count=plan.candidates_count,
         refusals=tuple(text.refusal_groups(plan.rejections)),
-        refusals_count=len(plan.rejections),
+        refusals_count=plan.rejections_count,
         warnings=tuple(text.printable(w) for w in plan.warnings),
         several_nodes=placement(plan).nodes > 1,
     )

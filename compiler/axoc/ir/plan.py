@@ -65,6 +65,18 @@ class Plan:
     """The chosen one first, then runners-up in rank order."""
     rejections: tuple[Rejection, ...]
     warnings: tuple[str, ...]
+    fitting: int | None = None
+    """How many candidates fit, where not all are listed."""
+    refused: int | None = None
+    """How many candidates were refused or do not fit, where not all are listed."""
+
+    @property
+    def candidates_count(self) -> int:
+        return len(self.candidates) if self.fitting is None else self.fitting
+
+    @property
+    def rejections_count(self) -> int:
+        return len(self.rejections) if self.refused is None else self.refused
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,6 +58,8 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
         rejections=rejections,
         warnings=tuple(facts.notes) + warnings(request, facts.model, chosen),
+        fitting=len(ranked),
+        refused=sum(int((~p.fits()).sum()) + len(p.refused) + len(p.impossible) for p in passes),
     )
 
 
