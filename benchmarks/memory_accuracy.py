@@ -2,9 +2,9 @@
 
     python benchmarks/memory_accuracy.py [--markdown docs/accuracy.md]
 
-``built`` rows helped to build the closed form; ``seen`` rows judged its first version and then led to terms it lacked. accelerate's figure is that of
-`accelerate estimate-memory` for training with Adam (4 x the weights); DeepSpeed's that of its
-estimate_zero2_model_states_mem_needs for one device (18 bytes a parameter trained, 2 a frozen one).
+``built`` rows helped to build the closed form; ``seen`` rows judged its first version and then led to terms it lacked.
+accelerate's figure is that of `accelerate estimate-memory` for training with Adam (4 x the weights); DeepSpeed's that of
+its estimate_zero2_model_states_mem_needs for one device (18 bytes a parameter trained, 2 a frozen one).
 """
 
 from __future__ import annotations
