@@ -59,10 +59,14 @@ def plan_command(
     """Choose a plan for SPEC, explain it, and write its bundle."""
     from axoc import driver
     from axoc.ir.plan import NoPlan
+    from axoc.review.policy import enforce
 
+    if check and inventory is None:
+        inventory = _inventory_of(out)
     planned = driver.plan(spec, inventory, frozen=frozen)
     if isinstance(planned.result, NoPlan):
         _show_no_plan(planned.result, format_)
+    enforce(planned.result, str(spec))
     if check:
         _check(driver.bundle(planned, out), out)
         return
@@ -104,6 +108,17 @@ def _color() -> bool:
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
 
 
+def _inventory_of(out: Path) -> str | None:
+    """What the bundle was planned for, so that --check needs no --inventory."""
+    from axoc.emit.manifest import MANIFEST
+
+    try:
+        found = json.loads((out / MANIFEST).read_text(encoding="utf-8")).get("inventory")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
 def _check(bundle: Any, out: Path) -> None:
     from axoc.emit.write import compare_bundle
 
@@ -114,6 +129,20 @@ def _check(bundle: Any, out: Path) -> None:
         click.echo(f"{out} is not what the spec gives now: run axoc plan and review the change", err=True)
         sys.exit(EXIT_DRIFT)
     click.echo(f"{out} is up to date")
+
+
+@main.command("verify")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
+@click.option("--python", default=sys.executable, help="A Python with torch and transformers.  [default: this one]")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@user_errors
+def verify_command(spec: Path, inventory: str | None, python: str, format_: str) -> None:
+    """Check the memory planned for SPEC against a trace of the real model code. Needs no GPU and no weights."""
+    from axoc.review import verify
+
+    found = verify.verify(spec, inventory, python)
+    click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
 
 
 @main.command("lock")

@@ -46,5 +46,6 @@ def bundle(planned: Planned, out: Path) -> Bundle:
         inputs.lock_text,
         plugin_files=inputs.plugin_files,
         config_text=inputs.config_text,
+        inventory=inputs.inventory,
         base_dir=Path(os.path.relpath(Path.cwd(), out.resolve())).as_posix(),
     )

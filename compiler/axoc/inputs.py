@@ -11,7 +11,7 @@ from typing import Any, Final
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.cluster import is_cpu, with_processes
 from axoc.facts.inventory import parse_inventory
-from axoc.facts.lock import lock_text, parse_lock
+from axoc.facts.lock import DATA_SUFFIXES, lock_text, parse_lock
 from axoc.facts.models import lookup_model
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.request import PlanRequest
@@ -35,6 +35,8 @@ class Inputs:
     plugin_files: Mapping[str, Mapping[str, bytes]]
     config_text: str | None
     notes: tuple[str, ...]
+    inventory: str
+    """As it was named: by the caller, in the spec, or by default."""
 
 
 def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inputs:
@@ -55,7 +57,8 @@ def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inpu
         lock_text=lock_text(request.model.id, request.model.revision, data),
         plugin_files={Path(p).name: _plugin(find(p, folder), p) for p in request.plugins},
         config_text=_config_text(request, folder),
-        notes=(*notes, *more),
+        notes=(*notes, *more, *_absent_data(request, folder)),
+        inventory=inventory or request.inventory or DEFAULT_INVENTORY,
     )
 
 
@@ -130,6 +133,20 @@ def _with_processes(cluster: ClusterFacts, request: PlanRequest) -> ClusterFacts
     """A CPU has no number of devices: gpu_count is its number of processes, which share the machine."""
     wanted = request.distributed.gpu_count
     return cluster if wanted is None or not is_cpu(cluster.accelerator) else with_processes(cluster, wanted)
+
+
+def _absent_data(request: PlanRequest, folder: Path) -> list[str]:
+    """Data that looks like a file and is not here: it may be where the run will be, so this is only said."""
+    written = [d.path for d in request.datasets if d.path is not None]
+    absent = [w for w in written if looks_local(w) and not find(w, folder).exists()]
+    return [f"dataset.path {w} is not here: the run needs it where it is launched" for w in absent]
+
+
+def looks_local(written: str) -> bool:
+    """By its beginning or its ending; hub ids and addresses have neither."""
+    if "://" in written or any(c in written for c in "*?["):
+        return False
+    return written.startswith((".", "/", "~")) or Path(written).suffix.lower() in DATA_SUFFIXES
 
 
 def _locked_data(request: PlanRequest, path: Path, *, frozen: bool) -> tuple[DataFacts, ...]:

@@ -18,13 +18,14 @@ from axoc_runtime.errors import (
     RuntimeFailure,
 )
 from axoc_runtime.job import Job, read_job
+from axoc_runtime.quiet import hush
 
 UNEXPECTED: Final = {"preflight": EXIT_PREFLIGHT, "prepare": EXIT_DATA, "train": EXIT_TRAINING, "finish": EXIT_TRAINING}
-USAGE: Final = "usage: python -m axoc_runtime preflight|prepare|train|finish JOB.json [--resume]"
+USAGE: Final = "usage: python -m axoc_runtime preflight|prepare|train|finish JOB.json [--resume|--fresh]"
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) < 2 or arguments[0] not in UNEXPECTED or not set(arguments[2:]) <= {"--resume"}:
+    if len(arguments) < 2 or arguments[0] not in UNEXPECTED or not set(arguments[2:]) <= {"--resume", "--fresh"}:
         print(USAGE, file=sys.stderr)
         return 2
     command = arguments[0]
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
     except RuntimeFailure as failure:
         return _tell(failure)
     try:
-        dispatch(command, job, resume="--resume" in arguments)
+        dispatch(command, job, resume="--resume" in arguments, fresh="--fresh" in arguments)
     except KeyboardInterrupt:
         return _record(job, EXIT_INTERRUPTED)
     except RuntimeFailure as failure:
@@ -45,8 +46,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def dispatch(command: str, job: Job, *, resume: bool) -> None:
+def dispatch(command: str, job: Job, *, resume: bool, fresh: bool) -> None:
     """Each command imports only what it needs."""
+    hush(job)
     if job.distributed.device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed looks for a GPU and says that there is none
     if command == "preflight":
@@ -60,7 +62,7 @@ def dispatch(command: str, job: Job, *, resume: bool) -> None:
     elif command == "train":
         from axoc_runtime.train import run as train
 
-        train(job, resume=resume)
+        train(job, resume=resume, fresh=fresh)
     else:
         from axoc_runtime.finish import run as finish
 

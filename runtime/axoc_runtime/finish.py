@@ -127,6 +127,9 @@ def _report(job: Job) -> None:
     before, after = metrics["perplexity_before"], metrics["perplexity_after"]
     if before is not None and after is not None:
         print(f"axoc: held-out perplexity before {before:.2f}, after {after:.2f} ({after / before - 1:+.0%})")
+    if metrics["step_seconds"] is None:
+        print("axoc: no step was left to make in this run")
+        return
     seconds, predicted = metrics["step_seconds"], metrics["predicted"]["step_seconds"]
     print(
         f"axoc: {metrics['steps']} steps, {seconds:.2f} s each (predicted {predicted:.2f}), {metrics['tokens_per_second']:,.0f} tokens/s"

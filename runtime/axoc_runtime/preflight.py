@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_PREFLIGHT, RuntimeFailure
+from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, EXIT_PREFLIGHT, RuntimeFailure
 from axoc_runtime.job import Job
 
 GIB: Final = 1 << 30
@@ -33,6 +33,9 @@ KNOWN_NAMES: Final = {
 
 def run(job: Job) -> None:
     """Raises RuntimeFailure: 11 where the environment lacks a package, 12 where the machine is another one."""
+    if job.distributed.tensor_parallel > 1:
+        fix = "set distributed.model_parallel_size: 1 and plan again"
+        raise RuntimeFailure("tensor parallelism is not in this runtime yet", EXIT_INPUTS, fix)
     if missing := [name for name in packages(job) if importlib.util.find_spec(name) is None]:
         fix = "run launch.sh without --no-install, or install what requirements.lock pins"
         raise RuntimeFailure(f"not installed: {', '.join(missing)}", EXIT_ENVIRONMENT, fix)

@@ -93,9 +93,17 @@ def prepared_folder(job: Job) -> Path:
         "datasets": [asdict(d) for d in job.datasets],
         "data": [fingerprints(job, d) for d in job.datasets],
         "tokenizer": _tokenizer_fingerprint(job),
+        "plugins": _plugins_fingerprint(job),
     }
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
     return job.output / ".prepared" / digest[:16]
+
+
+def _plugins_fingerprint(job: Job) -> list[str]:
+    """Plugins read and convert rows: another version of one may do it otherwise."""
+    folder = job.bundle_dir / "plugins"
+    files = sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
+    return [f"{p.relative_to(folder).as_posix()}:{hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
 
 
 def _tokenizer_fingerprint(job: Job) -> list[str]:

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
 from typing import Any
 
-from axoc_runtime.checkpoint.complete import MarkComplete, newest_complete
+from axoc_runtime.checkpoint.complete import MarkComplete, complete, newest_complete
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import write_json
 from axoc_runtime.job import Job
 from axoc_runtime.strategies import device_of, prepare_environment, rank
 
 
-def run(job: Job, resume: bool = False) -> None:
+def run(job: Job, resume: bool = False, fresh: bool = False) -> None:
     """Raises RuntimeFailure with the exit code of the failure."""
     if job.distributed.tensor_parallel > 1:
         raise RuntimeFailure(
             "tensor parallelism is not in this runtime yet", EXIT_INPUTS, "plan with model_parallel_size: 1"
         )
-    checkpoint = newest_complete(job.output) if resume else None
     if resume and _finished(job):
         if rank() == 0:
             print("axoc: this job is finished; nothing to resume", flush=True)
         return
-    if not resume and rank() == 0:
-        clear_earlier_run(job)
+    checkpoint = newest_complete(job) if resume else None
+    unfinished = [] if resume or fresh or (job.output / "metrics.json").exists() else complete(job.output)
+    if unfinished:
+        message = f"an unfinished run has left {unfinished[-1]}"
+        raise RuntimeFailure(message, EXIT_INPUTS, "--resume goes on from it, --fresh deletes it and starts anew")
     prepare_environment(job)
     _train(job, str(checkpoint) if checkpoint else None)
 
@@ -36,6 +36,11 @@ def _train(job: Job, checkpoint: str | None) -> None:
     from axoc_runtime.metrics import measured
 
     trainer, tokenizer, start, timing = build(job, resumed=checkpoint is not None)
+    if checkpoint is None:
+        trainer.accelerator.wait_for_everyone()  # no rank may still be looking at what the first one deletes
+        if rank() == 0:
+            clear_earlier_run(job)
+        trainer.accelerator.wait_for_everyone()
     if rank() == 0:
         print(f"axoc: resuming from {checkpoint}" if checkpoint else "axoc: training from the start", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -77,7 +82,7 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
         eval_dataset=held_out if evaluates else None,
         data_collator=Collator(padding_token(tokenizer)),
         processing_class=tokenizer,
-        callbacks=[start, timing, progress, MarkComplete(), *early_stopping(job, evaluates)],
+        callbacks=[start, timing, progress, MarkComplete(job), *early_stopping(job, evaluates)],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     start.trainer = progress.trainer = trainer
@@ -107,9 +112,6 @@ def padding_token(tokenizer: Any) -> int:
 def quiet(job: Job) -> None:
     """Libraries speak only when something is wrong, unless the job asks for more."""
     verbose = job.logging_level.upper() == "DEBUG"
-    if not verbose:  # before these libraries are imported: they speak at once
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     import transformers
 
     transformers.logging.set_verbosity(transformers.logging.INFO if verbose else transformers.logging.ERROR)

@@ -12,6 +12,7 @@ Usage: launch.sh [options]
   --preflight        stop after checking this machine
   --prepare          stop after preparing the data
   --resume           go on from the last checkpoint
+  --fresh            start anew though an unfinished run has left checkpoints, which are deleted
   --no-install       use the current Python and its packages ($AXOC_PYTHON, or python3)
   --python PY        the Python to use, or to make the environment with (3.11 to 3.13)
   --base-dir DIR     where relative paths of the spec count from (default: as planned)
@@ -24,7 +25,7 @@ Exit codes: 0 done, 1 wrong inputs, 2 usage, 10 bundle altered, 11 environment, 
 TEXT
 }
 
-DRY_RUN=0 INSTALL=1 RESUME=0 ALLOW_ALTERED=0 LAST_STEP=train
+DRY_RUN=0 INSTALL=1 RESUME=0 FRESH=0 ALLOW_ALTERED=0 LAST_STEP=train
 PYTHON=${AXOC_PYTHON:-} BASE_DIR=${AXOC_BASE_DIR:-}
 STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH=''
 
@@ -48,6 +49,7 @@ parse_options() {
       --preflight) LAST_STEP=preflight ;;
       --prepare) LAST_STEP=prepare ;;
       --resume) RESUME=1 ;;
+      --fresh) FRESH=1 ;;
       --no-install) INSTALL=0 ;;
       --allow-altered) ALLOW_ALTERED=1 ;;
       --python | --base-dir)
@@ -59,6 +61,7 @@ parse_options() {
     esac
     shift
   done
+  [ "$RESUME$FRESH" != 11 ] || usage_error "--resume and --fresh exclude each other"
 }
 
 set_option() {
@@ -206,6 +209,7 @@ train() {
   fi
   set -- train "$BUNDLE/job.json"
   [ "$RESUME" = 0 ] || set -- "$@" --resume
+  [ "$FRESH" = 0 ] || set -- "$@" --fresh
   record=$(helper output-dir)/.exit-code
   [ "$DRY_RUN" = 1 ] || rm -f "$record"
   run_watched "$PYTHON" -m axoc_runtime.torchrun "${where[@]}" --nproc_per_node "$PLAN_PROCESSES_PER_NODE" \

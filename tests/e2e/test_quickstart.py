@@ -109,6 +109,9 @@ def test_killed_half_way_and_resumed(work: Path) -> None:
     assert process.returncode == 14
     assert "was killed by SIGKILL" in shown and "--resume goes on" in shown.splitlines()[-1]
     assert not workers(work)
+    refused = start(work)
+    shown, _ = refused.communicate(timeout=120)
+    assert refused.returncode == 1 and "unfinished run" in shown
     shown = finished(start(work, "--resume"))
     assert "resuming from" in shown
     assert metrics(work)["steps"] == 12

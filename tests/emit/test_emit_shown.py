@@ -75,9 +75,17 @@ def no_plan(plans: ModuleType) -> NoPlan:
 
 def test_no_plan_tells_the_shortfall_and_the_change(plans: ModuleType) -> None:
     shown = render_no_plan(no_plan(plans))
-    assert "5.0 GiB short" in shown and "set distributed.offload to optimizer" in shown
-    made = no_plan_dict(no_plan(plans))
-    assert made["plan"] is None and made["nearest"][0]["shortfall_bytes"] == 5 << 30
+    assert "5.0 GiB too much" in shown and "set distributed.offload to optimizer" in shown
+    made, nearest = no_plan_dict(no_plan(plans)), no_plan(plans).nearest[0]
+    assert nearest.estimate is not None
+    memory = nearest.estimate.memory
+    short = memory.device_used_bytes - int(memory.capacity_bytes * 0.97)  # policy.memory_safety stays free
+    assert made["plan"] is None and made["nearest"][0]["shortfall_bytes"] == short > 5 << 30
+
+
+def test_where_rules_refused_everything_their_fixes_are_shown(plans: ModuleType) -> None:
+    ruled = replace(no_plan(plans), rejections=plans.cpu_ddp_lora().rejections[-1:], smallest_change=None)
+    assert "set training.optimizer to adamw_torch_fused" in render_no_plan(ruled)
 
 
 def test_no_shortfall_where_a_rule_refused(plans: ModuleType) -> None:

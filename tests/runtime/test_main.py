@@ -18,7 +18,7 @@ def job(tmp_path: Path) -> str:
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def dispatch(command: str, job: Any, *, resume: bool) -> None:
+    def dispatch(command: str, job: Any, *, resume: bool, fresh: bool) -> None:
         raise error
 
     monkeypatch.setattr(entry, "dispatch", dispatch)

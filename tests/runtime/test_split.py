@@ -48,3 +48,13 @@ def test_weights_repeat_whole_and_sample_the_rest() -> None:
     assert weighted([0, 1, 2, 3], keys, 1.0) == [0, 1, 2, 3]
     assert weighted([0, 1, 2, 3], keys, 0.5) == [1, 3]
     assert weighted([0, 1, 2, 3], keys, 2.25) == [0, 1, 2, 3, 0, 1, 2, 3, 1]
+
+
+@given(keys=st.lists(st.integers(0, 20), min_size=2, max_size=300), share=SHARE)
+def test_rows_that_share_a_key_are_counted_as_rows(keys: list[int], share: float) -> None:
+    """A document of many windows, or a row that is there often: the share is of rows, to within one key's rows."""
+    held = held_out_keys(keys, share)
+    rows = sum(key in held for key in keys)
+    wanted = max(1, len(keys) - math.floor(len(keys) * (1 - share)))
+    largest = max(keys.count(k) for k in keys)
+    assert rows < wanted + largest

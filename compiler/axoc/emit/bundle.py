@@ -27,11 +27,13 @@ def build_bundle(
     plugin_files: Mapping[str, Mapping[str, bytes]] | None = None,
     config_text: str | None = None,
     base_dir: str = BASE_DIR,
+    inventory: str | None = None,
 ) -> Bundle:
     """The same arguments give the same bytes, whatever the machine.
 
     plugin_files: folder name -> relative path -> content, of ``request.plugins``.
     config_text: the text of ``distributed.config_path``, used in place of the generated configuration.
+    inventory: the name or file the plan was made for.
     base_dir: where the spec's relative paths count from, relative to the bundle's folder.
     Raises UserError for plugins or a configuration that cannot be used, and without axoc-runtime.
     """
@@ -48,7 +50,7 @@ def build_bundle(
         *sources.runtime_files(),
         *sources.plugin_files(plugin_files or {}),
     ]
-    return Bundle(files=tuple(sorted([*files, manifest_file(files)], key=lambda file: file.path)))
+    return Bundle(files=tuple(sorted([*files, manifest_file(files, inventory)], key=lambda file: file.path)))
 
 
 def _strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:

@@ -32,21 +32,22 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
 
 def no_plan_dict(no_plan: NoPlan) -> dict[str, Any]:
     """The same shape where nothing fits: ``plan`` is null, and ``nearest`` holds the shortfall in bytes."""
+    safety = no_plan.request.policy.memory_safety
     return {
         **_head(no_plan.spec_digest),
         "plan": None,
-        "nearest": [{**rejection_dict(r), "shortfall_bytes": shortfall_bytes(r)} for r in no_plan.nearest],
+        "nearest": [{**rejection_dict(r), "shortfall_bytes": shortfall_bytes(r, safety)} for r in no_plan.nearest],
         "smallest_change": no_plan.smallest_change,
         **_refusals(no_plan.rejections),
     }
 
 
-def shortfall_bytes(rejection: Rejection) -> int | None:
-    """Bytes by which the device's memory is exceeded; None where it was refused for another reason."""
+def shortfall_bytes(rejection: Rejection, safety: float = 0.0) -> int | None:
+    """Bytes by which what may be used of the device is exceeded; None where it was refused for another reason."""
     if rejection.estimate is None:
         return None
     memory = rejection.estimate.memory
-    short = memory.device_used_bytes - memory.capacity_bytes
+    short = memory.device_used_bytes - int(memory.capacity_bytes * (1 - safety))
     return short if short > 0 else None
 
 

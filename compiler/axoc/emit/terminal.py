@@ -7,10 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from axoc.emit import text
-from axoc.emit.plan_json import shortfall_bytes
 from axoc.emit.view import Bar, PlanView, plan_view
 from axoc.ir.plan import NoPlan, Plan, Rejection
-from axoc.units import gib
 
 BOLD, DIM, RED, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
 BAR_CELLS: Final = 30
@@ -41,7 +39,7 @@ def render_no_plan(no_plan: NoPlan, *, color: bool = False) -> str:
     title = f"No plan fits for {text.printable(no_plan.request.name)}."
     lines = [_paint(title, BOLD + RED, color)]
     lines += _section("Nearest", [line for r in no_plan.nearest for line in _near(r)], color)
-    change = no_plan.smallest_change or "none was found: more or larger accelerators, or a smaller model"
+    change = no_plan.smallest_change or _other_ways(no_plan)
     lines += _section("Smallest change that fits", _wrapped(text.printable(change), "  "), color)
     lines += _section(
         f"Refused: {len(no_plan.rejections):,}", _refusals(text.refusal_groups(no_plan.rejections)), color
@@ -49,16 +47,16 @@ def render_no_plan(no_plan: NoPlan, *, color: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _other_ways(no_plan: NoPlan) -> str:
+    """Where no single change helps: what the rules say, or, where memory is what lacks, the obvious."""
+    fixes = dict.fromkeys(r.fix for r in no_plan.rejections if r.estimate is None)
+    if fixes:
+        return "; ".join(fixes)
+    return "none was found: more or larger accelerators, or a smaller model"
+
+
 def _near(rejection: Rejection) -> list[str]:
-    short = shortfall_bytes(rejection)
-    lack = rejection.reason if short is None else f"{gib(short)} short ({_need(rejection)})"
-    return [*_wrapped(f"{text.knobs(rejection.candidate)}: {text.printable(lack)}", "  ")]
-
-
-def _need(rejection: Rejection) -> str:
-    assert rejection.estimate is not None
-    memory = rejection.estimate.memory
-    return f"needs {gib(memory.device_used_bytes)}, may use {gib(memory.capacity_bytes)}"
+    return _wrapped(f"{text.knobs(rejection.candidate)}: {text.printable(rejection.reason)}", "  ")
 
 
 def _section(title: str, body: Sequence[str], color: bool) -> list[str]:

@@ -15,7 +15,7 @@ from axoc.facts.yaml_nodes import NodeReader, compose, scalar
 from axoc.ir.facts import DataFacts
 
 VERSION: Final = 1
-_DATA_SUFFIXES: Final = (
+DATA_SUFFIXES: Final = (
     ".json",
     ".jsonl",
     ".ndjson",
@@ -78,7 +78,7 @@ def local_files(written: str, locate: Callable[[str], Path]) -> tuple[Path, ...]
         return ()
     path = locate(written)
     if path.is_dir():
-        return tuple(p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in _DATA_SUFFIXES)
+        return tuple(p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in DATA_SUFFIXES)
     if path.is_file():
         return (path,)
     if any(c in path.name for c in "*?["):

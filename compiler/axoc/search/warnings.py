@@ -78,6 +78,22 @@ def metrics_to_come(request: PlanRequest, _: ModelFacts, __: Scored) -> str | No
     return f"{', '.join(missing)}: not measured by this runtime yet; perplexity is" if missing else None
 
 
+def no_masters(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
+    c = chosen.candidate
+    if request.adapter is not None or c.dtype == "float32" or c.strategy.startswith("zero"):
+        return None
+    return (
+        f"{c.dtype} weights are trained without float32 masters: updates far smaller than a weight are rounded away; "
+        "model.dtype: float32 (at 16 bytes a parameter) or a zero strategy keeps masters"
+    )
+
+
+def tool_calls(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
+    if not any(d.support_tool_calls for d in request.datasets):
+        return None
+    return "support_tool_calls: this runtime reads tool calls in the chat format only, if the model's template has them"
+
+
 CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...]] = (
     long_rows,
     unknown_length,
@@ -88,4 +104,6 @@ CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...
     much_host_memory,
     on_paper,
     metrics_to_come,
+    no_masters,
+    tool_calls,
 )

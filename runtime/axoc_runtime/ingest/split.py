@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,18 @@ def held_out_keys(keys: Sequence[int], share: float) -> frozenset[int]:
     Equal rows have equal keys and so stay on one side. As many rows are trained on as the planner counts:
     floor(rows x (1 - share)), give or take rows that are there more than once.
     """
-    distinct = sorted(set(keys))
-    if share <= 0 or len(distinct) < 2:
+    counts = Counter(keys)
+    if share <= 0 or len(counts) < 2:
         return frozenset()
     wanted = max(1, len(keys) - math.floor(len(keys) * (1 - share)))
-    return frozenset(distinct[: min(wanted, len(distinct) - 1)])
+    held: list[int] = []
+    rows = 0
+    for key in sorted(counts)[:-1]:  # something is left to train on
+        if rows >= wanted:
+            break
+        held.append(key)
+        rows += counts[key]
+    return frozenset(held)
 
 
 def weighted(indices: Sequence[int], keys: Sequence[int], weight: float) -> list[int]:

@@ -61,9 +61,13 @@ def digest(content: bytes) -> str:
 
 def output_dir(bundle: Path) -> int:
     """Prints where the run writes, absolute, as the runtime resolves it."""
-    job = json.loads((bundle / "job.json").read_text(encoding="utf-8"))
-    base = Path(os.environ.get("AXOC_BASE_DIR") or bundle / job["base_dir"])
-    print((base / job["output_dir"]).resolve())
+    try:
+        job = json.loads((bundle / "job.json").read_text(encoding="utf-8"))
+        base, out = Path(os.environ.get("AXOC_BASE_DIR") or bundle / job["base_dir"]), job["output_dir"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"axoc: job.json cannot be read: {error}", file=sys.stderr)
+        return 1
+    print((base / out).resolve())
     return 0
 
 

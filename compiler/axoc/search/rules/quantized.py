@@ -28,7 +28,20 @@ def on_cpu(context: Context, _: Combination) -> str | None:
     return None
 
 
+def trained(context: Context, _: Combination) -> str | None:
+    if context.scenario.is_full and context.scenario.quantization != "none":
+        return f"{context.scenario.quantization} weights cannot be trained: only an adapter beside them can"
+    return None
+
+
 RULES: Final = (
+    Rule(
+        id="quantized-needs-adapter",
+        check=trained,
+        fix="set adapter: lora, or model.quantization: none",
+        link="https://huggingface.co/docs/transformers/quantization/bitsandbytes",
+        applies_to="all",
+    ),
     Rule(
         id="quantization-method",
         check=method,

@@ -53,6 +53,14 @@ def export(context: Context, _: Combination) -> str | None:
     return None
 
 
+def positions(context: Context, _: Combination) -> str | None:
+    scenario = context.scenario
+    known = scenario.model.max_position_embeddings
+    if scenario.model.learned_positions and scenario.seq_length > known:
+        return f"rows of {scenario.seq_length:,} tokens have no positions beyond the {known:,} the model has learned"
+    return None
+
+
 def streaming(context: Context, _: Combination) -> str | None:
     if any(d.streaming for d in context.request.datasets):
         return "streaming is not in this runtime yet: rows are prepared before training starts"
@@ -83,6 +91,13 @@ RULES: Final = (
         fix="set export.formats: [] and export.quantization: none",
         link=None,
         applies_to=RUNTIME,
+    ),
+    Rule(
+        id="learned-positions",
+        check=positions,
+        fix="set dataset.max_seq_length to at most the model's max_position_embeddings",
+        link=None,
+        applies_to="all",
     ),
     Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, applies_to=RUNTIME),
     Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, applies_to=RUNTIME),
