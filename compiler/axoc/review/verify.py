@@ -1,0 +1,214 @@
+"""`axoc verify`: the closed form of memory beside a trace of the real modelling code, phase by phase."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from axoc import driver
+from axoc.emit import sources
+from axoc.emit.job import job_dict
+from axoc.emit.placement import placement
+from axoc.errors import Diagnostic, UserError
+from axoc.facts.catalog import find_entry
+from axoc.inputs import find, read_bytes
+from axoc.ir.canonical import dumps
+from axoc.ir.plan import NoPlan, Plan
+from axoc.ir.request import PlanRequest
+from axoc.units import GIB, duration
+
+TOLERANCE: Final = 0.03
+"""The share by which the two may differ and still be said to agree: the margin that a plan keeps free by default."""
+TIMEOUT_SECONDS: Final = 1800
+RUNTIME_ENVIRONMENT_EXIT: Final = 11
+"""docs/job.md: the environment lacks what the runtime needs."""
+PHASES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "load": (("load",), ("load",)),
+    "forward": (("forward",), ("forward",)),
+    "loss": (("loss",), ("loss",)),
+    "backward": (
+        ("backward_first", "backward_recompute", "backward_last", "backward_embedding"),
+        ("backward_first", "backward_middle", "backward_last"),
+    ),
+    "optimizer": (("optimizer",), ("optimizer",)),
+    "evaluate": (("evaluate",), ("evaluate",)),
+}
+"""Phases that are compared: their parts in the closed form, and in the trace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the comparison, in bytes of one device."""
+
+    name: str
+    closed_form: int
+    trace: int
+
+    @property
+    def share(self) -> float:
+        """By how much the closed form is above the trace, as a share of the trace."""
+        return self.closed_form / self.trace - 1
+
+    @property
+    def agrees(self) -> bool:
+        return abs(self.share) <= TOLERANCE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    plan: Plan
+    rows: tuple[Row, ...]
+    """The phases, then the two peaks."""
+    seconds: float
+    layers: tuple[int, ...]
+    """Depths that were run."""
+
+    @property
+    def differing(self) -> tuple[Row, ...]:
+        return tuple(r for r in self.rows if not r.agrees)
+
+
+def verify(spec: Path, inventory: str | None, python: str) -> Verified:
+    """Plans, traces the chosen candidate with ``python``, compares. Raises UserError."""
+    if spec.is_dir():
+        fix = "name the spec the bundle was made from"
+        raise UserError(Diagnostic(message="bundles cannot be verified yet", file=str(spec), fix=fix))
+    planned = driver.plan(spec, inventory)
+    if isinstance(planned.result, NoPlan):
+        fix = "axoc plan says what is missing"
+        raise UserError(Diagnostic(message="no plan fits, so there is nothing to verify", file=str(spec), fix=fix))
+    plan = planned.result
+    if placement(plan).device == "cpu":
+        fix = "pass --inventory, e.g. h100-sxm-80gb"
+        raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))
+    traced = run_trace(dumps(job_dict(plan)), config_text(plan.request, spec.parent), python)
+    return Verified(plan=plan, rows=rows(plan, traced), seconds=traced["seconds"], layers=tuple(traced["layers_run"]))
+
+
+def config_text(request: PlanRequest, folder: Path) -> str:
+    """The model's config.json: from model.config, the model's own folder, or the catalog."""
+    model = request.model
+    if model.config is not None:
+        return read_bytes(find(model.config, folder), "model.config").decode("utf-8", "replace")
+    own = find(model.id or "", folder) / "config.json"
+    if model.id is not None and own.is_file():
+        return read_bytes(own, "model.config").decode("utf-8", "replace")
+    entry = find_entry(model.id or "")
+    assert entry is not None, model.id  # planning looked it up before
+    return json.dumps(entry.config)
+
+
+def run_trace(job: str, config: str, python: str) -> dict[str, Any]:
+    """The runtime's own sources, run by ``python`` in a process of its own: the compiler never imports torch."""
+    with tempfile.TemporaryDirectory(prefix="axoc-verify-") as name:
+        folder = Path(name)
+        (folder / "job.json").write_text(job, encoding="utf-8")
+        (folder / "config.json").write_text(config, encoding="utf-8")
+        for file in sources.runtime_files():
+            path = folder / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.content)
+        return answer(_run([python, "-m", "axoc_runtime.trace", "job.json", "--config", "config.json"], folder), python)
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(folder / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+    except OSError as error:
+        message = f"{command[0]} cannot be started: {error.strerror}"
+        raise UserError(Diagnostic(message=message, fix="pass --python with the path of a Python")) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(Diagnostic(message=f"the trace took longer than {duration(TIMEOUT_SECONDS)}")) from None
+
+
+def answer(done: subprocess.CompletedProcess[str], python: str) -> dict[str, Any]:
+    """The trace's JSON. Raises UserError with the reason it gave."""
+    if done.returncode == 0:
+        value: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return value
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode == RUNTIME_ENVIRONMENT_EXIT or "ModuleNotFoundError" in said[-1]:
+        message = f"{python} lacks what a trace runs: {said[-1] if 'Error' in said[-1] else said[0]}"
+        fix = "pass --python with the Python of a bundle's environment (no GPU is needed)"
+        raise UserError(Diagnostic(message=message, expected="torch, transformers, peft and accelerate", fix=fix))
+    reasons = [line for line in said if line.startswith(("axoc: ", "  fix: "))] or said[-1:]
+    told = "; ".join(line.removeprefix("axoc: ").strip() for line in reasons)
+    raise UserError(Diagnostic(message=f"the trace failed: {told}"))
+
+
+def rows(plan: Plan, traced: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Phases that both know, then the peaks."""
+    memory = plan.chosen.estimate.memory
+    closed, seen = {item.item: item.bytes for item in memory.phases}, traced["phases"]
+    found = []
+    for name, (ours, theirs) in PHASES.items():
+        left, right = (max((v[p] for p in parts if p in v), default=0) for v, parts in ((closed, ours), (seen, theirs)))
+        if left and right:
+            found.append(Row(name=name, closed_form=left, trace=right))
+    peaks = (
+        Row(name="peak allocated", closed_form=memory.peak_allocated_bytes, trace=traced["peak_allocated_bytes"]),
+        Row(name="peak reserved", closed_form=memory.peak_reserved_bytes, trace=traced["peak_reserved_bytes"]),
+    )
+    return (*found, *peaks)
+
+
+def as_text(verified: Verified) -> str:
+    """A table, then in words where the two differ."""
+    depths = " and ".join(str(d) for d in verified.layers)
+    lines = [
+        f"Closed form and trace of {verified.plan.request.name} (GiB on one device; {depths} layers run in "
+        f"{duration(verified.seconds)})",
+        f"  {'phase':<16}{'closed form':>12}{'trace':>10}{'difference':>12}",
+    ]
+    for row in verified.rows:
+        difference = (row.closed_form - row.trace) / GIB
+        lines.append(
+            f"  {row.name:<16}{row.closed_form / GIB:>12.2f}{row.trace / GIB:>10.2f}{difference:>+12.2f}"
+            f"{100 * row.share:>+8.1f}%{'' if row.agrees else '  <'}"
+        )
+    return "\n".join([*lines, "", *_in_words(verified)]) + "\n"
+
+
+def _in_words(verified: Verified) -> list[str]:
+    if not verified.differing:
+        return [f"They agree within {TOLERANCE:.0%} in every phase."]
+    return [
+        f"They differ by more than {TOLERANCE:.0%} in {row.name}: the closed form says {abs(row.share):.1%} "
+        f"{'more' if row.share > 0 else 'less'} than the trace."
+        for row in verified.differing
+    ]
+
+
+def as_dict(verified: Verified) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "tolerance": TOLERANCE,
+        "agrees": not verified.differing,
+        "rows": [
+            {
+                "name": r.name,
+                "closed_form_bytes": r.closed_form,
+                "trace_bytes": r.trace,
+                "difference_percent": round(100 * r.share, 3),
+                "agrees": r.agrees,
+            }
+            for r in verified.rows
+        ],
+        "layers_run": list(verified.layers),
+        "seconds": verified.seconds,
+    }

@@ -1,0 +1,121 @@
+"""Live bytes of a run, counted by storage: a dispatch mode that sees every tensor born and every storage die."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+BLOCK_BYTES: Final = 512
+"""Every allocation on a GPU is rounded up to it (c10/core/AllocatorConfig.h, kMinBlockSize)."""
+
+
+class Event(NamedTuple):
+    """One call of the allocator, in order."""
+
+    block: int
+    """Names the allocation; its free carries the same number."""
+    num_bytes: int
+    """Positive for an allocation, negative for its free; rounded to blocks. 0: the cache is emptied."""
+    phase: str
+
+
+Rule = Callable[["Liveness", Any, tuple[Any, ...], dict[str, Any]], Any]
+"""Runs an operation in its own way: (mode, operation, arguments, keywords) -> result."""
+
+
+class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of storages that operations made and that are still referenced.
+
+    ``rules`` replace single operations: those a GPU does otherwise than the CPU's code under fake tensors.
+    """
+
+    def __init__(self, rules: dict[Any, Rule] | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.rules = rules or {}
+        self.phase = "load"
+        self.live = 0
+        self.peaks: dict[str, int] = {}
+        """Highest live bytes by phase."""
+        self.events: list[Event] = []
+        self._known: dict[int, Any] = {}
+        self._next = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = self.rules.get(func)
+        result = func(*args, **(kwargs or {})) if rule is None else rule(self, func, args, kwargs or {})
+        if isinstance(result, torch.Tensor):
+            self.see(result)
+        elif isinstance(result, (tuple, list)):
+            for item in result:
+                if isinstance(item, torch.Tensor):
+                    self.see(item)
+        return result
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Counts what happens inside to ``phase``."""
+        before, self.phase = self.phase, phase
+        self.mark()
+        try:
+            yield
+        finally:
+            self.phase = before
+
+    def see(self, tensor: torch.Tensor) -> None:
+        """Counts the tensor's storage, once, until it is freed."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        num_bytes = rounded(storage.nbytes())
+        if num_bytes:
+            block = self.allocate(num_bytes)
+            self._known[key] = weakref.ref(storage, lambda _: self._gone(key, block, num_bytes))
+
+    def _gone(self, key: int, block: int, num_bytes: int) -> None:
+        del self._known[key]
+        self.free(block, num_bytes)
+
+    def allocate(self, num_bytes: int) -> int:
+        """Bytes that no tensor here stands for, such as a library's workspace. Returns the block to free."""
+        self._next += 1
+        self.live += num_bytes
+        self.events.append(Event(self._next, num_bytes, self.phase))
+        self.mark()
+        return self._next
+
+    def free(self, block: int, num_bytes: int) -> None:
+        self.live -= num_bytes
+        self.events.append(Event(block, -num_bytes, self.phase))
+
+    def scratch(self, num_bytes: int) -> None:
+        """Bytes that an operation holds only while it runs."""
+        size = rounded(num_bytes)
+        if size:
+            self.free(self.allocate(size), size)
+
+    def empty_cache(self) -> None:
+        """torch.cuda.empty_cache, which only the allocator's model cares for."""
+        self.events.append(Event(0, 0, self.phase))
+
+    def mark(self) -> None:
+        if self.live > self.peaks.get(self.phase, 0):
+            self.peaks[self.phase] = self.live
+
+    def settle(self) -> None:
+        """Forgets how the present state came about: what is live now becomes the first events."""
+        sizes: dict[int, int] = {}
+        for block, num_bytes, _ in self.events:
+            sizes[block] = sizes.get(block, 0) + num_bytes
+        self.events = [Event(block, size, self.phase) for block, size in sizes.items() if size]
+        self.peaks = {self.phase: self.live}
+
+
+def rounded(num_bytes: int) -> int:
+    """Up to whole blocks."""
+    return -(-num_bytes // BLOCK_BYTES) * BLOCK_BYTES

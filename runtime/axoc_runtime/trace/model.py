@@ -1,0 +1,115 @@
+"""The model of a job from its config.json alone: fake weights in the planned dtype, adapter, checkpointing, kernels."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, Final
+
+import torch
+
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.job import Job
+from axoc_runtime.models.load import DTYPES, add_adapter, set_checkpointing
+from axoc_runtime.trace.device import Device
+from axoc_runtime.trace.liger import patch
+from axoc_runtime.trace.liveness import Liveness
+from axoc_runtime.trace.quantized import adapt, quantize, raise_the_rest
+
+DEPTH_KEYS: Final = ("num_hidden_layers", "n_layer", "num_layers")
+"""Names of the number of blocks in a config.json."""
+PER_LAYER_KEYS: Final = ("layer_types", "mlp_layer_types", "attention_layers")
+"""Lists with an entry a block."""
+
+
+def depth_of(config: dict[str, Any]) -> int:
+    """Number of decoder blocks."""
+    part = language_part(config)
+    found = next((part[k] for k in DEPTH_KEYS if isinstance(part.get(k), int)), None)
+    if found is None:
+        message = f"this config.json gives no number of layers: none of {', '.join(DEPTH_KEYS)}"
+        raise RuntimeFailure(message, EXIT_INPUTS, "give the config.json of a causal language model")
+    return int(found)
+
+
+def language_part(config: dict[str, Any]) -> dict[str, Any]:
+    """Multimodal configs hold the language model's in ``text_config``."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else config
+
+
+def with_depth(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The same model with its first ``layers`` blocks."""
+    part = dict(language_part(config))
+    part.update({k: layers for k in DEPTH_KEYS if k in part})
+    part.update({k: part[k][:layers] for k in PER_LAYER_KEYS if isinstance(part.get(k), list)})
+    if isinstance(part.get("max_window_layers"), int):
+        part["max_window_layers"] = min(part["max_window_layers"], layers)
+    return part if part.get("model_type") or "text_config" not in config else {**config, "text_config": part}
+
+
+def library_config(config: dict[str, Any]) -> Any:
+    """The transformers configuration of a config.json."""
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if kind not in CONFIG_MAPPING:
+        message = f"transformers knows no model of type {kind!r}"
+        raise RuntimeFailure(message, EXIT_INPUTS, "trace a model that transformers implements itself")
+    made = CONFIG_MAPPING[kind].from_dict({k: v for k, v in config.items() if k not in ("torch_dtype", "dtype")})
+    made.use_cache = False
+    return made
+
+
+def build(job: Job, config: dict[str, Any], device: Device, live: Liveness) -> Any:
+    """The trainable model, as models/load.py makes it from weights. Call it in a fake world."""
+    model = base_model(job, config)
+    if job.model.quantization is not None:
+        quantize(model, job.model.quantization, compute_dtype(job) or torch.float16)
+    gc.collect()
+    live.settle()  # how the weights came is another story: they are read one after the other
+    if job.model.quantization is not None:
+        raise_the_rest(model)
+        live.empty_cache()
+    if job.adapter is not None:
+        model = add_adapter(job, model)
+        adapt(model)
+    set_checkpointing(job, model)
+    if job.model.kernels == "liger":
+        patch(causal_model(model), device)
+    return model.train()
+
+
+def base_model(job: Job, config: dict[str, Any]) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    dtype = DTYPES[job.model.dtype]
+    torch.set_default_dtype(dtype)
+    try:
+        made = library_config(config)
+        return AutoModelForCausalLM.from_config(made, attn_implementation=job.model.attention, dtype=dtype)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def compute_dtype(job: Job) -> torch.dtype | None:
+    """What autocast lowers to; None where it is off."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.mixed_precision)
+
+
+def causal_model(model: Any) -> Any:
+    """Without PEFT's wrapper."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def decoder(model: Any) -> Any:
+    """The model below the head."""
+    causal = causal_model(model)
+    return getattr(causal, causal.base_model_prefix)
+
+
+def blocks(model: Any, layers: int) -> Any:
+    """The repeated blocks: the decoder's list of that many modules."""
+    found = [m for m in decoder(model).modules() if isinstance(m, torch.nn.ModuleList) and len(m) == layers]
+    if not found:
+        raise RuntimeFailure("the decoder's blocks were not found in this model", EXIT_INPUTS)
+    return found[0]

@@ -1,0 +1,130 @@
+"""Four-bit weights as bitsandbytes keeps and uses them: Params4bit cannot be fake, so layers that allocate alike stand in.
+
+Sources: bitsandbytes 0.50 functional.py (quantize_4bit), autograd/_functions.py (MatMul4Bit), nn/modules.py
+(Linear4bit.forward), backends/cuda/ops.py (_dequant_linear_fallback); peft/tuners/lora/bnb.py, peft/utils/other.py.
+"""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any, Final
+
+import torch
+from torch.nn import functional
+
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.job import Quantization
+
+BLOCK: Final = 64
+"""Weights that share one scale."""
+NESTED_BLOCK: Final = 256
+"""Scales that share one scale of their own, with double quantization."""
+CODE: Final = 16
+NESTED_CODE: Final = 256
+"""Entries of the code books, in fp32: one of each for every weight."""
+
+
+class Scales:
+    """A weight's quantization state."""
+
+    def __init__(self, numbers: int, nested: bool) -> None:
+        blocks = -(-numbers // BLOCK)
+        self.nested = nested
+        self.code = torch.zeros(CODE)
+        self.absmax = torch.zeros(blocks, dtype=torch.uint8 if nested else torch.float32)
+        if nested:
+            self.outer_absmax = torch.zeros(-(-blocks // NESTED_BLOCK))
+            self.outer_code = torch.zeros(NESTED_CODE)
+            self.offset = torch.zeros(())
+
+    def whole(self) -> tuple[torch.Tensor, ...]:
+        """The scales in fp32, and what they were made from: with double quantization they come first."""
+        if not self.nested:
+            return (self.absmax,)
+        raw = torch.empty_like(self.absmax, dtype=torch.float32)
+        return raw + self.offset, raw
+
+
+class Product(torch.autograd.Function):
+    """Saves nothing but the packed weight; dequantizes it in the forward and again in the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor, layer: Linear4bit, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.layer = layer
+        scales = layer.scales.whole()
+        weight = torch.empty(layer.shape, dtype=value.dtype)
+        result = functional.linear(value, weight, bias)
+        del scales, weight
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        weight = dequantized(ctx.layer)
+        return torch.matmul(gradients[0], weight.to(gradients[0].dtype)), None, None
+
+
+def dequantized(layer: Linear4bit) -> torch.Tensor:
+    """functional.dequantize_4bit: the scales' offset is added in place."""
+    scales = torch.empty_like(layer.scales.absmax, dtype=torch.float32) if layer.scales.nested else None
+    weight = torch.empty(layer.shape, dtype=layer.compute)
+    del scales
+    return weight
+
+
+class Linear4bit(torch.nn.Linear):
+    """A linear layer whose weight is packed, two numbers a byte."""
+
+    def __init__(self, layer: torch.nn.Linear, compute: torch.dtype, nested: bool) -> None:
+        torch.nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.shape, self.compute = layer.weight.shape, compute
+        numbers = layer.weight.numel()
+        packed = torch.empty((-(-numbers // 2), 1), dtype=torch.uint8)
+        self.weight = torch.nn.Parameter(packed, requires_grad=False)
+        self.scales = Scales(numbers, nested)
+        self.bias = layer.bias
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        bias = None if self.bias is None else self.bias.to(self.compute)
+        lowered = value.to(self.compute)  # lives until the result is back in the input's dtype
+        result: torch.Tensor = Product.apply(lowered, self, bias)  # type: ignore[no-untyped-call]
+        return result.to(value.dtype)
+
+
+def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> None:
+    """Replaces the linear layers of the blocks; the head stays as it is."""
+    if quantization.method not in ("nf4", "fp4"):
+        fix = "trace with model.quantization nf4, or without"
+        raise RuntimeFailure(f"the memory of {quantization.method} cannot be traced yet", EXIT_INPUTS, fix)
+    head = model.get_output_embeddings()
+    for name, layer in list(model.named_modules()):
+        if type(layer) is torch.nn.Linear and layer is not head:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, Linear4bit(layer, compute, quantization.double_quantization))
+
+
+def raise_the_rest(model: Any) -> None:
+    """PEFT's prepare_model_for_kbit_training: nothing is trained, and all that is not packed goes to fp32."""
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    for parameter in model.parameters():
+        if parameter.dtype in (torch.bfloat16, torch.float16):
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def adapt(model: Any) -> None:
+    """PEFT's own forward for four-bit layers: it copies the layer's result before it adds the adapter's to it."""
+    for module in model.modules():
+        if isinstance(getattr(module, "base_layer", None), Linear4bit):
+            module.forward = MethodType(adapted_forward, module)
+
+
+def adapted_forward(layer: Any, value: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = layer.base_layer(value)
+    result = result.clone()
+    for name in layer.active_adapters:
+        if not torch.is_autocast_enabled("cpu"):
+            value = value.to(layer.lora_A[name].weight.dtype)
+        added = layer.lora_B[name](layer.lora_A[name](layer.lora_dropout[name](value))) * layer.scaling[name]
+        result = result + added.to(result.dtype)
+    return result

@@ -1,0 +1,160 @@
+"""Two optimizer steps and an evaluation, as the Trainer runs them, counted phase by phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from axoc_runtime.job import Job
+from axoc_runtime.trace.cuda_as_cpu import as_on_cuda
+from axoc_runtime.trace.device import Device
+from axoc_runtime.trace.liveness import Event, Liveness, rounded
+from axoc_runtime.trace.model import blocks, build, compute_dtype, decoder, depth_of
+from axoc_runtime.trace.optimizers import optimizer_for, trained
+
+BUCKET_BYTES: Final = 25 << 20
+STEPS: Final = 2
+"""In the first the optimizer's states are born, in the second they are there from the start."""
+VOCABULARY_SHOWN: Final = 100
+"""Token ids are drawn below it: their values change nothing."""
+PHASES: Final = (
+    "load",
+    "forward",
+    "loss",
+    "backward_first",
+    "backward_middle",
+    "backward_last",
+    "optimizer",
+    "evaluate",
+)
+"""`loss` is the head's backward; `backward_first` the last blocks', `backward_last` that of the first ones, until the
+end. A phase's peak then moves along one straight line as blocks are added between the two."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """What one run at one depth needed."""
+
+    layers: int
+    phases: dict[str, int]
+    """Peak live bytes by phase."""
+    events: list[Event]
+
+
+def trace_depth(
+    job: Job, config: dict[str, Any], device: Device, edge: int, *, input_gradients: bool = False
+) -> Traced:
+    """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
+    phases of the backward."""
+    with as_on_cuda(device) as live:
+        model = build(job, config, device, live)
+        if input_gradients:
+            model.enable_input_require_grads()
+        buckets(job, model, live)
+        Marks(live, edge).put_on(model, depth_of(config))
+        optimizer = optimizer_for(job, model)
+        for _ in range(STEPS):
+            optimizer_step(job, model, optimizer, live)
+        if any(d.validation_split > 0 for d in job.datasets):
+            evaluate(job, model, live)
+        return Traced(layers=depth_of(config), phases=dict(live.peaks), events=live.events)
+
+
+def buckets(job: Job, model: Any, live: Liveness) -> None:
+    """DDP's: gradients are copied into buckets of their own to be reduced (torch/nn/parallel/distributed.py:
+    bucket_cap_mb of 25, gradient_as_bucket_view off)."""
+    if job.distributed.strategy == "single" or job.distributed.world_size == 1 == job.distributed.data_parallel:
+        return
+    left = sum(p.numel() * p.element_size() for p in trained(model))
+    while left > 0:
+        live.allocate(rounded(min(left, BUCKET_BYTES)))
+        left -= BUCKET_BYTES
+
+
+class Marks:
+    """Hooks that tell the phases of the backward apart by the gradients that have arrived."""
+
+    def __init__(self, live: Liveness, edge: int) -> None:
+        self.live, self.edge = live, edge
+
+    def put_on(self, model: Any, layers: int) -> None:
+        decoder(model).register_forward_hook(self._after_decoder)
+        if layers > 2 * self.edge:
+            found = blocks(model, layers)
+            found[layers - self.edge].register_forward_pre_hook(self._before("backward_middle"), with_kwargs=True)
+            found[self.edge].register_forward_pre_hook(self._before("backward_last"), with_kwargs=True)
+
+    def _after_decoder(self, module: Any, args: Any, output: Any) -> None:
+        self._when_gradient_of(output[0], "backward_first")
+
+    def _before(self, phase: str) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any) -> None:
+            self._when_gradient_of(args[0] if args else kwargs["hidden_states"], phase)
+
+        return hook
+
+    def _when_gradient_of(self, hidden: Any, phase: str) -> None:
+        if hidden.requires_grad and torch._C._current_graph_task_id() == -1:  # not when a checkpoint recomputes
+            hidden.register_hook(lambda gradient: self._turn(phase))
+
+    def _turn(self, phase: str) -> None:
+        self.live.phase = phase
+        self.live.mark()
+
+
+def optimizer_step(job: Job, model: Any, optimizer: torch.optim.Optimizer, live: Liveness) -> None:
+    """Forward and backward of each micro-batch, clipping, the update, and no gradients left."""
+    for _ in range(job.training.gradient_accumulation_steps):
+        inputs = batch(job)
+        with live.during("forward"):
+            loss = forward(job, model, inputs)
+        del inputs
+        with live.during("loss"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        del loss
+    with live.during("optimizer"):
+        if job.training.max_grad_norm > 0:
+            torch.nn.utils.clip_grad_norm_(trained(model), job.training.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def batch(job: Job) -> dict[str, torch.Tensor]:
+    """A full micro-batch: every row as long as the longest allowed, so nothing is padded and no mask is needed."""
+    length = max(d.max_seq_length for d in job.datasets)
+    tokens = torch.randint(0, VOCABULARY_SHOWN, (job.training.micro_batch_size, length))
+    return {"input_ids": tokens, "labels": tokens.clone()}
+
+
+def forward(job: Job, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The loss. accelerate raises all outputs to fp32, logits included, before the Trainer drops them
+    (accelerate/utils/operations.py, ConvertOutputsToFp32)."""
+    with lowered(job):
+        output = model(**inputs, num_items_in_batch=torch.ones((), dtype=torch.int64))
+    kept = {k: v for k, v in output.items() if isinstance(v, torch.Tensor)}
+    if compute_dtype(job) is not None:
+        kept = {k: v.float() for k, v in kept.items()}
+    del output
+    loss: torch.Tensor = kept["loss"]
+    return loss
+
+
+@contextmanager
+def lowered(job: Job) -> Iterator[None]:
+    """Autocast as accelerate wraps it around the model's forward, and around nothing else."""
+    dtype = compute_dtype(job)
+    with nullcontext() if dtype is None else torch.autocast("cpu", dtype):
+        yield
+
+
+def evaluate(job: Job, model: Any, live: Liveness) -> None:
+    """Two batches of the held-out split: the second comes while the first one's loss is still there."""
+    model.eval()
+    with live.during("evaluate"), torch.no_grad():
+        for _ in range(2):
+            forward(job, model, batch(job))
+    model.train()

@@ -1,0 +1,131 @@
+"""Live bytes of graphs small enough to count by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch")
+
+
+def world() -> Any:
+    from axoc_runtime.trace.cuda_as_cpu import as_on_cuda
+    from axoc_runtime.trace.device import DEVICES
+
+    return as_on_cuda(DEVICES["h100"])
+
+
+def test_storages_are_counted_once_and_until_they_are_freed(torch: Any) -> None:
+    with world() as live:
+        a = torch.zeros(1024)  # 4 KiB
+        view = a[10:].view(-1)
+        b = a + 1
+        assert live.live == 8192
+        del a
+        assert live.live == 8192  # the view still holds it
+        del view
+        assert live.live == 4096
+        del b
+    assert live.live == 0
+    assert live.peaks == {"load": 8192}
+    assert [e.num_bytes for e in live.events] == [4096, 4096, -4096, -4096]
+
+
+def test_sizes_are_rounded_to_512(torch: Any) -> None:
+    with world() as live:
+        kept = torch.zeros(1), torch.zeros(129)
+        assert live.live == 512 + 1024
+    assert len(kept) == 2
+
+
+def test_phases_have_their_own_peaks(torch: Any) -> None:
+    with world() as live:
+        a = torch.zeros(256)
+        with live.during("forward"):
+            b = a.exp()
+            del b
+        with live.during("backward"):
+            pass
+    assert live.peaks == {"load": 1024, "forward": 2048, "backward": 1024}
+
+
+def test_what_a_graph_saves_lives_until_the_backward(torch: Any) -> None:
+    with world() as live:
+        x = torch.zeros(256, requires_grad=True)
+        y = x.exp()  # saves its result
+        z = y.sin()  # saves y
+        total = z.sum()
+        del y, z
+        assert live.live == 1024 + 1024 + 512  # x, y in the graph, and the sum; z is gone
+        total.backward()
+        assert live.live == 1024 + 1024 + 512  # x, its gradient, the sum
+
+
+def test_a_second_gradient_is_added_in_place_where_nobody_else_holds_the_first(torch: Any) -> None:
+    with world() as live:
+        x = torch.zeros(1024, requires_grad=True)
+        both = x.exp().sum() + x.cos().sum()
+        before = live.live
+        with live.during("backward"):
+            both.backward()
+        # gradients of exp and cos, each a multiple of what they saved: two at once, never a third for their sum
+        assert live.peaks["backward"] - before <= 2 * 4096 + 512
+
+
+def test_the_matrix_library_gets_a_workspace_in_each_thread(torch: Any) -> None:
+    from axoc_runtime.trace.device import DEVICES, HOPPER_WORKSPACE, LT_WORKSPACE, OTHER_WORKSPACE
+
+    with world() as live:
+        a = torch.zeros(16, 16, requires_grad=True)
+        before = live.live
+        product = a @ a
+        assert live.live - before == 1024 + HOPPER_WORKSPACE
+        product.sum().backward()
+        assert live.live - before == 2 * 1024 + 2 * HOPPER_WORKSPACE  # and the gradient
+        bias = torch.zeros(16)
+        before = live.live
+        biased = torch.nn.functional.linear(a.detach(), a.detach(), bias)
+        assert live.live - before == 1024 + LT_WORKSPACE
+    assert biased.shape == (16, 16)
+    assert DEVICES["a100"].blas_workspace_bytes == OTHER_WORKSPACE == 8_519_680
+
+
+def test_sums_over_rows_hold_what_an_h100_was_seen_to_hold() -> None:
+    from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.reduction import buffer_bytes
+
+    assert buffer_bytes(2048, 2048, DEVICES["h100"]) == 32 << 20
+    assert buffer_bytes(64, 4, DEVICES["h100"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "key_heads", "workspace"),
+    [  # bytes that cuDNN's backward asked for on an H100, torch 2.11
+        ((1, 32, 2048, 128), 8, 67_371_264),
+        ((2, 24, 2048, 128), 8, 101_056_768),
+        ((1, 32, 2048, 128), 32, 33_816_832),
+        ((1, 8, 2048, 256), 4, 33_620_224),
+        ((1, 14, 4096, 64), 2, 29_589_760),
+        ((1, 32, 1000, 96), 32, 12_416_256),
+    ],
+)
+def test_attention_holds_what_an_h100_was_seen_to_hold(
+    torch: Any, shape: tuple[int, ...], key_heads: int, workspace: int
+) -> None:
+    batch, heads, length, head = shape
+    with world() as live:
+        query = torch.zeros(batch, length, heads, head, dtype=torch.bfloat16).transpose(1, 2).requires_grad_()
+        key = torch.zeros(batch, length, key_heads, head, dtype=torch.bfloat16).transpose(1, 2).requires_grad_()
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, key, is_causal=True, enable_gqa=heads != key_heads
+        )
+        gradient = torch.zeros_like(out)
+        with live.during("backward"):
+            out.backward(gradient)
+        assert workspace in [e.num_bytes for e in live.events if e.phase == "backward"]

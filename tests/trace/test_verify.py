@@ -1,0 +1,105 @@
+"""`axoc verify`: what it says, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from axoc.cli import main
+from axoc.errors import UserError
+from axoc.review import verify
+from click.testing import CliRunner
+
+SPEC = """\
+version: 1
+name: tiny
+model: {config: config.json, dtype: float32, attention: sdpa, kernels: none, compile: false}
+dataset: {path: data.jsonl, max_seq_length: 64, packing: false, validation_split: 0.0}
+training: {max_steps: 4, global_batch_size: 2, micro_batch_size: 2, gradient_checkpointing: none}
+"""
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": 512, "num_hidden_layers": 3, "tie_word_embeddings": False,
+    "max_position_embeddings": 256, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    path = tmp_path / "spec.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, ["verify", *arguments])
+
+
+def test_a_bundle_is_not_verified_yet(tmp_path: Path) -> None:
+    done = run(str(tmp_path), "--inventory", "h100-sxm-80gb")
+    assert done.exit_code == 1
+    assert "bundles cannot be verified yet" in done.stderr
+
+
+def test_a_plan_for_a_cpu_has_nothing_to_trace(spec: Path) -> None:
+    done = run(str(spec), "--inventory", "cpu")
+    assert done.exit_code == 1
+    assert "pass --inventory" in done.stderr
+
+
+def test_a_python_without_torch_is_told_so(spec: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -I "$@"\n')
+    bare.chmod(0o755)
+    done = run(str(spec), "--inventory", "h100-sxm-80gb", "--python", str(bare))
+    assert done.exit_code == 1
+    assert "lacks what a trace runs" in done.stderr or "the trace failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    missing = run(str(spec), "--inventory", "h100-sxm-80gb", "--python", str(tmp_path / "none"))
+    assert missing.exit_code == 1 and "cannot be started" in missing.stderr
+
+
+def finished(code: int, out: str = "", err: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess([], code, out, err)
+
+
+def test_the_traces_reason_is_passed_on() -> None:
+    with pytest.raises(UserError, match=r"the trace failed: zero3 cannot be traced yet; fix: trace a plan of"):
+        verify.answer(
+            finished(1, "", "axoc: zero3 cannot be traced yet\n  fix: trace a plan of strategy single\n"), "py"
+        )
+    with pytest.raises(UserError, match="py lacks what a trace runs"):
+        verify.answer(finished(11, "", "axoc: this Python lacks what a trace runs: No module named 'torch'\n"), "py")
+    assert verify.answer(finished(0, 'noise\n{"seconds": 1}\n'), "py") == {"seconds": 1}
+
+
+def test_differences_are_said_in_words() -> None:
+    rows = (
+        verify.Row(name="forward", closed_form=98 << 30, trace=100 << 30),
+        verify.Row(name="loss", closed_form=104 << 30, trace=100 << 30),
+    )
+    plan: Any = SimpleNamespace(request=SimpleNamespace(name="n"))
+    found = verify.Verified(plan=plan, rows=rows, seconds=2.0, layers=(3, 5))
+    text = verify.as_text(found)
+    assert "differ by more than 3% in loss: the closed form says 4.0% more than the trace" in text
+    assert "in forward" not in text
+    assert verify.as_dict(found)["agrees"] is False
+    agreed = verify.Verified(plan=plan, rows=rows[:1], seconds=2.0, layers=(3,))
+    assert "They agree within 3% in every phase" in verify.as_text(agreed)
+
+
+@pytest.mark.slow
+def test_a_spec_is_verified(spec: Path) -> None:
+    done = run(str(spec), "--inventory", "h100-sxm-80gb", "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    names = [r["name"] for r in told["rows"]]
+    assert names == ["load", "forward", "loss", "backward", "optimizer", "peak allocated", "peak reserved"]
+    assert all(r["trace_bytes"] > 0 for r in told["rows"])
+    assert told["layers_run"] == [3]
