@@ -94,7 +94,6 @@ def test_differences_are_said_in_words() -> None:
     assert "They agree within 3% in every phase" in verify.as_text(agreed)
 
 
-@pytest.mark.xfail(strict=False, reason="being brought in line with the trace: see the closing note")
 @pytest.mark.slow
 def test_a_spec_is_verified(spec: Path) -> None:
     done = run(str(spec), "--inventory", "h100-sxm-80gb", "--format", "json")

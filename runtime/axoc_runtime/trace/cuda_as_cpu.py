@@ -25,6 +25,8 @@ EMBEDDING_SORTS_ABOVE: Final = 3072
 @contextmanager
 def as_on_cuda(device: Device) -> Iterator[Liveness]:
     """A fake world in which tensors live and die as on ``device``. Yields what counts them."""
+    import peft  # noqa: F401  what modules make when they are imported must not be counted
+    import transformers.trainer  # noqa: F401
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     live = Liveness(rules(device))
