@@ -81,7 +81,7 @@ def render(pair: dict[str, str]) -> dict[str, str]:
     if isinstance(planned.result, NoPlan):
         files |= {"3-no-plan.json": dumps(no_plan_dict(planned.result)), "terminal.txt": render_no_plan(planned.result)}
         return files
-    files |= {"3-plan.json": dumps(planned.result.schedule), "terminal.txt": render_plan(planned.result)}
+    files |= {"3-schedule.json": dumps(planned.result.schedule), "terminal.txt": render_plan(planned.result)}
     bundle = driver.bundle(planned, ROOT / "bundle")
     kept = (f for f in bundle.files if not f.path.startswith(LEFT_OUT))
     return files | {f"bundle/{f.path}": f.content.decode() for f in kept}

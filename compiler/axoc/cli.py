@@ -1,4 +1,4 @@
-"""The command line: click only, one function a command. Exit codes are those of docs/contract."""
+"""The command line: click only, one function a command. The README lists the exit codes."""
 
 from __future__ import annotations
 

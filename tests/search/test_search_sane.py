@@ -155,3 +155,34 @@ def test_the_chosen_plan_is_not_dominated(model: str, gpus: int, lora: bool) -> 
 
 def test_the_same_request_gives_the_same_plan() -> None:
     assert plan("mistralai/Mistral-7B-v0.1", "a100-sxm-80gb:4") == plan("mistralai/Mistral-7B-v0.1", "a100-sxm-80gb:4")
+
+
+EXPLAINED_BY = {
+    "strategy": "distributed.type",
+    "world_size": "distributed.gpu_count",
+    "data_parallel": "distributed.gpu_count",  # the world over the tensor-parallel degree
+    "tensor_parallel": "distributed.model_parallel_size",
+    "micro_batch_size": "training.micro_batch_size",
+    "gradient_accumulation_steps": "training.gradient_accumulation_steps",
+    "gradient_checkpointing": "training.gradient_checkpointing",
+    "checkpointed_layers": "training.gradient_checkpointing",
+    "attention": "model.attention",
+    "kernels": "model.kernels",
+    "compile": "model.compile",
+    "packing": "dataset.packing",
+    "optimizer": "training.optimizer",
+    "offload": "distributed.offload",
+    "quantization": "model.quantization",
+    "dtype": "model.dtype",
+    "mixed_precision": "distributed.mixed_precision",
+    "accelerator": "distributed.gpu_count",
+}
+
+
+@pytest.mark.parametrize("inventory", ["h100-sxm-80gb:8", "l4-24gb", "cpu"])
+def test_every_value_of_a_plan_has_its_because(inventory: str) -> None:
+    result = chosen(plan("Qwen/Qwen2.5-0.5B", inventory, model__dtype="float32", distributed__mixed_precision="no"))
+    reasons = {d.field: d.because for d in result.decisions}
+    for value in result.chosen.candidate.as_dict():
+        assert reasons.get(EXPLAINED_BY[value]), value
+    assert reasons["training.eval_steps"] and reasons["training.save_steps"] and reasons["training.global_batch_size"]

@@ -137,7 +137,10 @@ def test_additions_of_this_version() -> None:
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_published_snippets(snippet: str) -> None:
-    load(f"model: a/b\n{snippet}\n")
+    """Alone, beside a model: what a snippet says is taken, what it leaves open is as without it."""
+    made, plain = load(f"model: a/b\n{snippet}\n"), load("model: a/b\n")
+    assert made.explicit > plain.explicit
+    assert made.training.learning_rate == plain.training.learning_rate
 
 
 def test_all_published_snippets_together() -> None:
@@ -280,7 +283,7 @@ def test_the_starter_spec_loads_and_so_does_what_it_comments_out() -> None:
     ],
 )
 def test_what_the_checks_between_fields_allow(text: str) -> None:
-    load(f"model: a/b\n{text}")
+    assert load(f"model: a/b\n{text}").explicit >= {text.split(":")[0], "model"}
 
 
 def test_batches_of_two_are_checked_too() -> None:

@@ -11,7 +11,7 @@ from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
-from axoc.search.explain import decisions
+from axoc.search.explain import decisions, schedule_decisions
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.rank import order
 from axoc.search.resolve import resolve
@@ -46,6 +46,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     best, row = ranked[0]
     cluster = best.costed.scenario.cluster
     chosen = best.scored(row)
+    planned = schedule(request, best)
     return Plan(
         request=request,
         spec_digest=facts.spec_digest,
@@ -53,8 +54,8 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         cluster=cluster,
         data=facts.data,
         chosen=chosen,
-        schedule=schedule(request, best),
-        decisions=_decisions(request, facts, best, ranked),
+        schedule=planned,
+        decisions=(*_decisions(request, facts, best, ranked), *schedule_decisions(request, planned)),
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
         rejections=rejections,
         warnings=tuple(facts.notes) + warnings(request, facts.model, chosen),

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
-from axoc.ir.plan import Decision
+from axoc.ir.plan import Decision, Schedule
 from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.batch import DEFAULT_GLOBAL_BATCH
 from axoc.search.passes import Pass
@@ -32,6 +32,23 @@ def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) 
     given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
     sizes = [_world(request, rows[0][0]), _global_batch(request, rows[0][0])]
     return (*sizes, *searched, *resolved.decisions, _quantization(request, rows[0][0], best), *given)
+
+
+def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decision, ...]:
+    """When the run evaluates and saves, and why then."""
+    known = schedule.total_steps is not None
+    evaluates = any(d.validation_split > 0 for d in request.datasets)
+    because = "four times in a run of known length" if known else "at each epoch's end: the run's length is not known"
+    found = []
+    for field, value in (("training.eval_steps", schedule.eval_steps), ("training.save_steps", schedule.save_steps)):
+        if field.endswith("eval_steps") and not evaluates:
+            reason = "no rows are held out, so there is nothing to evaluate on"
+            found.append(Decision(field=field, value=value, because=reason, source="rule:schedule"))
+        elif _wanted(request, field) != AUTO:
+            found.append(user_decision(request, field, value))
+        else:
+            found.append(Decision(field=field, value=value, because=because, source="rule:schedule"))
+    return tuple(found)
 
 
 def _wanted(request: PlanRequest, field: str) -> Any:

@@ -86,7 +86,8 @@ def add_adapter(job: Job, model: Any) -> Any:
 
 
 def set_checkpointing(job: Job, model: Any) -> None:
-    """Recompute all blocks, the first ``checkpointed_layers`` of them, or none. Non-reentrant: see docs/rules."""
+    """Recompute all blocks, the first ``checkpointed_layers`` of them, or none. Non-reentrant: the other kind breaks
+    DDP with adapters (trl issue 921) and partly frozen models."""
     if job.training.gradient_checkpointing == "none":
         return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

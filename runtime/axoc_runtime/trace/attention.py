@@ -68,7 +68,7 @@ def flash_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dic
 
 
 def cudnn_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """cudnn/MHA.cpp allocates the workspace that cuDNN's plan asks for. Read off an H100's allocations, ten shapes, to
+    """cudnn/MHA.cpp allocates the workspace that cuDNN's plan asks for. Read off an H100's allocations, nine shapes, to
     the byte: dq and the row sums of dO x O in fp32, dk and dv of each query head where heads share, 256 bytes."""
     result = func(*args, **kwargs)
     for tensor in result:

@@ -112,11 +112,12 @@ def split_forward(module: Any, value: Any) -> Any:
 
 
 def causal_forward(model: Any, input_ids: Any, labels: Any = None, **kwargs: Any) -> dict[str, Any]:
-    """In training the head and the loss are one; in evaluation logits are made as ever (model/llama.py, lce_forward)."""
+    """Head and loss in one while training, or where no logits are asked for; else as ever (model/llama.py, lce_forward)."""
+    skip_logits = kwargs.pop("skip_logits", model.training)
     count = kwargs.pop("num_items_in_batch", None)
     hidden = getattr(model, model.base_model_prefix)(input_ids=input_ids, **kwargs)[0]
     head = model.get_output_embeddings()
-    if not model.training:
+    if not skip_logits:
         logits = head(hidden)
         return {"loss": model.loss_function(logits, labels, vocab_size=logits.shape[-1]), "logits": logits}
     shifted = functional.pad(labels, (0, 1), value=-100)[..., 1:].contiguous().view(-1)

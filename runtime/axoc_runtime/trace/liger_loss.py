@@ -20,8 +20,8 @@ class FusedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        gradient = torch.zeros_like(hidden)
-        of_weight = torch.zeros_like(weight) if weight.requires_grad else None
+        gradient = torch.zeros_like(hidden)  # made even where nothing is trained
+        of_weight = torch.zeros_like(weight) if weight.requires_grad and hidden.requires_grad else None
         losses = torch.zeros(hidden.shape[0], dtype=torch.float32)
         rows = chunk_rows(hidden.shape[0], hidden.shape[1], weight.shape[0])
         shared = torch.empty((rows, weight.shape[0]), dtype=hidden.dtype) if writes_out(hidden, weight) else None

@@ -130,7 +130,7 @@ def batch(job: Job) -> dict[str, torch.Tensor]:
     return {"input_ids": tokens, "labels": tokens.clone()}
 
 
-def forward(job: Job, model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def forward(job: Job, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     """The loss. accelerate raises all outputs to fp32, logits included, before the Trainer drops them
     (accelerate/utils/operations.py, ConvertOutputsToFp32)."""
     with lowered(job):
@@ -152,9 +152,13 @@ def lowered(job: Job) -> Iterator[None]:
 
 
 def evaluate(job: Job, model: Any, live: Liveness) -> None:
-    """Two batches of the held-out split: the second comes while the first one's loss is still there."""
+    """Two batches of the held-out split: the second comes while the first one's loss is still there.
+
+    With Liger no logits are asked for, as objectives/sft.py does; left alone, its models make them when they evaluate.
+    """
+    options = {"skip_logits": True} if job.model.kernels == "liger" else {}
     model.eval()
     with live.during("evaluate"), torch.no_grad():
         for _ in range(2):
-            forward(job, model, batch(job))
+            forward(job, model, batch(job) | options)
     model.train()
