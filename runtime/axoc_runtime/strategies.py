@@ -28,6 +28,9 @@ def prepare_environment(job: Job) -> None:
     os.environ.setdefault("MASTER_PORT", "29531")
     import deepspeed
 
+    # DeepSpeed would compile a shared-memory all-reduce for CPU ranks at the first start: two minutes, a C++ compiler, and
+    # a failure where the environment's path holds a space (its linker options are not quoted). Gloo needs none of these.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo" if job.distributed.device == "cpu" else "nccl")
 
 
