@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from axoc.emit.placement import placement
 from axoc.emit.render import render
 from axoc.emit.view import plan_view
@@ -18,6 +20,11 @@ def report_html(plan: Plan) -> str:
     return render("report.html.j2", view=plan_view(plan))
 
 
+BASE_IMAGES: Final = {"cpu": "python:3.11-slim", "cuda": "nvidia/cuda:13.0.1-runtime-ubuntu24.04"}
+"""By profile. For ROCm the builder names one."""
+
+
 def dockerfile(plan: Plan) -> str:
     """A container that runs the bundle. It holds no value that a user wrote."""
-    return render("Dockerfile.j2", profile=placement(plan).profile)
+    profile = placement(plan).profile
+    return render("Dockerfile.j2", profile=profile, image=BASE_IMAGES.get(profile))

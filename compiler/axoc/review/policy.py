@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from axoc.emit.documents import BASE_IMAGES
 from axoc.emit.placement import placement
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.plan import Plan
 from axoc.units import duration
 
-IMAGES = {"cpu": "python:3.11-slim", "cuda": "nvidia/cuda:13.0.1-runtime-ubuntu24.04"}
-"""Base images of the Dockerfile, by profile."""
 SECONDS_PER_HOUR = 3600
 
 
@@ -51,7 +50,7 @@ def _hours(plan: Plan, file: str) -> list[Diagnostic]:
 
 
 def _images(plan: Plan, file: str) -> list[Diagnostic]:
-    allowed, image = plan.request.policy.allowed_images, IMAGES.get(placement(plan).profile)
+    allowed, image = plan.request.policy.allowed_images, BASE_IMAGES.get(placement(plan).profile)
     if not allowed or image is None or image in allowed:
         return []
     return [_broken(file, "allowed_images", ", ".join(allowed), f"the Dockerfile builds on {image}", f"allow {image}")]
