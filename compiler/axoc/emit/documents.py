@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from axoc.emit.placement import placement
+from axoc.emit.placement import BASE_IMAGES, placement
 from axoc.emit.render import render
 from axoc.emit.view import plan_view
 from axoc.ir.plan import Plan
@@ -18,10 +16,6 @@ def plan_markdown(plan: Plan) -> str:
 def report_html(plan: Plan) -> str:
     """report.html: the same with pictures, in one file that loads nothing."""
     return render("report.html.j2", view=plan_view(plan))
-
-
-BASE_IMAGES: Final = {"cpu": "python:3.11-slim", "cuda": "nvidia/cuda:13.0.1-runtime-ubuntu24.04"}
-"""By profile. For ROCm the builder names one."""
 
 
 def dockerfile(plan: Plan) -> str:

@@ -13,6 +13,9 @@ Profile = Literal["cpu", "cuda", "rocm"]
 
 PROFILES: Final[dict[str, Profile]] = {"cpu": "cpu", "nvidia": "cuda", "amd": "rocm"}
 
+BASE_IMAGES: Final = {"cpu": "python:3.11-slim", "cuda": "nvidia/cuda:13.0.1-runtime-ubuntu24.04"}
+"""Of the Dockerfile, by profile. For ROCm the builder names one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from axoc.emit.documents import BASE_IMAGES
-from axoc.emit.placement import placement
+from axoc.emit.placement import BASE_IMAGES, placement
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.plan import Plan
 from axoc.units import duration
