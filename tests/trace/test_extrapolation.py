@@ -95,7 +95,5 @@ def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeFailure, match="lion_32bit cannot be traced yet"):
         peak(tmp_path, training__optimizer="lion_32bit")
-    with pytest.raises(RuntimeFailure, match="zero3 cannot be traced yet"):
-        peak(tmp_path, distributed__strategy="zero3")
     with pytest.raises(RuntimeFailure, match="knows no model of type 'nope'"):
         trace(job(tmp_path, LLAMA), {**LLAMA, "model_type": "nope"})

@@ -136,18 +136,23 @@ class Pool:
 
 
 def reserved_bytes(events: Iterable[Event], *, expandable: bool = True) -> int:
-    """What max_memory_reserved would say after ``events``: memory goes back only where the program asks."""
-    pools = {small: Pool(small=small, expandable=expandable) for small in (True, False)}
-    sizes: dict[int, int] = {}
-    most = 0
-    for block, num_bytes, _ in events:
+    """What max_memory_reserved would say after ``events``: memory goes back only where the program asks. Each stream has
+    pools of its own; that a block waits for the other streams that used it (record_stream) is not followed."""
+    pools: dict[tuple[bool, int], Pool] = {}
+    homes: dict[int, Pool] = {}
+    reserved = most = 0
+    for block, num_bytes, _, stream in events:
         if num_bytes == 0:
             for pool in pools.values():
                 pool.empty()
+            reserved = sum(pool.reserved for pool in pools.values())
         elif num_bytes > 0:
-            sizes[block] = num_bytes
-            pools[num_bytes <= SMALL_BYTES].allocate(block, num_bytes)
-        elif block in sizes:
-            pools[sizes.pop(block) <= SMALL_BYTES].release(block)
-        most = max(most, pools[True].reserved + pools[False].reserved)
+            key = (num_bytes <= SMALL_BYTES, stream)
+            pool = homes[block] = pools.setdefault(key, Pool(small=key[0], expandable=expandable))
+            reserved -= pool.reserved
+            pool.allocate(block, num_bytes)
+            reserved += pool.reserved
+            most = max(most, reserved)
+        elif block in homes:
+            homes.pop(block).release(block)
     return most

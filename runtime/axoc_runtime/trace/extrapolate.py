@@ -13,7 +13,7 @@ from axoc_runtime.trace.device import device_named
 from axoc_runtime.trace.model import depth_of, language_part, with_depth
 from axoc_runtime.trace.step import Traced, trace_depth
 
-STRATEGIES: Final = ("single", "ddp")
+STRATEGIES: Final = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp")
 """Sharded strategies come on top of these: not yet."""
 FULL_RUN_SECONDS: Final = 30.0
 """A run of the full depth that is expected to take no longer is made, for the exact order of allocations."""

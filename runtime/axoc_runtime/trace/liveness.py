@@ -22,6 +22,8 @@ class Event(NamedTuple):
     num_bytes: int
     """Positive for an allocation, negative for its free; rounded to blocks. 0: the cache is emptied."""
     phase: str
+    stream: int = 0
+    """On which the memory was asked for: it serves no other stream afterwards."""
 
 
 Rule = Callable[["Liveness", Any, tuple[Any, ...], dict[str, Any]], Any]
@@ -38,6 +40,7 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.rules = rules or {}
         self.phase = "load"
+        self.stream = 0
         self.live = 0
         self.peaks: dict[str, int] = {}
         """Highest live bytes by phase."""
@@ -66,6 +69,15 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         finally:
             self.phase = before
 
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """What is allocated inside comes from the memory of ``stream``; 0 is the default one."""
+        before, self.stream = self.stream, stream
+        try:
+            yield
+        finally:
+            self.stream = before
+
     def see(self, tensor: torch.Tensor) -> None:
         """Counts the tensor's storage, once, until it is freed."""
         storage = tensor.untyped_storage()
@@ -85,7 +97,7 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Bytes that no tensor here stands for, such as a library's workspace. Returns the block to free."""
         self._next += 1
         self.live += num_bytes
-        self.events.append(Event(self._next, num_bytes, self.phase))
+        self.events.append(Event(self._next, num_bytes, self.phase, self.stream))
         self.mark()
         return self._next
 
@@ -109,10 +121,13 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def settle(self) -> None:
         """Forgets how the present state came about: what is live now becomes the first events."""
-        sizes: dict[int, int] = {}
-        for block, num_bytes, _ in self.events:
-            sizes[block] = sizes.get(block, 0) + num_bytes
-        self.events = [Event(block, size, self.phase) for block, size in sizes.items() if size]
+        alive: dict[int, Event] = {}
+        for event in self.events:
+            if event.num_bytes > 0:
+                alive[event.block] = event
+            else:
+                alive.pop(event.block, None)
+        self.events = [event._replace(phase=self.phase) for event in alive.values()]
         self.peaks = {self.phase: self.live}
 
 

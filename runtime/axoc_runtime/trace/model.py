@@ -60,8 +60,9 @@ def library_config(config: dict[str, Any]) -> Any:
     return made
 
 
-def build(job: Job, config: dict[str, Any], device: Device, live: Liveness) -> Any:
-    """The trainable model, as models/load.py makes it from weights. Call it in a fake world."""
+def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtype: torch.dtype | None = None) -> Any:
+    """The trainable model, as models/load.py makes it from weights, turned into ``dtype`` before it comes to the device
+    where one is given. Call it in a fake world."""
     model = base_model(job, config)
     if job.model.quantization is not None:
         quantize(model, job.model.quantization, compute_dtype(job) or torch.float16)
@@ -76,7 +77,17 @@ def build(job: Job, config: dict[str, Any], device: Device, live: Liveness) -> A
     set_checkpointing(job, model)
     if job.model.kernels == "liger":
         patch(causal_model(model), device)
+    if dtype is not None:
+        convert(model, dtype)
+        live.settle()
     return model.train()
+
+
+def convert(model: Any, dtype: torch.dtype) -> None:
+    """All parameters in floating point, buffers not."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
 
 
 def base_model(job: Job, config: dict[str, Any]) -> Any:

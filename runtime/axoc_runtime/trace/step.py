@@ -12,11 +12,11 @@ import torch
 from axoc_runtime.job import Job
 from axoc_runtime.trace.cuda_as_cpu import as_on_cuda
 from axoc_runtime.trace.device import Device
-from axoc_runtime.trace.liveness import Event, Liveness, rounded
+from axoc_runtime.trace.liveness import Event, Liveness
 from axoc_runtime.trace.model import blocks, build, compute_dtype, decoder, depth_of
-from axoc_runtime.trace.optimizers import optimizer_for, trained
+from axoc_runtime.trace.select import strategy_for
+from axoc_runtime.trace.strategy import Strategy
 
-BUCKET_BYTES: Final = 25 << 20
 STEPS: Final = 2
 """In the first the optimizer's states are born, in the second they are there from the start."""
 VOCABULARY_SHOWN: Final = 100
@@ -51,28 +51,17 @@ def trace_depth(
     """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
     phases of the backward."""
     with as_on_cuda(device) as live:
-        model = build(job, config, device, live)
+        strategy = strategy_for(job, live)
+        model = build(job, config, device, live, strategy.weights_dtype())
         if input_gradients:
             model.enable_input_require_grads()
-        buckets(job, model, live)
+        strategy.take(model)
         Marks(live, edge).put_on(model, depth_of(config))
-        optimizer = optimizer_for(job, model)
         for _ in range(STEPS):
-            optimizer_step(job, model, optimizer, live)
+            optimizer_step(strategy)
         if any(d.validation_split > 0 for d in job.datasets):
-            evaluate(job, model, live)
+            evaluate(strategy)
         return Traced(layers=depth_of(config), phases=dict(live.peaks), events=live.events)
-
-
-def buckets(job: Job, model: Any, live: Liveness) -> None:
-    """DDP's: gradients are copied into buckets of their own to be reduced (torch/nn/parallel/distributed.py:
-    bucket_cap_mb of 25, gradient_as_bucket_view off)."""
-    if job.distributed.strategy == "single" or job.distributed.world_size == 1 == job.distributed.data_parallel:
-        return
-    left = sum(p.numel() * p.element_size() for p in trained(model))
-    while left > 0:
-        live.allocate(rounded(min(left, BUCKET_BYTES)))
-        left -= BUCKET_BYTES
 
 
 class Marks:
@@ -106,21 +95,21 @@ class Marks:
         self.live.mark()
 
 
-def optimizer_step(job: Job, model: Any, optimizer: torch.optim.Optimizer, live: Liveness) -> None:
+def optimizer_step(strategy: Strategy) -> None:
     """Forward and backward of each micro-batch, clipping, the update, and no gradients left."""
-    for _ in range(job.training.gradient_accumulation_steps):
-        inputs = batch(job)
+    live, steps = strategy.live, strategy.job.training.gradient_accumulation_steps
+    for number in range(steps):
         with live.during("forward"):
-            loss = forward(job, model, inputs)
+            inputs = batch(strategy.job)
+            strategy.before_forward()
+            loss = forward(strategy, inputs)
         del inputs
         with live.during("loss"):
             loss.backward()  # type: ignore[no-untyped-call]
+            strategy.after_backward(last=number == steps - 1)
         del loss
     with live.during("optimizer"):
-        if job.training.max_grad_norm > 0:
-            torch.nn.utils.clip_grad_norm_(trained(model), job.training.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        strategy.update()
 
 
 def batch(job: Job) -> dict[str, torch.Tensor]:
@@ -130,13 +119,14 @@ def batch(job: Job) -> dict[str, torch.Tensor]:
     return {"input_ids": tokens, "labels": tokens.clone()}
 
 
-def forward(job: Job, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+def forward(strategy: Strategy, inputs: dict[str, Any]) -> torch.Tensor:
     """The loss. accelerate raises all outputs to fp32, logits included, before the Trainer drops them
     (accelerate/utils/operations.py, ConvertOutputsToFp32)."""
-    with lowered(job):
-        output = model(**inputs, num_items_in_batch=torch.ones((), dtype=torch.int64))
+    dtype = compute_dtype(strategy.job) if strategy.lowers else None
+    with lowered(dtype):
+        output = strategy.model(**inputs, num_items_in_batch=torch.ones((), dtype=torch.int64))
     kept = {k: v for k, v in output.items() if isinstance(v, torch.Tensor)}
-    if compute_dtype(job) is not None:
+    if dtype is not None:
         kept = {k: v.float() for k, v in kept.items()}
     del output
     loss: torch.Tensor = kept["loss"]
@@ -144,21 +134,21 @@ def forward(job: Job, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 @contextmanager
-def lowered(job: Job) -> Iterator[None]:
+def lowered(dtype: torch.dtype | None) -> Iterator[None]:
     """Autocast as accelerate wraps it around the model's forward, and around nothing else."""
-    dtype = compute_dtype(job)
     with nullcontext() if dtype is None else torch.autocast("cpu", dtype):
         yield
 
 
-def evaluate(job: Job, model: Any, live: Liveness) -> None:
+def evaluate(strategy: Strategy) -> None:
     """Two batches of the held-out split: the second comes while the first one's loss is still there.
 
     With Liger no logits are asked for, as objectives/sft.py does; left alone, its models make them when they evaluate.
     """
-    options = {"skip_logits": True} if job.model.kernels == "liger" else {}
-    model.eval()
-    with live.during("evaluate"), torch.no_grad():
+    options = {"skip_logits": True} if strategy.job.model.kernels == "liger" else {}
+    strategy.model.eval()
+    with strategy.live.during("evaluate"), torch.no_grad():
         for _ in range(2):
-            forward(job, model, batch(job) | options)
-    model.train()
+            strategy.before_forward()
+            forward(strategy, batch(strategy.job) | options)
+    strategy.model.train()

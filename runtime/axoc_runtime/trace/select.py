@@ -1,0 +1,20 @@
+"""The strategy of a job, by name."""
+
+from __future__ import annotations
+
+from axoc_runtime.job import Job
+from axoc_runtime.trace.liveness import Liveness
+from axoc_runtime.trace.strategy import DataParallel, Strategy
+from axoc_runtime.trace.zero_1_2 import ZeroOneTwo
+from axoc_runtime.trace.zero_3 import ZeroThree
+
+
+def strategy_for(job: Job, live: Liveness) -> Strategy:
+    """Raises RuntimeFailure where the job's settings cannot be traced."""
+    name = job.distributed.strategy
+    if name in ("zero1", "zero2"):
+        return ZeroOneTwo(job, live)
+    if name == "zero3":
+        return ZeroThree(job, live)
+    alone = name == "single" or job.distributed.world_size == 1
+    return Strategy(job, live) if alone else DataParallel(job, live)
