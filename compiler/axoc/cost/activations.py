@@ -1,150 +1,113 @@
-"""Bytes of saved activations, by term. Counted operation by operation from transformers 5.17's modelling code.
+"""Saved activations and what lives at the top of a block's forward and backward, for every candidate at once.
 
-T is tokens of one micro-step on one rank. A block's terms are bytes a token; the stream is the residual stream.
-Sources: transformers/models/llama/modeling_llama.py (RMSNorm in fp32, SDPA with grouped queries), torch autograd's
-saved tensors, peft/tuners/lora/layer.py (the adapter's own cast of its input), liger_kernel's RMSNorm and SwiGLU.
+The counting itself is on tapes: blocks.py and head.py. Here stand the dtypes they are run with, and the sums over blocks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
-from axoc.cost.columns import Columns, Floats
+from axoc.cost import blocks, head, states
+from axoc.cost.blocks import Kind, Profile
+from axoc.cost.columns import Bools, Columns, Floats
+from axoc.cost.layers import Setting
 from axoc.cost.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numerics:
-    """Bytes of one element, by row."""
+class Activations:
+    """Bytes, one row a candidate. "Blocks" are counted with the last one at the top."""
 
-    stream: Floats
-    """Residual stream: the embedding's dtype."""
-    compute: float
-    """Inside linear layers and attention."""
-    casts: Floats
-    """1.0 where autocast copies each linear layer's input and weight, 0.0 where dtypes agree."""
-    output: Floats
-    """What a linear layer hands on: bitsandbytes casts its result back to the input's dtype, the stream's."""
-    layernorm: Floats
-    """What a LayerNorm keeps of its input: autocast runs it in fp32 (torch.amp's list of such operations)."""
+    plain: Floats
+    """Kept by all blocks that are not checkpointed."""
+    entries: Floats
+    """Kept of those that are: their inputs."""
+    copies: Floats
+    """Autocast's copies of weights kept by the plain blocks until their backward."""
+    forward_copies: Floats
+    """All copies at the end of a forward: also those that its cache keeps of checkpointed blocks."""
+    light_copies: Floats
+    """Of a forward that keeps nothing, such as an evaluation's: autocast's cache of all trained weights."""
+    gradient: Floats
+    """Of the stream, which each block's backward begins with."""
+    largest: Profile
+    """Of one block; where blocks differ, the most of each figure."""
+    tail: Profile
+    """Of what comes after the blocks."""
 
 
-def numerics(scenario: Scenario, c: Columns) -> Numerics:
-    """DeepSpeed and FSDP2 compute in the low-precision module itself: there autocast has nothing left to copy."""
-    compute = float(scenario.compute_bytes)
-    plain = 4.0 if scenario.quantized else float(scenario.weight_bytes)
+def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
+    """DeepSpeed and FSDP2 compute in a low-precision module: another dtype than the rest, so apart."""
     low = c.deepspeed | c.uses("fsdp")
-    stream = np.where(low & (not scenario.quantized), compute, plain)
-    autocast = ~low & (scenario.mixed_precision != "no")
-    return Numerics(
+    parts = [(rows, _alike(scenario, c.rows(rows), tokens[rows])) for rows in (low, ~low) if rows.any()]
+    if len(parts) == 1:
+        return parts[0][1]
+    return _merged(parts, len(c))
+
+
+def _merged(parts: list[tuple[Bools, Activations]], length: int) -> Activations:
+    def merge(values: list[Floats]) -> Floats:
+        whole = np.zeros(length)
+        for (rows, _), value in zip(parts, values, strict=True):
+            whole[rows] = value
+        return whole
+
+    def profiles(name: str) -> Profile:
+        made = [getattr(part, name) for _, part in parts]
+        return Profile(**{f: merge([getattr(p, f) for p in made]) for f in Profile.__dataclass_fields__})
+
+    floats = [f for f in Activations.__dataclass_fields__ if f not in ("largest", "tail")]
+    flat = {f: merge([getattr(part, f) for _, part in parts]) for f in floats}
+    return Activations(**flat, largest=profiles("largest"), tail=profiles("tail"))
+
+
+def setting(scenario: Scenario, c: Columns) -> Setting:
+    """Of rows that are all low-precision modules, or none of them."""
+    compute = float(scenario.compute_bytes)
+    low = bool((c.deepspeed | c.uses("fsdp")).any())
+    weight = 4.0 if scenario.quantized else float(scenario.weight_bytes)
+    stream = compute if low and not scenario.quantized else weight
+    adapter = scenario.adapter
+    carried = (c.accumulation > 1) | states.held_from_start(c)
+    share = states.gradients(scenario, c) / max(1.0, states.trained_bytes(scenario))
+    return Setting(
+        scenario=scenario,
         stream=stream,
         compute=compute,
-        casts=np.where(stream > compute, 1.0, 0.0),
-        output=stream if scenario.quantized else np.full(len(c), compute),
-        layernorm=np.where(autocast, 4.0, stream),
+        weight=stream,
+        autocast=not low and scenario.mixed_precision != "no",
+        targets=frozenset() if adapter is None else blocks.target_paths(scenario.model, adapter.targets),
+        tensor_parallel=c.tensor_parallel.astype(np.float64),
+        gradient_bytes=np.where(carried, 0.0, share * scenario.trainable_bytes),
     )
 
 
-def block_token_bytes(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
-    """Saved for the backward by one decoder block, bytes a token."""
-    return cast(Floats, _norms(scenario, n) + _attention(scenario, c, n) + _mlp(scenario, c, n))
+def _alike(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
+    s, layers = setting(scenario, c), scenario.model.num_layers
+    found = [(kind, blocks.profile(s, tokens, kind)) for kind in blocks.kinds(scenario)]
+    checkpointed = c.checkpointed_layers / layers
+    whole, copies, cached = (_total(found, name) for name in ("kept", "copies", "cached"))
+    tail = head.tail(s, tokens)
+    entry = scenario.model.hidden_size * s.stream * tokens
+    return Activations(
+        plain=whole * (1 - checkpointed),
+        entries=entry * c.checkpointed_layers,
+        copies=copies * (1 - checkpointed),
+        forward_copies=copies * (1 - checkpointed) + cached * checkpointed,
+        light_copies=cached + tail.cached,
+        gradient=entry,
+        largest=_largest([p for _, p in found]),
+        tail=tail,
+    )
 
 
-def _norms(scenario: Scenario, n: Numerics) -> Floats:
-    """Each norm keeps its fp32 input (the stream itself where that is fp32) and, if trained, its normalized output."""
-    model = scenario.model
-    count, h = model.norms_per_layer, model.hidden_size
-    if model.norm.startswith("layernorm"):
-        return count * h * n.layernorm
-    if scenario.kernels == "liger":
-        return count * h * n.stream
-    normalized = n.stream * (1.0 if scenario.is_full else 0.0)
-    return count * h * (4.0 + normalized)
+def _total(found: list[tuple[Kind, Profile]], name: str) -> Floats:
+    total: Floats = sum(kind.count * getattr(p, name) for kind, p in found)
+    return total
 
 
-def _attention(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
-    """Query, key, value and output of the attention kernel, its log-sum-exp, and the inputs of its projections."""
-    model = scenario.model
-    mla = model.mla
-    key_width = model.num_kv_heads * model.head_dim
-    query_width = model.num_heads * model.head_dim
-    if mla is not None:
-        key_width = query_width = model.num_heads * (mla.qk_nope_head_dim + mla.qk_rope_head_dim)
-    kept = n.compute * (2 * query_width + 2 * key_width) + 4.0 * model.num_heads
-    if scenario.sizes.fused_qkv:  # the value is a view of the fused product, the rotated query and key are new
-        kept += n.compute * (query_width + key_width)
-    if scenario.attention == "eager":
-        kept += _eager_token_bytes(scenario, n, query_width - key_width)
-    kept += _head_norms(scenario, n, query_width + key_width)
-    inputs = model.hidden_size * n.compute * np.where(n.casts > 0, 3.0, 1.0) if scenario.is_full else 0.0
-    return cast(Floats, kept / c.tensor_parallel + inputs + _adapter_inputs(scenario, n))
-
-
-def _eager_token_bytes(scenario: Scenario, n: Numerics, repeated: int) -> float:
-    """Softmax in fp32 and its cast, tanh where scores are capped; keys and values repeated for every query head."""
-    model = scenario.model
-    capped = n.compute if model.attention_softcapping is not None else 0.0
-    scores = model.num_heads * scenario.seq_length * (n.compute + 4.0 + capped)
-    return scores + 2 * n.compute * repeated
-
-
-def _head_norms(scenario: Scenario, n: Numerics, width: int) -> float:
-    """RMSNorm of query and key: its fp32 input and, if trained, its normalized output; with Liger the input alone."""
-    if scenario.model.qk_norm == "none":
-        return 0.0
-    if scenario.kernels == "liger":
-        return width * n.compute
-    return width * (4.0 + (n.compute if scenario.is_full else 0.0))
-
-
-def _adapter_inputs(scenario: Scenario, n: Numerics) -> float:
-    """Every adapted layer keeps its own cast copy of its input, and the low-rank product."""
-    if scenario.adapter is None:
-        return 0.0
-    dropout = 1.0 if scenario.adapter.dropout > 0 else 0.0  # a mask of one byte and the scaled input
-    width = scenario.sizes.lora_input_width
-    return width * (n.compute + dropout * 1.0) + scenario.sizes.lora_targets * scenario.adapter.rank * n.compute
-
-
-def _mlp(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
-    """Gate, activation, up and product (three with Liger, which recomputes the activation), and the input."""
-    model = scenario.model
-    if model.moe is not None:
-        moe = model.moe
-        width = moe.experts_per_token * moe.expert_intermediate_size + moe.shared_intermediate_size
-        routed = moe.experts_per_token * model.hidden_size * 2 * n.compute  # gathered inputs and weighted outputs
-        router = 4.0 * moe.num_experts
-    else:
-        width, routed, router = model.intermediate_size, 0.0, 0.0
-    tensors = (3 if scenario.kernels == "liger" else 4) if model.gated_mlp else 2
-    if not scenario.is_full and _down_is_adapted(scenario):
-        tensors -= 1  # its input is counted with the adapter's
-    inputs = model.hidden_size * n.compute * np.where(n.casts > 0, 2.0 if model.gated_mlp else 1.0, 1.0)
-    full_inputs = inputs if scenario.is_full else 0.0
-    return cast(Floats, tensors * n.output * width / c.tensor_parallel + routed + router + full_inputs)
-
-
-def _down_is_adapted(scenario: Scenario) -> bool:
-    return scenario.adapter is not None and scenario.model.moe is None
-
-
-def block_working_bytes(scenario: Scenario, c: Columns, n: Numerics) -> Floats:
-    """Bytes a token alive only inside one block's backward: gradients of the MLP's widest tensors and the stream's."""
-    model = scenario.model
-    width = model.intermediate_size
-    if model.moe is not None:
-        width = model.moe.experts_per_token * model.moe.expert_intermediate_size
-    tensors = 3 if model.gated_mlp else 2
-    tensors += 2 if scenario.sizes.fused_gate_up else 0  # the gradients of gate and up, put together
-    mlp = tensors * n.output * width / c.tensor_parallel
-    return cast(Floats, mlp + model.hidden_size * (n.stream + 4.0))
-
-
-def tail_token_bytes(scenario: Scenario, n: Numerics) -> Floats:
-    """Final norm and the head's input, bytes a token."""
-    h = scenario.model.hidden_size
-    normalized = n.stream if scenario.is_full else 0.0
-    return cast(Floats, h * (4.0 + normalized + n.compute))
+def _largest(profiles: list[Profile]) -> Profile:
+    fields = Profile.__dataclass_fields__
+    return Profile(**{f: np.max([getattr(p, f) for p in profiles], axis=0) for f in fields})

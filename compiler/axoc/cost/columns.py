@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, cast
 
 import numpy as np
@@ -35,6 +35,10 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self.strategy)
+
+    def rows(self, chosen: Bools) -> Columns:
+        """Some of the candidates."""
+        return Columns(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def uses(self, *names: Strategy) -> Bools:
         """True where the strategy is one of ``names``."""

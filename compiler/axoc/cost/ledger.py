@@ -7,8 +7,10 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import activations, flops, loss, states
-from axoc.cost.columns import Columns, Floats
+from axoc.cost import flops, states
+from axoc.cost.activations import Activations, activations
+from axoc.cost.adafactor import adafactor_bytes
+from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import Scenario
 from axoc.units import KIB, MIB
 
@@ -23,6 +25,9 @@ HOPPER_WORKSPACE_BYTES: Final = 32 * MIB
 OTHER_WORKSPACE_BYTES: Final = 8 * MIB + 128 * KIB
 """cuBLAS's workspace of one handle (parseChosenWorkspaceSize there): the first from compute capability 9.0 on."""
 
+EMBEDDING_SORTS_ABOVE: Final = 3072
+"""Tokens (ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Live:
@@ -30,20 +35,15 @@ class _Live:
 
     scenario: Scenario
     columns: Columns
-    numerics: activations.Numerics
     tokens: Floats
     persistent: Ledger
-    saved: Ledger
+    held: Activations
     gradients: Floats
+    """Of everything that is trained, once a backward is complete."""
     carried: Floats
     """Gradients that live through the next forward: with accumulation, and under ZeRO-3 always."""
-    working: Floats
-    """Alive only inside one block's backward."""
-
-    @property
-    def block_share(self) -> float:
-        """One block's share of all weights, and so of their gradients."""
-        return self.scenario.sizes.block / max(1, self.scenario.sizes.total)
+    waiting: Floats
+    """Of the vocabulary matrix, from the loss on: the first gradient to exist. A tied one waits for the lookup's."""
 
     def phase(self, **live: Floats) -> Ledger:
         """The persistent items and ``live``; what is not named is not there."""
@@ -59,12 +59,11 @@ def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
 
 
 def _live(scenario: Scenario, c: Columns) -> _Live:
-    tokens, n = flops.tokens(scenario, c), activations.numerics(scenario, c)
+    tokens = flops.tokens(scenario, c)
     gradients = states.gradients(scenario, c)
     return _Live(
         scenario=scenario,
         columns=c,
-        numerics=n,
         tokens=tokens,
         persistent={
             "weights": states.weights(scenario, c),
@@ -72,10 +71,10 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
             "communication buffers": states.buffers(scenario, c),
             "workspace": np.full(len(c), float(_workspace_bytes(scenario))),
         },
-        saved=_saved(scenario, c, n, tokens),
+        held=activations(scenario, c, tokens),
         gradients=gradients,
         carried=np.where((c.accumulation > 1) | states.held_from_start(c), gradients, 0.0),
-        working=activations.block_working_bytes(scenario, c, n) * tokens,
+        waiting=_waiting(scenario, c),
     )
 
 
@@ -88,54 +87,66 @@ def _workspace_bytes(scenario: Scenario) -> int:
 
 
 def _forward(live: _Live) -> Ledger:
-    scenario, saved = live.scenario, live.saved
-    logits = cast(Floats, loss.PLAIN_FORWARD_BYTES * live.tokens * scenario.model.vocab_size)
-    if scenario.fused_loss:  # which computes its gradients in the forward
-        logits = loss.loss_bytes(scenario, live.columns, live.tokens, live.numerics)
+    """At the loss, or inside the last block where that needs more."""
+    held, one = live.held, live.held.largest
+    inside = np.where(
+        live.columns.checkpointed_layers < live.scenario.model.num_layers, one.forward - one.kept, one.light
+    )
     return live.phase(
         gradients=live.carried,
-        activations=saved["blocks"] + saved["tail"],
-        autocast_weight_copies=saved["forward copies"],
-        logits_and_loss=logits,
+        activations=held.plain + held.entries,
+        autocast_weight_copies=held.forward_copies,
+        logits_and_loss=held.tail.forward,
+        working_set=np.maximum(0.0, inside - held.gradient - one.copies - held.tail.forward),
     )
 
 
 def _loss(live: _Live) -> Ledger:
-    saved = live.saved
+    held = live.held
     return live.phase(
         gradients=live.carried,
-        activations=saved["blocks"] + saved["tail"],
-        autocast_weight_copies=saved["weight copies"] + saved["head copy"],
-        logits_and_loss=loss.loss_bytes(live.scenario, live.columns, live.tokens, live.numerics),
+        activations=held.plain + held.entries,
+        autocast_weight_copies=held.copies,
+        logits_and_loss=held.tail.backward,
     )
 
 
 def _backward(live: _Live) -> dict[str, Ledger]:
-    """Where blocks are saved, where the first is recomputed, in the last block, and at the embedding."""
-    scenario, c, saved, gradients = live.scenario, live.columns, live.saved, live.gradients
-    first = live.carried + np.where(c.accumulation > 1, 0.0, _head_gradient(scenario, c))
-    within = live.working + gradients * live.block_share
-    recomputes = c.checkpointed_layers > 0
-    everything = c.checkpointed_layers >= scenario.model.num_layers  # else the last blocks, where it begins, are saved
-    # at its widest, in the MLP, a block's own gradients are still to come, but for the down projection's
-    to_come = _untied_embedding_gradient(scenario, c) + gradients * (live.block_share - _down_share(scenario))
+    """At the top block, where recomputing begins, at the bottom block, and at the embedding."""
+    scenario, c, held, one = live.scenario, live.columns, live.held, live.held.largest
+    first = live.carried + live.waiting
+    recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
+    again = held.gradient * 0 + np.maximum(one.forward, one.recomputed - held.gradient)
+    below = live.gradients - _embedding_gradient(scenario, c) - _block_gradient(scenario, c)
+    below = np.where(_carries(c), first, np.maximum(below, 0.0))
     return {
         "backward_first": live.phase(
-            gradients=first,
-            activations=saved["blocks"] + np.where(everything, saved["recomputed block"], 0.0),
-            autocast_weight_copies=saved["weight copies"],
-            working_set=within,
+            gradients=np.where(any_plain, first, 0.0),
+            activations=np.where(any_plain, held.plain + held.entries, 0.0),
+            autocast_weight_copies=held.copies,
+            working_set=np.where(any_plain, one.backward - one.kept - one.copies, 0.0),
         ),
         "backward_recompute": live.phase(
-            gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, gradients), 0.0),
-            activations=saved["entries"] + saved["recomputed block"],
-            working_set=np.where(recomputes, within, 0.0),
+            gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
+            activations=held.entries,
+            working_set=np.where(recomputes, again, 0.0),
         ),
         "backward_last": live.phase(
-            gradients=gradients - to_come, activations=saved["last block"], working_set=live.working
+            gradients=below,
+            activations=np.where(recomputes, held.gradient, 0.0),
+            working_set=np.where(recomputes, again, one.backward),
         ),
-        "backward_embedding": live.phase(gradients=gradients, working_set=_second_embedding_gradient(scenario, c)),
+        "backward_embedding": live.phase(
+            gradients=np.where(_carries(c), first, live.gradients),
+            activations=held.gradient,
+            working_set=_embedding_working(scenario, c, live.tokens),
+        ),
     }
+
+
+def _carries(c: Columns) -> Bools:
+    """Gradients are there when a backward begins."""
+    return (c.accumulation > 1) | states.held_from_start(c)
 
 
 def _optimizer(live: _Live) -> Ledger:
@@ -143,84 +154,64 @@ def _optimizer(live: _Live) -> Ledger:
 
 
 def _evaluate(live: _Live) -> Ledger:
-    """Nothing is saved for a backward: the stream, and one batch's logits."""
-    scenario, saved = live.scenario, live.saved
-    logits = loss.eval_bytes(scenario, live.tokens) if scenario.evaluates else np.zeros(len(live.columns))
+    """Nothing is kept for a backward: the stream, one block, or one batch's logits."""
+    if not live.scenario.evaluates:
+        return live.phase()
+    held = live.held
     return live.phase(
-        activations=2 * saved["tail"], autocast_weight_copies=saved["forward copies"], logits_and_loss=logits
+        autocast_weight_copies=held.light_copies,
+        logits_and_loss=held.tail.light,
+        working_set=np.maximum(0.0, held.largest.light - held.tail.light),
     )
-
-
-def _saved(scenario: Scenario, c: Columns, n: activations.Numerics, tokens: Floats) -> dict[str, Floats]:
-    """Activations and autocast copies. A checkpointed block keeps only its input, in the stream's dtype."""
-    layers = scenario.model.num_layers
-    checkpointed = c.checkpointed_layers
-    per_block = activations.block_token_bytes(scenario, c, n) * tokens
-    entry = scenario.model.hidden_size * n.stream * tokens
-    blocks = (layers - checkpointed) * per_block + checkpointed * entry
-    # autocast copies a weight that is not in the compute dtype: all of them in fp32 training, the head alone in QLoRA
-    casts = n.casts * scenario.compute_bytes
-    linear = 0 if scenario.quantized else scenario.sizes.blocks_linear
-    block_copy = casts * linear / layers / c.tensor_parallel
-    # a frozen head is copied anew for each product, and nothing keeps the copy once the fused loss is done with it
-    kept_head = 0.0 if scenario.fused_loss and not scenario.is_full else 1.0
-    head_copy = kept_head * casts * scenario.sizes.vocabulary_matrix
-    return {
-        "blocks": blocks,
-        "entries": checkpointed * entry,
-        "recomputed block": np.where(checkpointed > 0, per_block, 0.0),
-        "last block": np.where(checkpointed > 0, entry, 0.0) + per_block,
-        "weight copies": block_copy * (layers - checkpointed),
-        "head copy": head_copy,
-        # autocast keeps every copy until the forward's context ends, checkpointed or not
-        "forward copies": block_copy * layers + head_copy,
-        "tail": activations.tail_token_bytes(scenario, n) * tokens,
-    }
 
 
 def _plain_block_gradients(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
     """Gradients of the blocks after the recomputed ones, which are complete when recomputation begins."""
     share = scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0
     plain = 1 - c.checkpointed_layers / scenario.model.num_layers
-    return cast(Floats, np.where(c.accumulation > 1, 0.0, gradients * share * plain))
+    return cast(Floats, np.where(_carries(c), 0.0, gradients * share * plain))
 
 
-def _down_share(scenario: Scenario) -> float:
-    """Share of all trained weights that one block's down projection has."""
-    model = scenario.model
-    width = model.intermediate_size
-    if model.moe is not None:
-        width = model.moe.num_experts * model.moe.expert_intermediate_size
-    return width * model.hidden_size / max(1, scenario.sizes.total)
+def _block_gradient(scenario: Scenario, c: Columns) -> Floats:
+    """Of one block."""
+    share = scenario.sizes.block / max(1, scenario.sizes.total) if scenario.is_full else 1 / scenario.model.num_layers
+    return cast(Floats, states.gradients(scenario, c) * share)
 
 
-def _head_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """The first gradient to exist: of the vocabulary matrix."""
+def _waiting(scenario: Scenario, c: Columns) -> Floats:
     if not scenario.is_full:
         return np.zeros(len(c))
-    return scenario.sizes.vocabulary_matrix * float(scenario.trainable_bytes) / c.gradient_shards
+    sizes = scenario.sizes
+    added = 0.0 if sizes.lm_head else 1.0  # an untied gradient is added at once to the one that is there
+    matrix = sizes.vocabulary_matrix * float(scenario.trainable_bytes)
+    return cast(Floats, matrix * np.where(_carries(c), added, 1.0) / c.gradient_shards)
 
 
-def _untied_embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
+def _embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
     """The last gradient to exist, where the embedding is not also the head."""
     if not scenario.is_full or scenario.sizes.lm_head == 0:
         return np.zeros(len(c))
     return scenario.sizes.embedding * float(scenario.trainable_bytes) / c.gradient_shards
 
 
-def _second_embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """A tied matrix gets two gradients, of the head and of the lookup: both live when they are summed."""
-    if scenario.is_full and scenario.sizes.lm_head == 0:
-        return np.full(len(c), scenario.sizes.vocabulary_matrix * float(scenario.trainable_bytes))
-    return np.zeros(len(c))
+def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats:
+    """The lookup's gradient beside one that waits for it or is there; above 3,072 tokens its rows are summed in parts
+    (ATen/native/cuda/EmbeddingBackwardKernel.cu): fp32 rows, one for each ten tokens and for each that may differ."""
+    if not scenario.is_full:
+        return np.zeros(len(c))
+    sizes = scenario.sizes
+    second = np.where(
+        _carries(c) | (sizes.lm_head == 0), sizes.vocabulary_matrix * float(scenario.trainable_bytes), 0.0
+    )
+    rows = np.floor(tokens / 10) + np.minimum(tokens, scenario.model.vocab_size)
+    parts = np.where(tokens > EMBEDDING_SORTS_ABOVE, rows * scenario.model.hidden_size * 4.0, 0.0)
+    return cast(Floats, second + parts)
 
 
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:
-    """Temporaries of the step: none when fused; one parameter-sized list for foreach; Adafactor's update of one matrix."""
-    trainable = scenario.trainable * float(scenario.trainable_bytes) / c.optimizer_shards
+    """Temporaries of the step: none when fused; one parameter-sized list for foreach; Adafactor's of one matrix."""
     if scenario.optimizer == "adamw_torch":
-        return cast(Floats, trainable)
-    if scenario.optimizer == "adafactor":  # the square and its mean, and for low-precision weights fp32 copies of both
-        copies = 2.0 if scenario.trainable_bytes == 4 else 4.0
-        return np.full(len(c), copies * 4.0 * scenario.sizes.vocabulary_matrix)
+        return cast(Floats, states.trained_bytes(scenario) / c.optimizer_shards)
+    if scenario.optimizer == "adafactor":
+        return np.full(len(c), adafactor_bytes(scenario))
     return np.zeros(len(c))

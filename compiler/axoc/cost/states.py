@@ -8,7 +8,7 @@ import numpy as np
 
 from axoc.cost.buckets import GATHER_ELEMENTS, reduce_bucket_elements
 from axoc.cost.columns import Bools, Columns, Floats
-from axoc.cost.scenario import Scenario
+from axoc.cost.scenario import OPTIMIZER_STATE_BYTES, Scenario
 
 NF4_BYTES: Final = 0.5
 NF4_BLOCK: Final = 64
@@ -37,6 +37,25 @@ def base_bytes(scenario: Scenario) -> tuple[float, float]:
     return float(scenario.weight_bytes * sizes.blocks_linear), float(scenario.weight_bytes * rest)
 
 
+def saved_elements(scenario: Scenario) -> int:
+    """Weights that are trained whole beside an adapter: copies of the head and the embedding, where they are named."""
+    names = () if scenario.adapter is None else scenario.adapter.modules_to_save
+    return sum(scenario.sizes.vocabulary_matrix for name in names if name in ("lm_head", "embed_tokens"))
+
+
+def saved_weight_bytes(scenario: Scenario) -> float:
+    """Of one of them: PEFT copies the module as it is, and casts nothing but adapters (peft/utils/other.py,
+    ModulesToSaveWrapper); k-bit preparation has raised it before."""
+    return 4.0 if scenario.quantized else float(scenario.weight_bytes)
+
+
+def trained_bytes(scenario: Scenario) -> float:
+    """Of everything that is trained."""
+    saved = saved_elements(scenario)
+    adapters = scenario.trainable - saved
+    return adapters * float(scenario.trainable_bytes) + saved * saved_weight_bytes(scenario)
+
+
 def keeps_bf16_module(scenario: Scenario, c: Columns) -> Floats:
     """1.0 where DeepSpeed holds the module in bf16 and a float32 master of what is trained."""
     mixed = scenario.mixed_precision in ("bf16", "fp16") or scenario.dtype != "float32"
@@ -49,14 +68,16 @@ def weights(scenario: Scenario, c: Columns) -> Floats:
     low = keeps_bf16_module(scenario, c)
     shrink = np.where((low > 0) & (not scenario.quantized), 2.0 / scenario.weight_bytes, 1.0)
     base = (linear * shrink / c.tensor_parallel + rest * shrink) / c.weight_shards
-    adapter = 0.0 if scenario.is_full else scenario.trainable * np.where(low > 0, 2.0, 4.0) / c.weight_shards
+    trained = np.where(low > 0, scenario.trainable * 2.0, trained_bytes(scenario))
+    adapter = 0.0 if scenario.is_full else trained / c.weight_shards
     return cast(Floats, np.where(c.offloads_parameters, 0.0, base + adapter))
 
 
 def gradients(scenario: Scenario, c: Columns) -> Floats:
     """Gradients resident once a backward is complete."""
-    per_parameter = np.where(keeps_bf16_module(scenario, c) > 0, 2.0, scenario.trainable_bytes)
-    resident = scenario.trainable * per_parameter / (_trainable_tensor_shards(scenario, c) * c.gradient_shards)
+    low = keeps_bf16_module(scenario, c) > 0
+    whole = np.where(low, scenario.trainable * 2.0, trained_bytes(scenario))
+    resident = whole / (_trainable_tensor_shards(scenario, c) * c.gradient_shards)
     offloaded = c.offloads_optimizer & c.uses("zero2", "zero3")
     return cast(Floats, np.where(offloaded, 0.0, resident))
 
@@ -69,8 +90,11 @@ def held_from_start(c: Columns) -> Bools:
 def optimizer(scenario: Scenario, c: Columns) -> Floats:
     """Optimizer states and DeepSpeed's fp32 masters on the device."""
     low = keeps_bf16_module(scenario, c)
-    states = np.where(low > 0, _states_in_fp32(scenario) + 4.0, scenario.optimizer_bytes)
-    total = scenario.trainable * states + embedding_states_bytes(scenario)
+    saved = saved_elements(scenario)
+    own = OPTIMIZER_STATE_BYTES[scenario.optimizer](saved_weight_bytes(scenario))
+    plain = (scenario.trainable - saved) * scenario.optimizer_bytes + saved * own
+    masters = scenario.trainable * (_states_in_fp32(scenario) + 4.0)
+    total = np.where(low > 0, masters, plain) + embedding_states_bytes(scenario)
     resident = total / (_trainable_tensor_shards(scenario, c) * c.optimizer_shards)
     return cast(Floats, np.where(c.offloads_optimizer, 0.0, resident))
 
@@ -95,7 +119,7 @@ def offloaded_host_bytes(scenario: Scenario, c: Columns) -> Floats:
 def buffers(scenario: Scenario, c: Columns) -> Floats:
     """Buckets and gathered weights that live beside the states during the backward."""
     # torch's DDP copies gradients into flat buckets unless gradient_as_bucket_view is set, which the Trainer does not
-    ddp = np.where(c.uses("ddp"), scenario.trainable * float(scenario.trainable_bytes), 0.0)
+    ddp = np.where(c.uses("ddp"), trained_bytes(scenario), 0.0)
     reduce = np.minimum(reduce_bucket_elements(scenario.model.hidden_size), scenario.trainable) * 2.0
     doubled = np.where(c.data_parallel > 1, 2.0, 1.0)  # overlap_comm fills one bucket while the other is reduced
     gather = np.minimum(GATHER_ELEMENTS, scenario.trainable) * 2.0

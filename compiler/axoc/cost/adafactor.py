@@ -1,0 +1,50 @@
+"""Adafactor's temporaries: it updates one matrix after the other, from single operations.
+
+Source: transformers/optimization.py, Adafactor.step. In fp32 the square of the gradient and its sum with a constant, later
+the update and its negative; for weights of a lower precision fp32 copies of gradient and weight too. The names of the
+matrix before still hold its last update while the next one's square is made.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.cost.scenario import Scenario
+from axoc.facts.parameters import linear_shapes, targeted_linears
+
+FP32: Final = 4.0
+
+
+def adafactor_bytes(scenario: Scenario) -> float:
+    """At the top of the step."""
+    matrices = trained_matrices(scenario)
+    copies = 2.0 if scenario.trainable_bytes == FP32 else 4.0
+    before = [0, *matrices[:-1]]
+    return max(FP32 * (copies * own + last) for own, last in zip(matrices, before, strict=True))
+
+
+def trained_matrices(scenario: Scenario) -> list[int]:
+    """Elements of each trained weight with two dimensions or more, in the order of the step."""
+    sizes = scenario.sizes
+    if scenario.is_full:
+        return [sizes.embedding, *_block_matrices(scenario), *([sizes.lm_head] if sizes.lm_head else [])]
+    adapter = scenario.adapter
+    assert adapter is not None
+    pairs = [
+        n * adapter.rank
+        for t in targeted_linears(scenario.model, adapter.targets)
+        for n in (t.in_features, t.out_features)
+    ]
+    saved = [sizes.vocabulary_matrix for name in adapter.modules_to_save if name in ("lm_head", "embed_tokens")]
+    return [*pairs, *saved] or [0]
+
+
+def _block_matrices(scenario: Scenario) -> list[int]:
+    """Of one block: linear layers, then the router and the experts' two fused parameters."""
+    model = scenario.model
+    dense = [shape.weights for shape in linear_shapes(model)]
+    if model.moe is None:
+        return dense
+    experts = model.moe.num_experts * model.hidden_size
+    width = model.moe.expert_intermediate_size
+    return [*dense, experts, experts * 2 * width, experts * width]

@@ -1,0 +1,212 @@
+"""A block's attention, operation by operation: projections, positions, the kernel or its plain substitute.
+
+Sources: transformers 5.17 modeling code of the families, integrations/sdpa_attention.py; ATen sdp_utils.cpp (which kernel),
+cudnn/MHA.cpp and flash_api.cpp (what it holds).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from axoc.cost import latent
+from axoc.cost.layers import FP32, Setting, add, cast, linear, lowered, norm, scaled
+from axoc.cost.tape import Size, Tape, Value
+
+LARGEST_SHARED_HEAD: Final = 256
+"""Up to it SDPA shares keys and values among queries where there is no mask (use_gqa_in_sdpa)."""
+PARTIAL_ROTARY: Final = ("gpt_neox", "phi3")
+"""Families that put the rotated part and the rest together again, even where the rest is empty."""
+
+
+@dataclass(frozen=True)
+class Heads:
+    query: Size
+    """Elements a token of all query heads of this rank."""
+    key: Size
+    """Of the key heads, and of the value heads."""
+
+
+def attention(t: Tape, s: Setting, value: Value, *, windowed: bool) -> Value:
+    """From the block's (normalized) input to the output projection's result. ``windowed``: this block's window is
+    shorter than the rows, so there is a mask."""
+    model = s.scenario.model
+    if model.mla is not None:
+        return latent.attention(t, s, value)
+    heads = Heads(
+        model.num_heads * model.head_dim / s.tensor_parallel, model.num_kv_heads * model.head_dim / s.tensor_parallel
+    )
+    query, key, values = projections(t, s, value, heads)
+    query, key = positions(t, s, query, key)
+    result = attend(t, s, query, key, values, masked=windowed)
+    output = linear(t, s, result, OUTPUTS.get(model.family, "self_attn.o_proj"), heads.query, model.hidden_size)
+    t.drop(result)
+    return output
+
+
+OUTPUTS: Final = {
+    "gpt2": "attn.c_proj",
+    "gpt_neox": "attention.dense",
+    "falcon": "self_attention.dense",
+}
+FUSED: Final = {
+    "gpt2": "attn.c_attn",
+    "gpt_neox": "attention.query_key_value",
+    "falcon": "self_attention.query_key_value",
+    "phi3": "self_attn.qkv_proj",
+}
+"""Paths of the projections where they are not Llama's."""
+
+
+def projections(t: Tape, s: Setting, value: Value, heads: Heads) -> tuple[Value, Value, Value]:
+    model = s.scenario.model
+    fused = FUSED.get(model.family)
+    if fused is not None:
+        return fused_projection(t, s, value, heads, fused)
+    made = []
+    for name, width in (("q", heads.query), ("k", heads.key), ("v", heads.key)):
+        projected = linear(t, s, value, f"self_attn.{name}_proj", model.hidden_size, width)
+        if model.qk_norm != "none" and name != "v":
+            normal = norm(t, s, projected)
+            t.drop(projected)
+            projected = normal
+        made.append(projected)
+    return made[0], made[1], made[2]
+
+
+def fused_projection(t: Tape, s: Setting, value: Value, heads: Heads, path: str) -> tuple[Value, Value, Value]:
+    """Three views of one product. Their gradients are put together in a tensor as wide as it (cat, or slices' zeros)."""
+    width = heads.query + 2 * heads.key
+    product = linear(t, s, value, path, s.scenario.model.hidden_size, width)
+    parts = []
+    for wide in (heads.query, heads.key, heads.key):
+        parts.append(t.apply(wide, product.bytes, [product], flows=("new",), onto=product.storage))
+    t.drop(product)
+    if s.scenario.model.family == "falcon":  # _split_heads: indexing copies key and value, broadcasting repeats them
+        repeated = heads.query if s.scenario.model.num_kv_heads > 1 else heads.key
+        for place in (1, 2):
+            copied = t.apply(repeated, product.bytes, [parts[place]])
+            t.drop(parts[place])
+            parts[place] = copied
+        contiguous = t.apply(heads.query, product.bytes, [parts[0]])
+        t.drop(parts[0])
+        parts[0] = contiguous
+    return parts[0], parts[1], parts[2]
+
+
+def positions(t: Tape, s: Setting, query: Value, key: Value) -> tuple[Value, Value]:
+    """Rotary positions; the tables are of the stream's dtype, so fp32 training has queries and keys in fp32."""
+    if s.scenario.model.learned_positions:
+        return query, key
+    if s.liger:  # in place, on contiguous copies of what is a part of a wider product (liger_kernel ops/rope.py)
+        places = [None if s.scenario.sizes.fused_qkv else v.storage for v in (query, key)]
+        turned = [
+            t.apply(v.width, v.bytes, [v], flows=("same",), onto=place)
+            for v, place in zip((query, key), places, strict=True)
+        ]
+    else:
+        turned = [rotated(t, s, v) for v in (query, key)]
+    t.drop(query, key)
+    return turned[0], turned[1]
+
+
+def rotated(t: Tape, s: Setting, value: Value) -> Value:
+    """value * cos + rotate_half(value) * sin."""
+    bytes_ = max(value.bytes, s.stream)
+    straight = t.apply(value.width, bytes_, [value], scratch=_narrowed(t, value, bytes_))
+    t.scratch(value.size / 2)
+    halves = t.apply(value.width, value.bytes, [value], scratch=value.size)  # two slices' zeros, one after the other
+    crossed = t.apply(value.width, bytes_, [halves], scratch=_narrowed(t, halves, bytes_))
+    t.drop(halves)
+    result = add(t, straight, crossed)
+    t.drop(straight, crossed)
+    if s.scenario.model.family not in PARTIAL_ROTARY:
+        return result
+    whole = t.apply(value.width, bytes_, [result], flows=("same",))
+    t.drop(result)
+    return whole
+
+
+def _narrowed(t: Tape, value: Value, bytes_: float) -> Size:
+    """A product's gradient comes in the wider dtype and is cast."""
+    return value.width * bytes_ * t.tokens if bytes_ > value.bytes else 0.0
+
+
+def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, masked: bool) -> Value:
+    """Consumes query, key and values."""
+    if s.scenario.attention == "eager":
+        return eager(t, s, query, key, values)
+    model = s.scenario.model
+    shares = not masked and model.head_dim <= LARGEST_SHARED_HEAD
+    made = []
+    for value in (query, key, values):
+        part = value if shares or value is query else repeated(t, value, query.width)
+        low = cast(t, part, s.compute) if s.autocast else t.again(part)
+        t.drop(part)
+        made.append(low)
+    return kernel(t, s, made, query.width, model.num_heads / s.tensor_parallel, model.head_dim)
+
+
+def kernel(t: Tape, s: Setting, parts: list[Value], width: Size, heads: Size, head_dim: int) -> Value:
+    """A fused kernel keeps its inputs, its output and a log-sum-exp a row; its backward holds dq and the rows' sums in
+    fp32, and dk and dv of each query head where heads are shared. fp32 inputs are taken by other kernels."""
+    total = t.allocate(heads * FP32 * t.tokens)
+    scratch = heads * (head_dim + 1) * FP32 * t.tokens if parts[0].bytes < FP32 else 0.0
+    if parts[1].width is not parts[0].width and s.scenario.model.num_kv_heads != s.scenario.model.num_heads:
+        scratch = scratch + 2 * width * parts[0].bytes * t.tokens
+    result = t.apply(width, parts[0].bytes, parts, saves=[*(p.storage for p in parts), total], scratch=scratch)
+    t.keep_output(result)
+    t.release(total)
+    t.drop(*parts)
+    return result
+
+
+def repeated(t: Tape, value: Value, width: Size) -> Value:
+    """repeat_kv: the gradient is summed over the query heads of a group."""
+    if value.width is width:
+        return value
+    result = t.apply(width, value.bytes, [value])
+    t.drop(value)
+    return result
+
+
+def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value:
+    """Scores in full: product, scale, cap, mask, softmax in fp32, cast, product."""
+    model = s.scenario.model
+    keys, repeated_values = repeated(t, key, query.width), repeated(t, values, query.width)
+    low_query, low_key = lowered(t, s, query), lowered(t, s, keys)
+    t.drop(query, keys)
+    scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
+    saves = [low_query.storage, low_key.storage]
+    weights = t.apply(scores, low_query.bytes, [low_query, low_key], saves=saves)
+    t.drop(low_query, low_key)
+    weights = replaced(t, weights, scaled(t, weights))
+    if model.attention_softcapping is not None:
+        weights = replaced(t, weights, scaled(t, weights))
+        tanh = t.apply(scores, weights.bytes, [weights])
+        t.keep_output(tanh)
+        t.drop(weights)
+        weights = replaced(t, tanh, scaled(t, tanh))
+    weights = replaced(t, weights, t.apply(scores, weights.bytes, [weights], flows=("same",)))  # the mask is added
+    raised = cast(t, weights, FP32)  # softmax(dtype=float32): one kernel for fp16 alone (ATen/native/SoftMax.cpp)
+    soft = t.apply(scores, FP32, [raised])
+    t.keep_output(soft)
+    t.drop(weights, raised)
+    shares = cast(t, soft, low_query.bytes)
+    t.drop(soft)
+    low_values = lowered(t, s, repeated_values)
+    t.drop(repeated_values)
+    result = t.apply(query.width, shares.bytes, [shares, low_values], saves=[shares.storage, low_values.storage])
+    t.drop(low_values)
+    if model.family != "falcon":  # the layer's frame holds the weights it was handed: `hidden_states, _ = ...`
+        t.held.append(shares)
+    else:
+        t.drop(shares)
+    copied = t.apply(query.width, result.bytes, [result])  # transpose(1, 2).contiguous()
+    t.drop(result)
+    return copied
+
+
+def replaced(t: Tape, old: Value, new: Value) -> Value:
+    t.drop(old)
+    return new

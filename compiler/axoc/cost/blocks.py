@@ -1,0 +1,183 @@
+"""One decoder block on a tape: the order of its parts by family, what it keeps, and how much lives at its top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+
+from axoc.cost.attention import attention
+from axoc.cost.columns import Floats
+from axoc.cost.experts import experts
+from axoc.cost.layers import Setting, add, dropout, norm
+from axoc.cost.mlp import mlp
+from axoc.cost.scenario import Scenario
+from axoc.cost.tape import Tape, Value
+from axoc.facts.parameters import targeted_linears
+from axoc.ir.facts import ModelFacts
+
+DROPOUT: Final = ("gpt2",)
+"""Families whose published configs train with dropout on what attention and MLP add to the stream."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Blocks that are alike."""
+
+    count: int
+    experts: bool
+    windowed: bool
+    """Its sliding window is shorter than the rows."""
+
+
+def kinds(scenario: Scenario) -> tuple[Kind, ...]:
+    model = scenario.model
+    dense = model.num_layers if model.moe is None else model.moe.num_dense_layers
+    short = model.sliding_window is not None and model.sliding_window < scenario.seq_length
+    windowed = model.sliding_window_layers if short else 0
+    sparse = dense < model.num_layers
+    split = (Kind(windowed, sparse, True), Kind(model.num_layers - windowed, sparse, False))
+    if 0 < dense < model.num_layers:
+        split = (Kind(dense, False, windowed > 0), Kind(model.num_layers - dense, True, windowed > 0))
+    return tuple(kind for kind in split if kind.count)
+
+
+@lru_cache(maxsize=64)
+def target_paths(model: ModelFacts, targets: str | tuple[str, ...]) -> frozenset[str]:
+    return frozenset(shape.path for shape in targeted_linears(model, targets))
+
+
+def block(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    """From the stream to the stream. The caller holds ``value``."""
+    family, sequential = s.scenario.model.family, s.scenario.model.norms_per_layer
+    if family == "gpt_neox" or (family == "falcon" and (sequential == 1 or s.scenario.model.num_kv_heads > 1)):
+        result = parallel(t, s, value, kind)
+    elif family == "olmo2":
+        result = after(t, s, value, kind)
+    else:
+        result = before(t, s, value, kind)
+    t.leave()
+    return result
+
+
+def before(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    """A norm before attention and before the MLP; in Gemma after them too."""
+    middle = added(t, s, value, _attended(t, s, value, kind))
+    result = added(t, s, middle, _transformed(t, s, middle, kind))
+    t.drop(middle)
+    return result
+
+
+def after(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    """OLMo 2: norms only after attention and MLP."""
+    attended = attention(t, s, value, windowed=kind.windowed)
+    middle = added(t, s, value, normed(t, s, attended))
+    made = normed(t, s, mlp(t, s, middle, s.scenario.model.intermediate_size))
+    result = added(t, s, middle, made)
+    t.drop(middle)
+    return result
+
+
+def parallel(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    """GPT-NeoX and Falcon: the MLP beside attention, from the same stream."""
+    model = s.scenario.model
+    first = norm(t, s, value)
+    one = model.norms_per_layer == 1
+    second = t.again(first) if one else None
+    if model.family == "falcon" and not one:
+        second = norm(t, s, value)
+    attended = attention(t, s, first, windowed=kind.windowed)
+    t.drop(first)
+    if second is None:
+        second = norm(t, s, value)
+    made = mlp(t, s, second, model.intermediate_size)
+    t.drop(second)
+    both = add(t, made, attended)
+    t.drop(made, attended)
+    return added(t, s, value, both)
+
+
+def _attended(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    normal = norm(t, s, value)
+    result = attention(t, s, normal, windowed=kind.windowed)
+    t.drop(normal)
+    return _sandwiched(t, s, result)
+
+
+def _transformed(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
+    normal = norm(t, s, value)
+    result = experts(t, s, normal) if kind.experts else mlp(t, s, normal, s.scenario.model.intermediate_size)
+    t.drop(normal)
+    return _sandwiched(t, s, result)
+
+
+def _sandwiched(t: Tape, s: Setting, value: Value) -> Value:
+    return normed(t, s, value) if s.scenario.model.norms_per_layer == 4 else value
+
+
+def normed(t: Tape, s: Setting, value: Value) -> Value:
+    """Consumes ``value``."""
+    result = norm(t, s, value)
+    t.drop(value)
+    return result
+
+
+def added(t: Tape, s: Setting, stream: Value, value: Value) -> Value:
+    """The stream and what is added to it, which is consumed."""
+    if s.scenario.model.family in DROPOUT:
+        dropped = dropout(t, value)
+        t.drop(value)
+        value = dropped
+    result = add(t, stream, value)
+    t.drop(value)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Bytes of one block, or of what comes after the blocks."""
+
+    kept: Floats
+    """From the forward until its backward, weight copies left out."""
+    copies: Floats
+    """Copies of weights, kept as long."""
+    cached: Floats
+    """The same copies where nothing is kept: autocast's, until the whole forward ends."""
+    forward: Floats
+    """Top of a forward that keeps, its input counted."""
+    light: Floats
+    """Top of a forward that keeps nothing, its input counted."""
+    backward: Floats
+    """Top of the backward, with all that was kept and the gradient it begins with."""
+    recomputed: Floats
+    """The same where the input was kept as well, by a checkpoint."""
+
+
+def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
+    hidden = s.scenario.model.hidden_size
+    t = Tape(tokens)
+    value = t.value(hidden, s.stream)
+    result = block(t, s, value, kind)
+    forward = t.top
+    t.drop(value)
+    apart = 0.0 if value.storage.references else value.size
+    kept = t.live - result.size
+    gradient = t.allocate(result.size)
+    t.drop(result)
+    t.reset()
+    t.backward(result, gradient)
+    light = Tape(tokens, records=False)
+    value = light.value(hidden, s.stream)
+    block(light, s, value, kind)
+    whole = np.zeros(len(tokens))
+    return Profile(
+        kept=kept - t.copies + whole,
+        copies=t.copies + whole,
+        cached=light.cached + whole,
+        forward=forward + whole,
+        light=light.top + whole,
+        backward=t.top + whole,
+        recomputed=t.top + apart + whole,
+    )

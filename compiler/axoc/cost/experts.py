@@ -1,0 +1,98 @@
+"""A block's experts: router, gathered rows, two grouped products, weighted sum.
+
+Source: transformers 5.17 integrations/moe.py (grouped_mm_experts_forward), models/*/modeling_*.py for the routers.
+"""
+
+from __future__ import annotations
+
+from axoc.cost.layers import FP32, Setting, add, cast
+from axoc.cost.mlp import activated, halves, mlp, times
+from axoc.cost.tape import Parameter, Tape, Value
+
+INDEX_BYTES = 8.0
+
+
+def experts(t: Tape, s: Setting, value: Value) -> Value:
+    """Replaces the MLP; shared experts run beside."""
+    moe = s.scenario.model.moe
+    assert moe is not None
+    routed = grouped(t, s, value)
+    if not moe.shared_intermediate_size:
+        return routed
+    shared = mlp(t, s, value, moe.shared_intermediate_size, "mlp.shared_experts")
+    result = add(t, routed, shared)
+    t.drop(routed, shared)
+    return result
+
+
+def router(t: Tape, s: Setting, value: Value) -> Value:
+    """Scores of all experts in fp32; DeepSeek casts its input for it. The result: a weight for each row sent."""
+    moe, model = s.scenario.model.moe, s.scenario.model
+    assert moe is not None
+    upcast = model.family.startswith("deepseek")
+    entered = cast(t, value, FP32) if upcast else t.again(value)
+    parameters = [s.parameter(model.hidden_size * moe.num_experts, entered.bytes, s.weight)] if s.trained else []
+    saves = [entered.storage] if s.trained else []
+    logits = t.apply(moe.num_experts, entered.bytes, [entered], saves=saves, parameters=parameters)
+    t.drop(entered)
+    scores = t.apply(moe.num_experts, FP32, [logits])
+    t.keep_output(scores)
+    chosen = t.apply(moe.experts_per_token, FP32 + INDEX_BYTES, [scores])
+    t.held.append(logits)  # the block's frame holds what the router returned
+    t.drop(scores)
+    return chosen
+
+
+def grouped(t: Tape, s: Setting, value: Value) -> Value:
+    """Every token once for each of its experts, sorted by expert."""
+    moe, model = s.scenario.model.moe, s.scenario.model
+    assert moe is not None
+    copies, hidden = moe.experts_per_token, model.hidden_size
+    width = moe.expert_intermediate_size / s.tensor_parallel
+    weights = router(t, s, value)
+    order = t.allocate(copies * 3 * INDEX_BYTES * t.tokens)
+    rows = t.apply(copies * hidden, value.bytes, [value], saves=[order])
+    up = product(t, s, rows, 2 * width * hidden * moe.num_experts, 2 * width * copies)
+    t.drop(rows)
+    masked = t.apply(up.width, up.bytes, [up])
+    t.drop(up)
+    gate, other = halves(t, masked, width * copies)
+    t.drop(masked)
+    active = activated(t, gate)
+    t.drop(gate)
+    inner = times(t, active, other)
+    down = product(t, s, inner, width * hidden * moe.num_experts, copies * hidden)
+    t.drop(inner)
+    masked = t.apply(down.width, down.bytes, [down])
+    t.drop(down)
+    weighted = t.apply(
+        masked.width,
+        max(masked.bytes, weight_bytes(s)),
+        [masked, weights],
+        saves=[masked.storage, weights.storage],
+        scratch=masked.size,
+    )
+    t.drop(masked)
+    back = t.apply(weighted.width, weighted.bytes, [weighted], saves=[order])
+    t.drop(weighted, weights)
+    total = t.apply(hidden, back.bytes, [back], flows=("new",))
+    t.drop(back)
+    t.release(order)
+    result = cast(t, total, value.bytes)
+    t.drop(total)
+    return result
+
+
+def weight_bytes(s: Setting) -> float:
+    """Routing weights: fp32 in Mixtral and DeepSeek, cast back in Qwen3."""
+    return s.compute if s.scenario.model.family == "qwen3_moe" else FP32
+
+
+def product(t: Tape, s: Setting, rows: Value, weights: object, outer: object) -> Value:
+    """torch's grouped product computes in the weights' dtype; autocast does not know it."""
+    low = cast(t, rows, s.weight)
+    parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []  # type: ignore[arg-type]
+    saves = [low.storage] if s.trained else []
+    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters)  # type: ignore[arg-type]
+    t.drop(low)
+    return result

@@ -1,0 +1,228 @@
+"""Operations that blocks are made of, as torch, PEFT, bitsandbytes and Liger run them: casts, linear layers, norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from axoc.cost.columns import Floats
+from axoc.cost.scenario import Scenario
+from axoc.cost.tape import Parameter, Size, Storage, Tape, Value
+
+FP32: Final = 4.0
+NESTED_SCALE_BYTES: Final = 4.0 / 64
+"""fp32 scales of four-bit weights, made anew for each product where they are quantized themselves (a byte in 64)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is the same for all operations of a block: dtypes, what is trained, who takes the gradients."""
+
+    scenario: Scenario
+    stream: float
+    """Bytes of an element of the residual stream: the embedding's dtype."""
+    compute: float
+    """Inside linear layers and attention."""
+    weight: float
+    """Of a weight that is no matrix product's, such as a norm's."""
+    autocast: bool
+    targets: frozenset[str]
+    """Paths in a block of the linear layers with an adapter."""
+    tensor_parallel: Floats
+    gradient_bytes: Floats
+    """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
+
+    @property
+    def trained(self) -> bool:
+        return self.scenario.is_full
+
+    @property
+    def four_bit(self) -> bool:
+        return self.scenario.quantization in ("nf4", "fp4")
+
+    @property
+    def liger(self) -> bool:
+        return self.scenario.kernels == "liger"
+
+    @property
+    def linear_input(self) -> float:
+        """Bytes of an element as a linear layer computes with it."""
+        return self.compute if self.autocast else self.stream
+
+    def parameter(self, elements: Size, computed: float, stored: float) -> Parameter:
+        """``computed`` and ``stored``: bytes of the gradient where it is made, and of the weight."""
+        kept = elements * self.gradient_bytes
+        return Parameter(elements * computed, kept, computed != stored)
+
+
+def cast(t: Tape, value: Value, bytes_: float) -> Value:
+    """``to``: the tensor itself where it has that dtype."""
+    if value.bytes == bytes_:
+        return t.again(value)
+    return t.apply(value.width, bytes_, [value])
+
+
+def lowered(t: Tape, s: Setting, value: Value) -> Value:
+    """As autocast hands it to a matrix product."""
+    return cast(t, value, s.compute) if s.autocast and value.bytes > s.compute else t.again(value)
+
+
+def scaled(t: Tape, value: Value) -> Value:
+    """Times a number."""
+    return t.apply(value.width, value.bytes, [value])
+
+
+def add(t: Tape, one: Value, other: Value) -> Value:
+    bytes_ = max(one.bytes, other.bytes)
+    flows = tuple("same" if v.bytes == bytes_ else "new" for v in (one, other))
+    return t.apply(one.width, bytes_, [one, other], flows=flows)  # type: ignore[arg-type]
+
+
+def linear(t: Tape, s: Setting, value: Value, path: str, inner: Size, outer: Size) -> Value:
+    """A linear layer of the blocks, ``inner`` to ``outer`` features, with the adapter it may have."""
+    if path in s.targets:
+        return adapted(t, s, value, inner, outer)
+    if s.four_bit and s.scenario.sizes.blocks_quantizable:
+        return four_bit(t, s, value, inner, outer)
+    return plain(t, s, value, inner, outer)
+
+
+def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
+    """nn.Linear. autocast copies a weight that is not in its dtype: once a forward where it is trained, else each time
+    (ATen/autocast_mode.cpp, cached_cast), and either is saved for the gradient of the input."""
+    low = lowered(t, s, value)
+    weights = inner * outer
+    copy = weight_copy(t, s, weights)
+    saves = ([low.storage] if s.trained else []) + ([copy] if copy is not None else [])
+    parameters = [s.parameter(weights, low.bytes, s.weight)] if s.trained else []
+    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=parameters)
+    if copy is not None:
+        t.release(copy)
+    t.drop(low)
+    return result
+
+
+def weight_copy(t: Tape, s: Setting, elements: Size) -> Storage | None:
+    """Autocast's copy of a weight. Where nothing is kept, a trained one's is counted apart: it stays in autocast's
+    cache until the whole forward ends."""
+    if not s.autocast or s.weight <= s.compute:
+        return None
+    size = elements * s.compute
+    if s.trained and not t.records:
+        t.cached = t.cached + size
+        return None
+    if t.records:
+        t.copies = t.copies + size
+    return t.allocate(size)
+
+
+def four_bit(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
+    """Linear4bit casts its input and its result; the weight is dequantized in the forward and again in the backward
+    (bitsandbytes autograd/_functions.py MatMul4Bit, nn/modules.py Linear4bit.forward)."""
+    low = cast(t, value, s.compute)
+    scales = NESTED_SCALE_BYTES if s.scenario.double_quantization else 0.0
+    weight = inner * outer * s.compute
+    product = t.apply(outer, s.compute, [low], scratch=weight)
+    t.scratch(weight + 2 * inner * outer * scales)
+    result = cast(t, product, value.bytes)
+    t.drop(low, product)
+    return result
+
+
+def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
+    """A low-rank pair beside a frozen layer (peft/tuners/lora/layer.py and bnb.py, forward)."""
+    adapter = s.scenario.adapter
+    assert adapter is not None
+    quantized = s.four_bit and bool(s.scenario.sizes.blocks_quantizable)
+    base = four_bit(t, s, value, inner, outer) if quantized else plain(t, s, value, inner, outer)
+    if quantized:  # result.clone()
+        cloned = t.apply(outer, base.bytes, [base], flows=("same",))
+        t.drop(base)
+        base = cloned
+    raised = t.again(value) if quantized and s.autocast else cast(t, value, FP32)
+    dropped = dropout(t, raised) if adapter.dropout > 0 else t.again(raised)
+    low = pair(t, s, dropped, inner, adapter.rank)
+    added = pair(t, s, low, adapter.rank, outer)
+    t.drop(low, dropped)
+    times = scaled(t, added)
+    t.drop(added)
+    if quantized:
+        same = cast(t, times, base.bytes)
+        t.drop(times)
+        times = same
+    result = add(t, base, times)
+    t.drop(base, times, raised)
+    final = cast(t, result, base.bytes)
+    t.drop(result)
+    return final
+
+
+def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
+    """One matrix of the adapter, in fp32."""
+    low = lowered(t, s, value)
+    parameter = s.parameter(inner * outer, low.bytes, FP32)
+    result = t.apply(outer, low.bytes, [low], saves=[low.storage], parameters=[parameter])
+    t.drop(low)
+    return result
+
+
+def dropout(t: Tape, value: Value) -> Value:
+    """A mask of one byte (ATen/native/cuda/Dropout.cu, native_dropout)."""
+    mask = t.allocate(value.width * t.tokens)
+    result = t.apply(value.width, value.bytes, [value], saves=[mask])
+    t.release(mask)
+    return result
+
+
+def norm(t: Tape, s: Setting, value: Value) -> Value:
+    """Of the last dimension, whatever the family's kind."""
+    if s.scenario.model.norm.startswith("layernorm"):
+        return layer_norm(t, s, value)
+    if s.liger:
+        return liger_norm(t, s, value)
+    return rms_norm(t, s, value)
+
+
+def layer_norm(t: Tape, s: Setting, value: Value) -> Value:
+    """One kernel, in fp32 under autocast (torch.amp's list of such operations); keeps its input."""
+    raised = cast(t, value, FP32) if s.autocast else t.again(value)
+    result = t.apply(value.width, raised.bytes, [raised], saves=[raised.storage])
+    t.drop(raised)
+    return result
+
+
+def liger_norm(t: Tape, s: Setting, value: Value) -> Value:
+    """Keeps its input as it came; the gradient is written over its own (liger_kernel ops/rms_norm.py), but for Gemma and
+    OLMo 2, whose are new (transformers/rms_norm.py, in_place)."""
+    in_place = s.scenario.model.family not in ("gemma2", "gemma3", "olmo2")
+    return t.apply(value.width, value.bytes, [value], saves=[value.storage], flows=("same" if in_place else "new",))
+
+
+def rms_norm(t: Tape, s: Setting, value: Value) -> Value:
+    """In fp32, from single operations (e.g. LlamaRMSNorm): the input is kept by pow and by the product with 1/rms."""
+    raised = cast(t, value, FP32)
+    full = value.width * FP32 * t.tokens
+    square = t.apply(value.width, FP32, [raised], saves=[raised.storage], scratch=2 * full)  # grad * (2 * x ** 1)
+    inverse = t.apply(1.0 * 0, FP32, [square])
+    t.drop(square)
+    normal = t.apply(value.width, FP32, [raised, inverse], saves=[raised.storage], scratch=full)
+    t.drop(raised, inverse)
+    return _weighted(t, s, value, normal)
+
+
+def _weighted(t: Tape, s: Setting, value: Value, normal: Value) -> Value:
+    """Times the weight: after the cast back in Llama, before it in Gemma and OLMo 2."""
+    family = s.scenario.model.family
+    before = family in ("gemma2", "gemma3", "olmo2")
+    factor = t.again(normal) if before else cast(t, normal, value.bytes)
+    t.drop(normal)
+    bytes_ = max(factor.bytes, FP32 if before else s.weight)
+    saves = [factor.storage] if s.trained else []
+    scratch = value.width * bytes_ * t.tokens if s.trained else 0.0
+    result = t.apply(value.width, bytes_, [factor], saves=saves, scratch=scratch)
+    t.drop(factor)
+    if not before:
+        return result
+    final = cast(t, result, value.bytes)
+    t.drop(result)
+    return final

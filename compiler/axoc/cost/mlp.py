@@ -1,0 +1,108 @@
+"""A block's MLP, operation by operation: gated or not, whole or with gate and up in one product."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.cost.layers import FP32, Setting, add, cast, linear
+from axoc.cost.tape import Size, Tape, Value
+
+PATHS: Final = {
+    "gpt2": ("mlp.c_fc", "mlp.c_proj"),
+    "gpt_neox": ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+    "falcon": ("mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+}
+FUSED: Final = "mlp.gate_up_proj"
+
+
+def mlp(t: Tape, s: Setting, value: Value, width: int, prefix: str = "mlp") -> Value:
+    """``width``: intermediate features before they are divided among ranks."""
+    wide: Size = width / s.tensor_parallel
+    if not s.scenario.model.gated_mlp:
+        return ungated(t, s, value, wide)
+    inner, outer = s.scenario.model.hidden_size, s.scenario.model.hidden_size
+    if s.scenario.sizes.fused_gate_up:
+        both = linear(t, s, value, FUSED, inner, 2 * wide)
+        product = gated(t, s, *halves(t, both, wide))
+        t.drop(both)
+    elif s.liger:
+        gate = linear(t, s, value, f"{prefix}.gate_proj", inner, wide)
+        up = linear(t, s, value, f"{prefix}.up_proj", inner, wide)
+        product = gated(t, s, gate, up)
+    else:
+        gate = linear(t, s, value, f"{prefix}.gate_proj", inner, wide)
+        active = activated(t, gate)
+        t.drop(gate)
+        up = linear(t, s, value, f"{prefix}.up_proj", inner, wide)
+        product = times(t, active, up)
+    result = linear(t, s, product, f"{prefix}.down_proj", wide, outer)
+    t.drop(product)
+    return result
+
+
+def halves(t: Tape, both: Value, width: Size) -> tuple[Value, Value]:
+    """chunk: two views, whose gradients are put together in one tensor (cat, in the split's backward)."""
+    parts = [t.apply(width, both.bytes, [both], flows=("new",), onto=both.storage) for _ in range(2)]
+    return parts[0], parts[1]
+
+
+def gated(t: Tape, s: Setting, gate: Value, up: Value) -> Value:
+    """act(gate) * up. Liger keeps gate and up, whole, and writes their gradients over them (ops/swiglu.py)."""
+    if not s.liger:
+        active = activated(t, gate)
+        t.drop(gate)
+        return times(t, active, up)
+    parts = [gate, up]
+    if s.scenario.sizes.fused_gate_up:
+        parts = [t.apply(p.width, p.bytes, [p], flows=("same",)) for p in (gate, up)]
+        t.drop(gate, up)
+    result = t.apply(gate.width, gate.bytes, parts, saves=[p.storage for p in parts], flows=("over", "over"))
+    t.drop(*parts)
+    return result
+
+
+def activated(t: Tape, value: Value) -> Value:
+    """A fused activation keeps its input."""
+    return t.apply(value.width, value.bytes, [value], saves=[value.storage])
+
+
+def times(t: Tape, one: Value, other: Value) -> Value:
+    """A product keeps both factors. Consumes them."""
+    result = t.apply(one.width, max(one.bytes, other.bytes), [one, other], saves=[one.storage, other.storage])
+    t.drop(one, other)
+    return result
+
+
+def ungated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
+    model = s.scenario.model
+    up, down = PATHS.get(model.family, ("mlp.up_proj", "mlp.down_proj"))
+    inner = linear(t, s, value, up, model.hidden_size, width)
+    active = gelu_new(t, s, inner) if model.activation == "gelu_new" else activated(t, inner)
+    t.drop(inner)
+    result = linear(t, s, active, down, width, model.hidden_size)
+    t.drop(active)
+    return result
+
+
+def gelu_new(t: Tape, s: Setting, value: Value) -> Value:
+    """0.5 x (1 + tanh(c (x + 0.044715 x ** 3))) from single operations (transformers/activations.py); autocast raises
+    the power to fp32, and what follows from it."""
+    half = t.apply(value.width, value.bytes, [value])
+    raised = cast(t, value, FP32) if s.autocast else t.again(value)
+    full = raised.size
+    power = t.apply(
+        value.width, raised.bytes, [raised], saves=[raised.storage], scratch=2 * full
+    )  # grad * (3 * x ** 2)
+    t.drop(raised)
+    small = t.apply(value.width, power.bytes, [power])
+    t.drop(power)
+    total = add(t, value, small)
+    t.drop(small)
+    inner = t.apply(value.width, total.bytes, [total])
+    t.drop(total)
+    tanh = t.apply(value.width, inner.bytes, [inner])
+    t.keep_output(tanh)
+    t.drop(inner)
+    one_more = t.apply(value.width, tanh.bytes, [tanh], flows=("same",))
+    t.drop(tanh)
+    return times(t, half, one_more)

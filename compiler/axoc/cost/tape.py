@@ -1,0 +1,217 @@
+"""A tape: what a stretch of a model's forward keeps for its backward, and how much lives at the top of either.
+
+The programs of attention.py, mlp.py, experts.py and blocks.py write a model's operations on it as the modelling code makes
+them; the tape follows each tensor from its birth to the last reference that dies, forward and then backward in reverse, as
+torch's autograd engine does (torch/csrc/autograd/engine.cpp: the newest ready node first, gradients of parameters at once,
+a node's saved tensors released when it has run, a second gradient added in place where nobody else holds the first).
+
+Sizes are bytes, one number a candidate, so that a whole column of candidates is followed at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+import numpy as np
+
+from axoc.cost.columns import Floats
+
+Size = Floats | float
+Flow = Literal["new", "same", "over"]
+"""Gradient of an input: a tensor of its own, the output's gradient itself or a view of it, or written over the input."""
+
+
+@dataclass(eq=False)
+class Storage:
+    """Memory of one tensor and its views. ``references``: local variables, and operations that saved it."""
+
+    size: Size
+    references: int = 1
+
+
+@dataclass(eq=False)
+class Value:
+    """A tensor in a program."""
+
+    storage: Storage
+    size: Size
+    """Of its gradient: a view has the storage of another tensor and a gradient as large as itself."""
+    width: Size
+    """Elements a token."""
+    bytes: float
+    """Of one element."""
+    needs_gradient: bool
+    gradient: Storage | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A trained weight in an operation: its gradient in the dtype it is computed in, and what stays of it."""
+
+    computed: Size
+    kept: Size
+    cast: bool
+    """The kept gradient is a copy in another dtype, made while the computed one is there."""
+
+
+@dataclass(frozen=True)
+class Node:
+    output: Value
+    inputs: tuple[Value, ...]
+    flows: tuple[Flow, ...]
+    saved: tuple[Storage, ...]
+    scratch: Size
+    """Of the backward, beside the inputs' gradients."""
+    parameters: tuple[Parameter, ...]
+
+
+NEW: Final[Flow] = "new"
+ZERO: Final = 0.0
+
+
+@dataclass(eq=False)
+class Tape:
+    """``records``: False where nothing is kept for a backward (evaluation, a checkpointed block's first forward)."""
+
+    tokens: Floats
+    records: bool = True
+    live: Size = ZERO
+    top: Size = ZERO
+    """Highest ``live`` since the last ``reset``."""
+    cached: Size = ZERO
+    """Copies of trained weights that autocast keeps until the forward's context ends."""
+    copies: Size = ZERO
+    """Copies of weights that operations saved."""
+    nodes: list[Node] = field(default_factory=list)
+    held: list[Value] = field(default_factory=list)
+    """Local variables of an outer function, which live until it returns."""
+
+    def reset(self) -> None:
+        self.top = self.live
+
+    def allocate(self, size: Size) -> Storage:
+        self.live = self.live + size
+        self.top = np.maximum(self.top, self.live)
+        return Storage(size)
+
+    def scratch(self, size: Size) -> None:
+        """Bytes that an operation holds only while it runs."""
+        self.top = np.maximum(self.top, self.live + size)
+
+    def release(self, storage: Storage) -> None:
+        storage.references -= 1
+        if storage.references == 0:
+            self.live = self.live - storage.size
+
+    def drop(self, *values: Value) -> None:
+        """Local variables go out of scope."""
+        for value in values:
+            self.release(value.storage)
+
+    def value(self, width: Size, bytes_: float, needs_gradient: bool = True) -> Value:
+        size = width * bytes_ * self.tokens
+        return Value(self.allocate(size), size, width, bytes_, needs_gradient)
+
+    def again(self, value: Value) -> Value:
+        """Another variable for the same tensor."""
+        value.storage.references += 1
+        return value
+
+    def view(self, value: Value, width: Size | None = None) -> Value:
+        """A part of a tensor, under a gradient of its own that is put together with its neighbours' (a slice)."""
+        value.storage.references += 1
+        wide = value.width if width is None else width
+        return Value(value.storage, wide * value.bytes * self.tokens, wide, value.bytes, value.needs_gradient)
+
+    def apply(
+        self,
+        width: Size,
+        bytes_: float,
+        inputs: Sequence[Value],
+        *,
+        flows: Sequence[Flow] = (),
+        saves: Sequence[Storage] = (),
+        scratch: Size = ZERO,
+        parameters: Sequence[Parameter] = (),
+        onto: Storage | None = None,
+    ) -> Value:
+        """An operation with one output of ``width`` elements a token. ``onto``: the output is a view of it."""
+        needs = any(i.needs_gradient for i in inputs) or bool(parameters)
+        if onto is None:
+            result = self.value(width, bytes_, needs)
+        else:
+            onto.references += 1
+            result = Value(onto, width * bytes_ * self.tokens, width, bytes_, needs)
+        if self.records and needs:
+            for storage in saves:
+                storage.references += 1
+            how: tuple[Flow, ...] = tuple(flows) or tuple(NEW for _ in inputs)
+            node = Node(result, tuple(inputs), how, tuple(saves), scratch, tuple(parameters))
+            self.nodes.append(node)
+        return result
+
+    def keep_output(self, result: Value) -> None:
+        """The operation that made ``result`` saves it."""
+        if self.nodes and self.nodes[-1].output is result:
+            result.storage.references += 1
+            self.nodes[-1] = replace(self.nodes[-1], saved=(*self.nodes[-1].saved, result.storage))
+
+    def leave(self) -> None:
+        """The outer function returns."""
+        self.drop(*self.held)
+        self.held.clear()
+
+    def backward(self, output: Value, gradient: Storage) -> None:
+        """From the gradient of ``output`` on, which it takes over."""
+        output.gradient = gradient
+        while self.nodes:
+            self._step(self.nodes.pop())
+
+    def _step(self, node: Node) -> None:
+        gradient = node.output.gradient
+        if gradient is None:  # nobody asked for this output
+            for storage in node.saved:
+                self.release(storage)
+            return
+        made = [
+            (value, self.allocate(value.size))
+            for value, flow in zip(node.inputs, node.flows, strict=True)
+            if flow == "new" and value.needs_gradient
+        ]
+        computed = [self.allocate(p.computed) for p in node.parameters]
+        self.scratch(node.scratch)
+        for value, flow in zip(node.inputs, node.flows, strict=True):
+            if flow != "new" and value.needs_gradient:
+                shared = gradient if flow == "same" else value.storage
+                shared.references += 1
+                made.append((value, shared))
+        node.output.gradient = None
+        self.release(gradient)
+        for storage in node.saved:
+            self.release(storage)
+        for parameter, storage in zip(node.parameters, computed, strict=True):
+            self._keep(parameter, storage)
+        for value, storage in made:
+            self._deliver(value, storage)
+
+    def _keep(self, parameter: Parameter, storage: Storage) -> None:
+        """A parameter's gradient stays; where it is of another dtype, or one is there already, as a copy or a sum."""
+        if parameter.cast:
+            self.allocate(parameter.kept)
+        else:
+            self.live = self.live + parameter.kept
+            self.top = np.maximum(self.top, self.live - storage.size)
+        self.release(storage)
+
+    def _deliver(self, value: Value, storage: Storage) -> None:
+        first = value.gradient
+        if first is None:
+            value.gradient = storage
+        elif first.references == 1:
+            self.release(storage)
+        else:
+            value.gradient = self.allocate(value.size)
+            self.release(first)
+            self.release(storage)
