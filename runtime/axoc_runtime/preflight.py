@@ -38,6 +38,8 @@ def run(job: Job) -> None:
         raise RuntimeFailure("tensor parallelism is not in this runtime yet", EXIT_INPUTS, fix)
     if missing := [name for name in packages(job) if importlib.util.find_spec(name) is None]:
         fix = "run launch.sh without --no-install, or install what requirements.lock pins"
+        if "flash_attn" in missing:  # built for one torch and one CUDA: no lock pins it
+            fix = "set model.attention: sdpa and plan again, or install flash-attn for this torch and use --no-install"
         raise RuntimeFailure(f"not installed: {', '.join(missing)}", EXIT_ENVIRONMENT, fix)
     checks: list[Callable[[Job], Iterator[str]]] = [_model, _devices, _host_memory, _disk, _output]
     problems = [p for check in checks for p in check(job)]
@@ -54,6 +56,7 @@ def packages(job: Job) -> list[str]:
     needed = ["torch", "transformers", "accelerate", "datasets", "safetensors", "rich"]
     needed += ["peft"] if job.adapter is not None else []
     needed += ["deepspeed"] if job.distributed.strategy.startswith("zero") else []
+    needed += ["flash_attn"] if job.model.attention == "flash_attention_2" else []
     needed += ["liger_kernel"] if job.model.kernels == "liger" else []
     needed += ["bitsandbytes"] if job.model.quantization is not None or job.training.optimizer.endswith("8bit") else []
     needed += [t for t in job.tracking if t in ("tensorboard", "wandb", "mlflow")]

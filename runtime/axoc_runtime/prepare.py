@@ -43,6 +43,8 @@ class Tally:
     tokens: int = 0
     trained_tokens: int = 0
     longest: int = 0
+    highest_id: int = 0
+    """Of its tokens: it must be a row of the model's embedding."""
     cut: int = 0
     without_answer: int = 0
     untrained_turns: int = 0
@@ -125,10 +127,29 @@ def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:
     if empty := [t.path for t in tallies if not t.keys]:
         message = f"{', '.join(empty)}: no row with an answer to train on is left"
         raise RuntimeFailure(message, EXIT_DATA, "look at the rows, or raise dataset.max_seq_length")
+    check_vocabulary(job, max(t.highest_id for t in tallies))
     train, held_out = _split(job, tallies)
     if not train:
         raise RuntimeFailure("all rows are held out", EXIT_DATA, "lower dataset.validation_split")
     store.write_split(folder, train, held_out, _report(tallies, train, held_out))
+
+
+def check_vocabulary(job: Job, highest_id: int) -> None:
+    """A token beyond the embedding reads foreign memory on a GPU, and a merge with other weights moves all tokens.
+
+    Where there is no config.json, loading the model will say so.
+    """
+    from transformers import AutoConfig
+
+    from axoc_runtime.models.source import source_arguments
+
+    try:
+        size = AutoConfig.from_pretrained(**source_arguments(job)).get_text_config().vocab_size
+    except (OSError, ValueError):
+        return
+    if highest_id >= size:
+        message = f"the tokenizer of {job.model.id} gives the token {highest_id:,}, and the model's embedding has {size:,} rows"
+        raise RuntimeFailure(message, EXIT_INPUTS, "use the tokenizer that the model was trained with")
 
 
 def _all_rows(
@@ -186,6 +207,7 @@ def _count(tally: Tally, encoded: Encoded) -> bool:
     tally.tokens += len(encoded.input_ids)
     tally.trained_tokens += trained
     tally.longest = max(tally.longest, len(encoded.input_ids))
+    tally.highest_id = max(tally.highest_id, *encoded.input_ids)
     return True
 
 

@@ -17,6 +17,7 @@ def prepare_environment(job: Job) -> None:
     ZeRO-3 partitions while the model is loaded (zero.Init), and asks DeepSpeed for the world size: without a process
     group it sees one rank, so DeepSpeed's own initialization comes first.
     """
+    drop_foreign_settings()
     if job.distributed.device == "cpu":
         restore_numbered_cpus()
     if not job.distributed.strategy.startswith("zero"):
@@ -32,6 +33,16 @@ def prepare_environment(job: Job) -> None:
     # a failure where the environment's path holds a space (its linker options are not quoted). Gloo needs none of these.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo" if job.distributed.device == "cpu" else "nccl")
+
+
+FOREIGN = ("ACCELERATE_", "FSDP_")
+"""Environment variables by which accelerate takes settings (accelerate/utils/dataclasses.py)."""
+
+
+def drop_foreign_settings() -> None:
+    """What a shell still holds of an ``accelerate launch`` would change precision or strategy: the bundle alone decides."""
+    for name in [n for n in os.environ if n.startswith(FOREIGN)]:
+        del os.environ[name]
 
 
 def restore_numbered_cpus() -> None:

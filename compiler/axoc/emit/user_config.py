@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from axoc.emit.deepspeed import deepspeed_config
 from axoc.emit.fsdp import fsdp_config
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.plan import Plan
+
+FSDP_SHARED: Final = (
+    "transformer_layer_cls_to_wrap",
+    "cpu_offload",
+    "offload_params",
+    "state_dict_type",
+    "cpu_ram_efficient_loading",
+    "activation_checkpointing",
+)
+"""What the plan's memory, or the runtime's own saving and checkpointing, counts on."""
 
 
 def checked_user_config(plan: Plan, text: str) -> str:
@@ -31,7 +41,7 @@ def _differences(plan: Plan, config: dict[str, Any]) -> list[tuple[str, Any, Any
     is filled in by transformers from the same plan."""
     found = []
     for key, planned in _shared_values(plan).items():
-        value = _look_up(config, key)
+        value = _as_planned(_look_up(config, key), planned)
         same_type = isinstance(value, bool) == isinstance(planned, bool)
         if value is not None and value != "auto" and not (same_type and value == planned):
             found.append((key, value, planned))
@@ -39,13 +49,12 @@ def _differences(plan: Plan, config: dict[str, Any]) -> list[tuple[str, Any, Any
 
 
 def _shared_values(plan: Plan) -> dict[str, Any]:
+    """FSDP's under each name that transformers reads them by: with and without the prefix."""
     if plan.chosen.candidate.strategy == "fsdp":
-        planned_fsdp = fsdp_config(plan)
-        return {
-            "fsdp_version": planned_fsdp.fsdp_version,
-            "transformer_layer_cls_to_wrap": list(planned_fsdp.transformer_layer_cls_to_wrap),
-            "cpu_offload": planned_fsdp.cpu_offload,
-        }
+        planned_fsdp = fsdp_config(plan).as_dict()
+        shared = {name: planned_fsdp[name] for name in FSDP_SHARED}
+        version = {"version": planned_fsdp["fsdp_version"], "fsdp_version": planned_fsdp["fsdp_version"]}
+        return version | shared | {f"fsdp_{name}": value for name, value in shared.items()}
     planned = deepspeed_config(plan)
     return {
         "train_batch_size": planned.train_batch_size,
@@ -56,6 +65,11 @@ def _shared_values(plan: Plan) -> dict[str, Any]:
         "fp16.enabled": planned.fp16.enabled,
         "zero_optimization.stage": planned.zero_optimization.stage,
     }
+
+
+def _as_planned(value: Any, planned: Any) -> Any:
+    """One name stands for a list of one."""
+    return [value] if isinstance(planned, list) and isinstance(value, str) and value != "auto" else value
 
 
 def _look_up(config: dict[str, Any], dotted: str) -> Any:

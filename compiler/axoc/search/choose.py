@@ -11,7 +11,7 @@ from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
-from axoc.search.explain import decisions, schedule_decisions
+from axoc.search.explain import decisions, follows_evaluation, schedule_decisions
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.rank import order
 from axoc.search.resolve import resolve
@@ -95,7 +95,10 @@ def _decisions(request: PlanRequest, facts: Facts, best: Pass, ranked: list[tupl
 
 
 def schedule(request: PlanRequest, best: Pass) -> Schedule:
-    """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch."""
+    """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch.
+
+    With early stopping the best evaluation must have been saved: checkpoints left open follow evaluations that are set.
+    """
     training, scenario = request.training, best.costed.scenario
     quarter = None if scenario.steps is None else max(1, scenario.steps // 4)
     evaluates = scenario.evaluates
@@ -105,6 +108,9 @@ def schedule(request: PlanRequest, best: Pass) -> Schedule:
 
     save = steps(training.save_steps, quarter)
     evaluation = steps(training.eval_steps, save) if evaluates else None
+    if follows_evaluation(request):
+        assert evaluation is not None
+        save = max(1, (save or 0) // evaluation) * evaluation
     return Schedule(
         total_steps=scenario.steps,
         eval_steps=evaluation,

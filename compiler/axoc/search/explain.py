@@ -11,6 +11,7 @@ from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.batch import DEFAULT_GLOBAL_BATCH
 from axoc.search.passes import Pass
 from axoc.search.resolve import Resolved, user_decision
+from axoc.search.space import Combination
 from axoc.units import duration, gib
 
 Rows = list[tuple[Candidate, Estimate]]
@@ -28,7 +29,7 @@ GIVEN: Final = ("model.dtype", "distributed.mixed_precision", "training.optimize
 
 
 def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) -> tuple[Decision, ...]:
-    searched = [_searched(request, field, name, rows) for field, name in SEARCHED.items()]
+    searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items()]
     given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
     sizes = [_world(request, rows[0][0]), _global_batch(request, rows[0][0])]
     return (*sizes, *searched, *resolved.decisions, _quantization(request, rows[0][0], best), *given)
@@ -46,9 +47,20 @@ def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decisi
             found.append(Decision(field=field, value=value, because=reason, source="rule:schedule"))
         elif _wanted(request, field) != AUTO:
             found.append(user_decision(request, field, value))
+        elif field.endswith("save_steps") and follows_evaluation(request):
+            reason = "a multiple of eval_steps: early stopping goes back to the best evaluation, which must be saved"
+            found.append(Decision(field=field, value=value, because=reason, source="rule:early-stopping-saves"))
         else:
             found.append(Decision(field=field, value=value, because=because, source="rule:schedule"))
     return tuple(found)
+
+
+def follows_evaluation(request: PlanRequest) -> bool:
+    """Early stopping with evaluations that are set and checkpoints that are not: transformers refuses others."""
+    training = request.training
+    if training.early_stopping_patience is None or not any(d.validation_split > 0 for d in request.datasets):
+        return False
+    return training.eval_steps != AUTO and training.save_steps == AUTO
 
 
 def _wanted(request: PlanRequest, field: str) -> Any:
@@ -79,12 +91,29 @@ def _global_batch(request: PlanRequest, chosen: Candidate) -> Decision:
     return Decision(field=field, value=total, because=because, source="rule:default-global-batch")
 
 
-def _searched(request: PlanRequest, field: str, name: str, rows: Rows) -> Decision:
+def _searched(request: PlanRequest, field: str, name: str, rows: Rows, best: Pass) -> Decision:
     chosen, estimate = rows[0]
     value = getattr(chosen, name)
     if _wanted(request, field) != AUTO:
         return user_decision(request, field, value)
-    return Decision(field=field, value=value, because=_compared(name, value, estimate, rows), source="search")
+    because = _compared(name, value, estimate, rows) + _ruled_out(name, best)
+    return Decision(field=field, value=value, because=because, source="search")
+
+
+def _ruled_out(name: str, best: Pass) -> str:
+    """Values that rules have left no candidate of, each with the rule: they were not among those compared."""
+    attribute = {"gradient_checkpointing": "checkpointing"}.get(name, name)
+    if attribute not in Combination.__dataclass_fields__:
+        return ""
+    left = {getattr(c, attribute) for c in best.combinations}
+    ruled: dict[Any, str] = {}
+    for combination, refusal in best.refused:
+        if getattr(combination, attribute) not in left:
+            ruled.setdefault(getattr(combination, attribute), refusal.rule.id)
+    by_rule: dict[str, list[str]] = {}
+    for value, rule in ruled.items():
+        by_rule.setdefault(rule, []).append(str(value))
+    return "".join(f"; ruled out by {rule}: {', '.join(values)}" for rule, values in by_rule.items())
 
 
 def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:

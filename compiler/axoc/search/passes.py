@@ -11,7 +11,7 @@ from axoc.cost.scenario import Scenario
 from axoc.ir.candidate import Candidate
 from axoc.ir.plan import Rejection, Scored
 from axoc.ir.request import PlanRequest
-from axoc.search.rules import RULES, Context, Refusal, refuse
+from axoc.search.rules import Context, Refusal, enforced_rules, refuse
 from axoc.search.space import Combination, columns, combinations, shared_global_batch
 from axoc.units import gib
 
@@ -101,7 +101,8 @@ def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int) -> P
     found = combinations(request, scenario.cluster, scenario.model)
     total = shared_global_batch(request, scenario.cluster, found)
     context = Context(request=request, scenario=scenario)
-    judged = [(c, refuse(RULES, context, c)) for c in found]
+    rules = enforced_rules()
+    judged = [(c, refuse(rules, context, c)) for c in found]
     allowed = [c for c, refusal in judged if refusal is None]
     table, rows = columns(request, allowed, total)
     reachable = set(map(id, rows))

@@ -50,10 +50,21 @@ def unpinned(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
     return f"model.revision is not set: {model.id} may change between runs; pin a commit"
 
 
-def offload_toolchain(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+def offloaded_step(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    """DeepSpeed's own CPU Adam would be compiled at start, by an nvcc that matches torch's CUDA (DeepSpeed 3223)."""
     if chosen.candidate.offload == "none":
         return None
-    return "offload compiles DeepSpeed's CPU Adam at start: nvcc must match torch's CUDA (DeepSpeed issue 3223)"
+    return "offload: torch's AdamW updates the states on the host's cores; nothing is compiled, but steps wait for them"
+
+
+def flash_attention_unlocked(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
+    """Its wheels are built for one torch and one CUDA (axolotl 1238), and none is pinned."""
+    if chosen.candidate.attention != "flash_attention_2":
+        return None
+    return (
+        "flash_attention_2: no lock pins flash-attn; install a build for the locked torch and launch with --no-install, "
+        "or set model.attention: sdpa"
+    )
 
 
 def much_host_memory(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
@@ -100,7 +111,8 @@ CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...
     no_price,
     remote_code,
     unpinned,
-    offload_toolchain,
+    offloaded_step,
+    flash_attention_unlocked,
     much_host_memory,
     on_paper,
     metrics_to_come,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,6 +59,13 @@ class AxocTrainer(Trainer):
         super().create_accelerator_and_postprocess()
         if self.job.distributed.strategy == "fsdp" and self.job.distributed.device == "cpu":
             force_fsdp_on_cpu(self)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """With the folder there first. transformers takes a checkpoint for the best only if its folder exists, and looks
+        before FSDP's sharded save has made it (trainer.py: ``_save_checkpoint``): ranks then disagree on which is best,
+        and the run hangs when it is loaded."""
+        Path(self.args.output_dir, f"checkpoint-{self.state.global_step}").mkdir(parents=True, exist_ok=True)
+        super()._save_checkpoint(model, trial)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         self.tokens_seen += int(inputs["attention_mask"].sum())

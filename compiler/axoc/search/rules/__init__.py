@@ -4,6 +4,7 @@ One rule a function. A rule looks at a Combination in its Context and returns wh
 """
 
 from axoc.search.rules.base import Context, Refusal, Rule, refuse
-from axoc.search.rules.catalog import RULES
+from axoc.search.rules.catalog import BUILT_IN, enforced_rules
+from axoc.search.rules.versions import PINS, Versions
 
-__all__ = ["RULES", "Context", "Refusal", "Rule", "refuse"]
+__all__ = ["BUILT_IN", "PINS", "Context", "Refusal", "Rule", "Versions", "enforced_rules", "refuse"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from axoc.cost.scenario import Scenario
 from axoc.ir.request import PlanRequest
+from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 
@@ -27,12 +28,23 @@ class Context:
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     id: str
+    """Stable: it stands in plans and in pull requests."""
     check: Callable[[Context, Combination], str | None]
     """The reason for refusing, or None."""
     fix: str
+    """The smallest change of the spec that avoids it."""
     link: str | None
-    applies_to: str
-    """Which versions it was seen with."""
+    versions: tuple[Versions, ...] = ()
+    """Where it fails; none: in the nature of the thing, whatever the version."""
+
+    @property
+    def enforced(self) -> bool:
+        """False where the bundles' versions no longer fail: the rule then only says until when it applied."""
+        return not self.versions or any(v.pinned for v in self.versions)
+
+    @property
+    def applies_to(self) -> str:
+        return ", ".join(map(str, self.versions)) or "all"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from axoc.search.rules.base import Context, Rule
+from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 AMPERE: Final = (8, 0)
@@ -46,27 +47,26 @@ RULES: Final = (
         check=bf16_hardware,
         fix="set model.dtype: float32 and distributed.mixed_precision: fp16",
         link="https://docs.nvidia.com/cuda/cuda-c-programming-guide/index.html#compute-capabilities",
-        applies_to="all",
     ),
     Rule(
         id="fp16-weights",
         check=fp16_weights,
         fix="set model.dtype: float32 (with mixed_precision: fp16) or bfloat16",
         link="https://github.com/huggingface/transformers/issues/23165",
-        applies_to="torch 2.11 to 2.13",
+        versions=(Versions(library="torch", first="1.6"),),
     ),
     Rule(
         id="flash-needs-ampere",
         check=flash_hardware,
         fix="set model.attention: sdpa",
         link="https://github.com/hiyouga/LLaMA-Factory/issues/3508",
-        applies_to="flash-attn 2",
+        versions=(Versions(library="flash-attn", first="2.0"),),
     ),
     Rule(
         id="liger-needs-gpu",
         check=liger_hardware,
         fix="set model.kernels: none",
         link="https://github.com/linkedin/Liger-Kernel",
-        applies_to="liger-kernel 0.8",
+        versions=(Versions(library="liger-kernel"),),
     ),
 )

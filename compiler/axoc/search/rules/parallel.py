@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from axoc.search.rules.base import Context, Rule
+from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 DEEPSPEED: Final = ("zero1", "zero2", "zero3")
@@ -53,7 +54,7 @@ def offload_on_cpu(context: Context, c: Combination) -> str | None:
 
 def offload_optimizer(context: Context, c: Combination) -> str | None:
     if c.offload != "none" and not context.scenario.optimizer.startswith("adamw_torch"):
-        return f"offloaded states are updated by DeepSpeed's CPU Adam, not by {context.scenario.optimizer}"
+        return f"offloaded states are updated on the host by torch's AdamW, and not by {context.scenario.optimizer}"
     return None
 
 
@@ -64,8 +65,35 @@ def deepspeed_optimizers(context: Context, c: Combination) -> str | None:
 
 
 def eight_bit_fsdp(context: Context, c: Combination) -> str | None:
+    """optimizer.py of bitsandbytes 0.50.2: ``get_state_buffer`` makes states like the parameter, a DTensor, and
+    ``update_step`` hands both to kernels that read raw storages."""
     if c.strategy == "fsdp" and context.scenario.optimizer == "adamw_bnb_8bit":
-        return "bitsandbytes' 8-bit states are not DTensors: FSDP cannot shard or save them"
+        return "bitsandbytes' 8-bit kernels read raw storages, and FSDP's weights and states are DTensors"
+    return None
+
+
+def eight_bit_tensor_parallel(context: Context, c: Combination) -> str | None:
+    if c.tensor_parallel > 1 and context.scenario.optimizer == "adamw_bnb_8bit":
+        return "bitsandbytes' 8-bit kernels read raw storages, and tensor-parallel weights are DTensors"
+    return None
+
+
+def checkpointed_adapter(context: Context, c: Combination) -> str | None:
+    """The recomputation gathered frozen weights and freed them before torch had compared shapes: 0 against saved.
+
+    DeepSpeed pull request 8148 keeps them until the backward pass has used them (partitioned_param_coordinator.py:
+    ``in_checkpoint_recompute``)."""
+    if c.strategy == "zero3" and c.checkpointing != "none" and context.request.adapter is not None:
+        return "ZeRO-3 frees frozen weights while checkpointing recomputes them: CheckpointError in the backward pass"
+    return None
+
+
+def whole_modules(context: Context, c: Combination) -> str | None:
+    """PEFT copied empty, partitioned weights; since 0.9 it gathers them first, and since 0.15.1 it saves them
+    (peft/utils/other.py: ``ModulesToSaveWrapper.update``)."""
+    adapter = context.request.adapter
+    if c.strategy == "zero3" and adapter is not None and adapter.modules_to_save:
+        return f"{', '.join(adapter.modules_to_save)} trained whole beside an adapter is copied empty under ZeRO-3"
     return None
 
 
@@ -75,55 +103,67 @@ RULES: Final = (
         check=tensor_divides,
         fix="choose a distributed.model_parallel_size that divides the heads, or auto",
         link=None,
-        applies_to="all",
     ),
     Rule(
         id="tensor-parallel-in-node",
         check=tensor_in_node,
         fix="set distributed.model_parallel_size to at most the accelerators of one node",
         link=None,
-        applies_to="all",
     ),
     Rule(
         id="tensor-parallel-composes",
         check=tensor_plain,
         fix="set distributed.model_parallel_size: 1, or train without an adapter under FSDP",
         link="https://github.com/deepspeedai/DeepSpeed/issues/7461",
-        applies_to="transformers 5.17, peft 0.21",
+        versions=(Versions(library="transformers"), Versions(library="peft")),
     ),
     Rule(
         id="offload-needs-zero",
         check=offload_strategy,
         fix="set distributed.type: zero3, or offload: none",
         link="https://www.deepspeed.ai/tutorials/zero-offload/",
-        applies_to="all",
     ),
-    Rule(
-        id="offload-needs-a-device",
-        check=offload_on_cpu,
-        fix="set distributed.offload: none",
-        link=None,
-        applies_to="all",
-    ),
+    Rule(id="offload-needs-a-device", check=offload_on_cpu, fix="set distributed.offload: none", link=None),
     Rule(
         id="offload-needs-adam",
         check=offload_optimizer,
         fix="set training.optimizer: adamw_torch_fused, or offload: none",
         link="https://www.deepspeed.ai/tutorials/zero-offload/",
-        applies_to="DeepSpeed 0.19",
+        versions=(Versions(library="axoc-runtime", first="0.1"),),
     ),
     Rule(
         id="deepspeed-optimizer",
         check=deepspeed_optimizers,
         fix="set training.optimizer: adamw_torch_fused",
         link="https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/hparams/parser.py",
-        applies_to="DeepSpeed 0.19",
+        versions=(Versions(library="deepspeed"),),
     ),
     Rule(
         id="fsdp-8bit-optimizer",
         check=eight_bit_fsdp,
         fix="set distributed.type: zero2, or training.optimizer: adamw_torch_fused",
-        link="https://github.com/bitsandbytes-foundation/bitsandbytes/issues/89",
-        applies_to="bitsandbytes 0.50, torch 2.11 to 2.13",
+        link="https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1633",
+        versions=(Versions(library="bitsandbytes", first="0.37"),),
+    ),
+    Rule(
+        id="tensor-parallel-8bit-optimizer",
+        check=eight_bit_tensor_parallel,
+        fix="set training.optimizer: adamw_torch_fused, or distributed.model_parallel_size: 1",
+        link="https://github.com/axolotl-ai-cloud/axolotl/blob/main/src/axolotl/utils/schemas/validation.py",
+        versions=(Versions(library="bitsandbytes", first="0.37"),),
+    ),
+    Rule(
+        id="zero3-checkpointed-adapter",
+        check=checkpointed_adapter,
+        fix="set distributed.type: zero2, or training.gradient_checkpointing: none",
+        link="https://github.com/huggingface/transformers/issues/47254",
+        versions=(Versions(library="deepspeed", first="0.10", until="0.19.8"),),
+    ),
+    Rule(
+        id="zero3-modules-to-save",
+        check=whole_modules,
+        fix="set distributed.type: zero2, or adapter.modules_to_save: []",
+        link="https://github.com/deepspeedai/DeepSpeed/issues/7669",
+        versions=(Versions(library="peft", until="0.15.1"),),
     ),
 )

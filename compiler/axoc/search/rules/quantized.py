@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from axoc.search.rules.base import Context, Rule
+from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 IN_RUNTIME: Final = ("none", "nf4", "fp4", "int8")
@@ -16,7 +17,14 @@ def method(context: Context, _: Combination) -> str | None:
 
 
 def sharded(context: Context, c: Combination) -> str | None:
-    """ZeRO-3 gathers bnb weights whole and FSDP needs matching storage dtypes: no saving is credited unmeasured."""
+    """No saving is credited unmeasured, and none is to be had here:
+
+    - the runtime loads quantized weights with a ``device_map`` (models/load.py), which ZeRO-3 does not take (pitfall 7),
+      and transformers leaves quantized modules out of ``zero.Init`` (modeling_utils.py: ``needs_zero3_init``), so each
+      rank holds them whole (pitfall 8);
+    - FSDP shards 4-bit weights only where they are stored in the dtype of the others (pitfall 3), and not int8 (4);
+    - with preference objectives FSDP2 lacks both (pitfall 5), whatever the storage.
+    """
     if context.scenario.quantized and c.strategy in ("zero3", "fsdp"):
         return f"a {context.scenario.quantization} base under {c.strategy} saves nothing that was measured, and breaks at load or save"
     return None
@@ -40,27 +48,26 @@ RULES: Final = (
         check=trained,
         fix="set adapter: lora, or model.quantization: none",
         link="https://huggingface.co/docs/transformers/quantization/bitsandbytes",
-        applies_to="all",
     ),
     Rule(
         id="quantization-method",
         check=method,
         fix="set model.quantization: nf4",
         link=None,
-        applies_to="axoc_runtime 0.1",
+        versions=(Versions(library="axoc-runtime", first="0.1"),),
     ),
     Rule(
         id="quantized-base-sharded",
         check=sharded,
         fix="set distributed.type: ddp or zero2, or model.quantization: none",
         link="https://github.com/huggingface/transformers/issues/24395",
-        applies_to="bitsandbytes 0.50, transformers 5.17",
+        versions=(Versions(library="bitsandbytes", first="0.37"), Versions(library="axoc-runtime", first="0.1")),
     ),
     Rule(
         id="int8-on-cpu",
         check=on_cpu,
         fix="set model.quantization: nf4 or none",
         link=None,
-        applies_to="bitsandbytes 0.50",
+        versions=(Versions(library="bitsandbytes", first="0.46"),),
     ),
 )

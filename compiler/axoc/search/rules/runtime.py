@@ -6,10 +6,12 @@ from typing import Final
 
 from axoc.ir.request import AUTO
 from axoc.search.rules.base import Context, Rule
+from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
-RUNTIME: Final = "axoc_runtime 0.1"
+RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
 OBJECTIVES: Final = ("sft", "pretrain")
+TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
 PARALLEL_ATTENTION: Final = ("auto", "sdpa", "eager", "flash_attention_2")
 
 
@@ -32,6 +34,12 @@ def packing(context: Context, _: Combination) -> str | None:
 def attention(context: Context, _: Combination) -> str | None:
     wanted = context.scenario.attention
     return None if wanted in PARALLEL_ATTENTION else f"attention {wanted} is not in this runtime yet"
+
+
+def optimizer(context: Context, _: Combination) -> str | None:
+    """The Trainer makes the optimizer, and knows it by name (transformers/training_args.py: ``OptimizerNames``)."""
+    wanted = context.scenario.optimizer
+    return None if wanted in TRAINER_OPTIMIZERS else f"optimizer {wanted} is not one that transformers' Trainer makes"
 
 
 def fp8(context: Context, _: Combination) -> str | None:
@@ -68,37 +76,49 @@ def streaming(context: Context, _: Combination) -> str | None:
 
 
 RULES: Final = (
-    Rule(id="runtime-objective", check=objective, fix="set training.objective: sft", link=None, applies_to=RUNTIME),
-    Rule(id="runtime-target", check=target, fix="set target: torchrun", link=None, applies_to=RUNTIME),
+    Rule(id="runtime-objective", check=objective, fix="set training.objective: sft", link=None, versions=RUNTIME),
+    Rule(
+        id="runtime-target",
+        check=target,
+        fix="set target: torchrun",
+        link="https://github.com/huggingface/accelerate/issues/2816",
+        versions=RUNTIME,
+    ),
     Rule(
         id="packing-needs-varlen",
         check=packing,
         fix="set dataset.packing: false",
         link="https://github.com/axolotl-ai-cloud/axolotl/issues/449",
-        applies_to=RUNTIME,
+        versions=RUNTIME,
     ),
-    Rule(id="runtime-attention", check=attention, fix="set model.attention: sdpa", link=None, applies_to=RUNTIME),
+    Rule(id="runtime-attention", check=attention, fix="set model.attention: sdpa", link=None, versions=RUNTIME),
     Rule(
         id="runtime-tensor-parallel",
         check=tensor_parallel,
         fix="set distributed.model_parallel_size: 1",
         link=None,
-        applies_to=RUNTIME,
+        versions=RUNTIME,
     ),
     Rule(
         id="runtime-export",
         check=export,
         fix="set export.formats: [] and export.quantization: none",
         link=None,
-        applies_to=RUNTIME,
+        versions=RUNTIME,
     ),
     Rule(
         id="learned-positions",
         check=positions,
         fix="set dataset.max_seq_length to at most the model's max_position_embeddings",
         link=None,
-        applies_to="all",
     ),
-    Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, applies_to=RUNTIME),
-    Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, applies_to=RUNTIME),
+    Rule(
+        id="runtime-optimizer",
+        check=optimizer,
+        fix="set training.optimizer: adamw_torch_fused",
+        link="https://github.com/huggingface/transformers/blob/v5.17.0/src/transformers/training_args.py",
+        versions=(Versions(library="transformers"),),
+    ),
+    Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, versions=RUNTIME),
+    Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, versions=RUNTIME),
 )

@@ -1,0 +1,209 @@
+"""A bad spec and a good one for each rule: the good one is the bad one with the rule's fix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from asking import LORA
+from axoc.ir.request import ExportRequest, QuantizationRequest
+
+QWEN = "Qwen/Qwen2.5-0.5B"
+EIGHT = "h100-sxm-80gb:8"
+
+
+def stored(method: str) -> dict[str, Any]:
+    return {"adapter": LORA, "model__quantization": QuantizationRequest(method=method)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    rule: str
+    bad: dict[str, Any]
+    fixed: dict[str, Any]
+    """What the fix changes of it."""
+    pitfalls: tuple[int, ...] = ()
+    model: str = QWEN
+    inventory: str = EIGHT
+    good_inventory: str | None = None
+    shadowed: bool = False
+    """Another rule refuses the same before it."""
+    keeps: dict[str, Any] = field(default_factory=dict)
+    """What both have, and is not at fault."""
+
+
+EIGHT_BIT = {"training__optimizer": "adamw_bnb_8bit"}
+FSDP, ZERO2, ZERO3, DDP = ({"distributed__type": t} for t in ("fsdp", "zero2", "zero3", "ddp"))
+HALF = {"model__dtype": "float32", "distributed__mixed_precision": "fp16"}
+NF4, INT8 = stored("nf4"), stored("int8")
+
+CASES = (
+    Case(rule="fsdp-8bit-optimizer", bad=EIGHT_BIT | FSDP, fixed=ZERO2, pitfalls=(1,)),
+    Case(rule="quantized-base-sharded", bad=NF4 | FSDP, fixed=DDP, pitfalls=(3,)),
+    Case(rule="quantized-base-sharded", bad=INT8 | FSDP, fixed=DDP, pitfalls=(4,)),
+    Case(rule="quantized-base-sharded", bad=NF4 | ZERO3, fixed=ZERO2, pitfalls=(8,)),
+    Case(
+        rule="quantized-base-sharded",
+        bad=NF4 | FSDP | {"training__objective": "dpo"},
+        fixed=DDP | {"training__objective": "sft"},
+        pitfalls=(5,),
+        shadowed=True,
+    ),
+    Case(rule="quantization-method", bad=stored("gptq") | ZERO3, fixed=NF4 | DDP, pitfalls=(6, 39)),
+    Case(rule="quantization-method", bad=stored("awq"), fixed=NF4, pitfalls=(39,)),
+    Case(
+        rule="zero3-checkpointed-adapter",
+        bad=ZERO3 | {"adapter": LORA, "training__gradient_checkpointing": "full"},
+        fixed=ZERO2,
+        pitfalls=(9,),
+    ),
+    Case(
+        rule="zero3-modules-to-save",
+        bad=ZERO3 | {"adapter": LORA.__class__(**{**vars(LORA), "modules_to_save": ("lm_head",)})},
+        fixed=ZERO2,
+        pitfalls=(14,),
+        model="meta-llama/Meta-Llama-3-8B",
+    ),
+    Case(
+        rule="batch-arithmetic",
+        bad={"training__global_batch_size": 63},
+        fixed={"training__global_batch_size": 64},
+        pitfalls=(18,),
+    ),
+    Case(
+        rule="runtime-fp8",
+        bad=FSDP | {"distributed__mixed_precision": "fp8"},
+        fixed={"distributed__mixed_precision": "bf16"},
+        pitfalls=(24,),
+    ),
+    Case(
+        rule="tensor-parallel-8bit-optimizer",
+        bad=EIGHT_BIT | DDP | {"distributed__model_parallel_size": 2},
+        fixed={"training__optimizer": "adamw_torch_fused"},
+        pitfalls=(25,),
+    ),
+    Case(
+        rule="deepspeed-optimizer",
+        bad=ZERO2 | {"training__optimizer": "muon"},
+        fixed={"training__optimizer": "adamw_torch_fused"},
+        pitfalls=(26,),
+        shadowed=True,
+    ),
+    Case(
+        rule="runtime-optimizer",
+        bad={"training__optimizer": "muon"},
+        fixed={"training__optimizer": "adamw_torch_fused"},
+        pitfalls=(26,),
+    ),
+    Case(
+        rule="packing-needs-varlen",
+        bad={"dataset__packing": True},
+        fixed={"dataset__packing": False},
+        pitfalls=(25, 28, 29),
+    ),
+    Case(
+        rule="runtime-objective",
+        bad={"training__objective": "dpo", "dataset__packing": True},
+        fixed={"training__objective": "sft", "dataset__packing": False},
+        pitfalls=(5, 28),
+    ),
+    Case(
+        rule="flash-needs-ampere",
+        bad={"model__attention": "flash_attention_2"},
+        fixed={"model__attention": "sdpa"},
+        keeps=HALF,
+        inventory="t4-16gb:8",
+        pitfalls=(31,),
+    ),
+    Case(
+        rule="flash-needs-ampere",
+        bad={"model__attention": "flash_attention_2"},
+        fixed={},
+        keeps=HALF,
+        inventory="t4-16gb:8",
+        good_inventory="a100-sxm-80gb:8",
+        pitfalls=(31,),
+    ),
+    Case(
+        rule="runtime-export",
+        bad={"export": ExportRequest(formats=("gguf",), quantization="none")},
+        fixed={"export": ExportRequest(formats=(), quantization="none")},
+        pitfalls=(41,),
+    ),
+    Case(rule="runtime-target", bad={"target": "slurm"}, fixed={"target": "torchrun"}, pitfalls=(45,)),
+    Case(
+        rule="runtime-streaming",
+        bad={"dataset__streaming": True},
+        fixed={"dataset__streaming": False},
+        keeps={"dataset__validation_split": 0.0, "training__max_steps": 100, "training__epochs": None},
+        pitfalls=(46,),
+    ),
+    Case(rule="runtime-attention", bad={"model__attention": "flex"}, fixed={"model__attention": "sdpa"}),
+    Case(
+        rule="runtime-tensor-parallel",
+        bad={"distributed__model_parallel_size": "auto"},
+        fixed={"distributed__model_parallel_size": 1},
+        keeps=DDP,
+    ),
+    Case(
+        rule="learned-positions",
+        bad={"dataset__max_seq_length": 2048},
+        fixed={"dataset__max_seq_length": 1024},
+        model="openai-community/gpt2",
+    ),
+    Case(
+        rule="tensor-parallel-divides",
+        bad={"distributed__model_parallel_size": 4},
+        fixed={"distributed__model_parallel_size": 2},
+    ),
+    Case(
+        rule="tensor-parallel-in-node",
+        bad={"distributed__model_parallel_size": 16},
+        fixed={"distributed__model_parallel_size": 8},
+        model="meta-llama/Llama-2-7b-hf",
+        inventory="h100-sxm-80gb:8x2",
+    ),
+    Case(
+        rule="tensor-parallel-composes",
+        bad=ZERO2 | {"distributed__model_parallel_size": 2},
+        fixed=FSDP,
+    ),
+    Case(rule="offload-needs-zero", bad=DDP | {"distributed__offload": "optimizer"}, fixed=ZERO3),
+    Case(
+        rule="offload-needs-a-device",
+        bad=ZERO2 | {"distributed__offload": "optimizer"},
+        fixed={"distributed__offload": "none"},
+        keeps={"model__dtype": "float32", "distributed__mixed_precision": "no"},
+        inventory="cpu",
+    ),
+    Case(
+        rule="offload-needs-adam",
+        bad=ZERO2 | {"distributed__offload": "optimizer", "training__optimizer": "adafactor"},
+        fixed={"training__optimizer": "adamw_torch_fused"},
+    ),
+    Case(rule="bf16-needs-ampere", bad={}, fixed=HALF, inventory="t4-16gb:8"),
+    Case(
+        rule="fp16-weights",
+        bad={"model__dtype": "float16", "distributed__mixed_precision": "fp16"},
+        fixed={"model__dtype": "float32"},
+    ),
+    Case(
+        rule="liger-needs-gpu",
+        bad={"model__kernels": "liger"},
+        fixed={"model__kernels": "none"},
+        keeps={"model__dtype": "float32", "distributed__mixed_precision": "no"},
+        inventory="cpu",
+    ),
+    Case(
+        rule="quantized-needs-adapter",
+        bad={"model__quantization": QuantizationRequest(method="nf4")},
+        fixed={"adapter": LORA},
+    ),
+    Case(
+        rule="int8-on-cpu",
+        bad=stored("int8"),
+        fixed=stored("nf4"),
+        keeps={"model__dtype": "float32", "distributed__mixed_precision": "no"},
+        inventory="cpu",
+    ),
+)
