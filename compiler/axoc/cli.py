@@ -131,6 +131,34 @@ def _check(bundle: Any, out: Path) -> None:
     click.echo(f"{out} is up to date")
 
 
+@main.command("explain")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb:8, cpu, or a file from `axoc inventory`.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@user_errors
+def explain_command(spec: Path, inventory: str | None, format_: str) -> None:
+    """Show where the bytes of SPEC's plan go, by item and phase, and what breaks it first. SPEC may be a bundle."""
+    from axoc.review import explain
+
+    plan = explain.plan_of_bundle(spec) if spec.is_dir() else _planned_json(spec, inventory, format_)
+    if format_ == "json":
+        click.echo(json.dumps(explain.explanation(plan), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(explain.as_text(plan, color=_color()), nl=False)
+
+
+def _planned_json(spec: Path, inventory: str | None, format_: str) -> dict[str, Any]:
+    """The plan as its JSON; where none fits, what is missing is shown and the program ends."""
+    from axoc import driver
+    from axoc.emit.plan_json import plan_dict
+    from axoc.ir.plan import NoPlan
+
+    result = driver.plan(spec, inventory).result
+    if isinstance(result, NoPlan):
+        _show_no_plan(result, format_)
+    return plan_dict(result)
+
+
 @main.command("verify")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
@@ -143,6 +171,19 @@ def verify_command(spec: Path, inventory: str | None, python: str, format_: str)
 
     found = verify.verify(spec, inventory, python)
     click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
+
+
+@main.command("calibrate")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The profile to write.")
+@click.option("--python", default=sys.executable, help="A Python with torch, on the machine.  [default: this one]")
+@click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="cpu: a trial.")
+@click.option("--check", is_flag=True, help="Also time pieces of a step beside the sum of their operations.")
+@user_errors
+def calibrate_command(out: Path, python: str, device: str, check: bool) -> None:
+    """Measure this machine's accelerator (in under three minutes) and write its profile for the time model."""
+    from axoc.review.calibrate import calibrate
+
+    calibrate(out, python, device, check)
 
 
 @main.command("lock")

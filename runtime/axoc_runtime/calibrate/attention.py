@@ -1,0 +1,174 @@
+"""Attention's forward and backward by backend of scaled_dot_product_attention, and torch's variable-length kernel.
+
+Tensors lie as transformers hands them over: (batch, sequence, heads, head size) in memory, transposed to heads first.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from axoc_runtime.calibrate.clock import Clock, random, rotating
+from axoc_runtime.calibrate.dtypes import DTYPES
+from axoc_runtime.calibrate.tables import Point, Table, Value
+
+BACKENDS: Final = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+TOKENS: Final = 8192
+SDPA_KEYS: Final = ("backend", "dtype", "mask", "batch", "heads", "kv_heads", "head_dim", "seq")
+
+
+def table(*, small: bool) -> Table:
+    return Table(
+        name="attention",
+        about="scaled_dot_product_attention; mask: causal (is_causal), full (none), bool (a causal attn_mask)",
+        keys=SDPA_KEYS,
+        values=("forward_seconds", "backward_seconds"),
+        points=_small_points() if small else list(dict.fromkeys(_points())),
+        measure=measure,
+    )
+
+
+def default_table(*, small: bool) -> Table:
+    """Which backend torch takes by itself: it differs between versions, and so do the seconds."""
+    points = [p[1:] for p in (_small_points() if small else _points())]
+    return Table(
+        name="attention_default",
+        about="the backend scaled_dot_product_attention picks by itself for a bf16 training step",
+        keys=SDPA_KEYS[1:],
+        values=("backend",),
+        points=list(dict.fromkeys(points)),
+        measure=_default_backend,
+    )
+
+
+def varlen_table(*, small: bool) -> Table:
+    cases = [(8192, docs, heads, kv, dim) for docs in (1, 4, 16, 64) for heads, kv, dim in ((32, 8, 64), (32, 8, 128))]
+    return Table(
+        name="attention_varlen",
+        about="torch.nn.attention.varlen.varlen_attn, causal, equal documents",
+        keys=("tokens", "documents", "heads", "kv_heads", "head_dim"),
+        values=("forward_seconds", "backward_seconds"),
+        points=[(64, 2, 2, 2, 16)] if small else [*cases, (32768, 16, 32, 8, 64), (32768, 16, 32, 8, 128)],
+        measure=_measure_varlen,
+    )
+
+
+def _points() -> list[Point]:
+    """Long rows alone, short rows in a batch; few heads, many heads; grouped heads; masks as sliding windows need."""
+    found: list[Point] = []
+    for backend in ("flash", "cudnn"):
+        for dim, heads in ((64, 32), (128, 32), (64, 14), (96, 32), (128, 16), (80, 32), (256, 8)):
+            sizes = [(s, max(1, TOKENS // s)) for s in (512, 1024, 2048, 4096, 8192)] + [
+                (1024, 1),
+                (2048, 1),
+                (4096, 1),
+            ]
+            found += [(backend, "bf16", "causal", b, heads, heads, dim, s) for s, b in sizes]
+        found += [(backend, "bf16", "causal", 1, 32, 32, dim, 32768) for dim in (64, 128)]
+        grouped = ((32, 8, 64), (32, 8, 128), (32, 4, 128), (14, 2, 64), (8, 4, 256), (4, 1, 256))
+        found += [
+            (backend, "bf16", "causal", TOKENS // s, h, kv, d, s) for h, kv, d in grouped for s in (1024, 2048, 8192)
+        ]
+        found += [(backend, "bf16", "full", 4, 32, 32, d, 2048) for d in (64, 128)]
+    for dim, heads in ((64, 32), (128, 32), (256, 8), (256, 4), (128, 16)):
+        for s in (1024, 2048, 4096):
+            found += [("efficient", "bf16", m, TOKENS // s, heads, heads, dim, s) for m in ("causal", "bool")]
+        found += [("efficient", "bf16", "bool", 1, heads, heads, dim, 2048)]
+    found += [("cudnn", "bf16", "bool", 4, 32, 32, d, 2048) for d in (64, 128)]
+    found += [("math", "bf16", "causal", b, 32, 32, d, s) for d in (64, 128) for s, b in ((1024, 4), (2048, 2))]
+    found += [(b, "fp32", "causal", 4, 32, 32, d, 2048) for b in ("efficient", "math") for d in (64, 128)]
+    return found
+
+
+def _small_points() -> list[Point]:
+    return [
+        ("flash", "bf16", "causal", 2, 4, 4, 16, 64),
+        ("math", "bf16", "bool", 2, 4, 2, 16, 64),
+        ("flash", "fp32", "full", 1, 2, 2, 16, 64),
+    ]
+
+
+def measure(clock: Clock, point: Point) -> Sequence[Value]:
+    with sdpa_kernel([BACKENDS[str(point[0])]]):
+        return _both_ways(clock, lambda: _inputs(clock, point[1:]), _sdpa(clock, point[1:]), _input_bytes(point[1:]))
+
+
+def _both_ways(clock: Clock, make: Callable[[], Any], run: Callable[..., Any], num_bytes: int) -> tuple[float, float]:
+    """Forward and backward seconds of ``run`` on rotating inputs."""
+    sets = rotating(clock, make, num_bytes)
+    forward = clock.seconds([lambda s=s: run(*s) for s in sets])  # type: ignore[misc]
+    outs = [(run(*s), s) for s in sets]
+    grads = [torch.randn_like(out) for out, _ in outs]
+    calls = [
+        lambda out=out, s=s, g=g: torch.autograd.grad(out, s, g, retain_graph=True)
+        for (out, s), g in zip(outs, grads, strict=True)
+    ]
+    return forward, clock.seconds(calls)
+
+
+def _inputs(clock: Clock, point: Point) -> tuple[torch.Tensor, ...]:
+    dtype, _, batch, heads, kv_heads, dim, seq = point
+    assert isinstance(batch, int) and isinstance(heads, int) and isinstance(kv_heads, int)
+    assert isinstance(dim, int) and isinstance(seq, int)
+    return tuple(
+        random(clock, batch, seq, h, dim, dtype=DTYPES[str(dtype)]).transpose(1, 2).requires_grad_()
+        for h in (heads, kv_heads, kv_heads)
+    )
+
+
+def _input_bytes(point: Point) -> int:
+    dtype, _, batch, heads, kv_heads, dim, seq = point
+    return int(DTYPES[str(dtype)].itemsize * batch * seq * dim * (heads + 2 * kv_heads))  # type: ignore[operator]
+
+
+def _sdpa(clock: Clock, point: Point) -> Callable[..., torch.Tensor]:
+    _, mask, batch, heads, kv_heads, _, seq = point
+    gqa = heads != kv_heads
+    if mask == "bool":
+        assert isinstance(seq, int) and isinstance(batch, int)
+        allowed = torch.ones(seq, seq, dtype=torch.bool, device=clock.device).tril_().expand(batch, 1, seq, seq)
+        return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, enable_gqa=gqa)
+    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=mask == "causal", enable_gqa=gqa)
+
+
+def _default_backend(clock: Clock, point: Point) -> Sequence[Value]:
+    q, k, v = _inputs(clock, point)
+    _, mask, batch, heads, kv_heads, _, seq = point
+    allowed = None
+    if mask == "bool":
+        assert isinstance(seq, int) and isinstance(batch, int)
+        allowed = torch.ones(batch, 1, seq, seq, dtype=torch.bool, device=clock.device)
+    choice = torch._fused_sdp_choice(q, k, v, allowed, 0.0, mask == "causal", enable_gqa=heads != kv_heads)
+    names = {int(backend.value): name for name, backend in BACKENDS.items()}
+    return (names.get(int(choice), str(choice)),)
+
+
+def _measure_varlen(clock: Clock, point: Point) -> Sequence[Value]:
+    from torch.nn.attention.varlen import varlen_attn
+
+    tokens, docs, heads, kv_heads, dim = (int(v) for v in point)
+    accepted = inspect.signature(varlen_attn).parameters
+    if "enable_gqa" not in accepted and kv_heads != heads:
+        raise NotImplementedError("this torch's varlen_attn takes no grouped heads")
+    causal: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in accepted else {"is_causal": True}
+    grouped: dict[str, Any] = {"enable_gqa": True} if kv_heads != heads else {}
+    length = tokens // docs
+    bounds = torch.arange(0, tokens + 1, length, dtype=torch.int32, device=clock.device)
+
+    def make() -> tuple[torch.Tensor, ...]:
+        return tuple(random(clock, tokens, h, dim).requires_grad_() for h in (heads, kv_heads, kv_heads))
+
+    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        return varlen_attn(q, k, v, bounds, bounds, length, length, **causal, **grouped)
+
+    return _both_ways(clock, make, run, 2 * tokens * dim * (heads + 2 * kv_heads))
