@@ -15,6 +15,7 @@ from axoc_runtime.trace.attention import RULES as ATTENTION_RULES
 from axoc_runtime.trace.attention import fused_attention
 from axoc_runtime.trace.device import LT_WORKSPACE, Device
 from axoc_runtime.trace.liveness import Liveness, Rule
+from axoc_runtime.trace.patching import replaced
 from axoc_runtime.trace.reduction import reductions
 
 aten = torch.ops.aten
@@ -93,17 +94,6 @@ def adapters_stay() -> Iterator[None]:
     here all is on one device, and adapters are born in fp32."""
     with replaced(torch.nn.Module, "to", lambda module, *args, **kwargs: module):
         yield
-
-
-@contextmanager
-def replaced(owner: Any, name: str, new: Any) -> Iterator[None]:
-    """Sets an attribute for a while."""
-    old = getattr(owner, name)
-    setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        setattr(owner, name, old)
 
 
 FP32_ON_CUDA: Final = {

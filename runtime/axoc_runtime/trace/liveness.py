@@ -46,6 +46,8 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Highest live bytes by phase."""
         self.events: list[Event] = []
         self._known: dict[int, Any] = {}
+        self._blocks: dict[int, tuple[int, int]] = {}
+        """(block, bytes) of each storage that is known."""
         self._next = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -84,14 +86,25 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key in self._known:
             return
-        num_bytes = rounded(storage.nbytes())
-        if num_bytes:
-            block = self.allocate(num_bytes)
-            self._known[key] = weakref.ref(storage, lambda _: self._gone(key, block, num_bytes))
+        if num_bytes := rounded(storage.nbytes()):
+            self._follow(storage, num_bytes)
 
-    def _gone(self, key: int, block: int, num_bytes: int) -> None:
+    def _follow(self, storage: Any, num_bytes: int) -> None:
+        key = storage._cdata
+        self._blocks[key] = (self.allocate(num_bytes), num_bytes)
+        self._known[key] = weakref.ref(storage, lambda _: self._gone(key))
+
+    def _gone(self, key: int) -> None:
         del self._known[key]
-        self.free(block, num_bytes)
+        self.free(*self._blocks.pop(key))
+
+    def resize(self, storage: Any, num_bytes: int) -> None:
+        """UntypedStorage.resize_, which no mode sees: the old block is freed, and a new one allocated."""
+        storage.resize_(num_bytes)
+        if storage._cdata in self._known:
+            self._gone(storage._cdata)
+        if num_bytes:
+            self._follow(storage, rounded(num_bytes))
 
     def allocate(self, num_bytes: int) -> int:
         """Bytes that no tensor here stands for, such as a library's workspace. Returns the block to free."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from axoc_runtime.job import Job
+from axoc_runtime.trace.fsdp import Sharded
 from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.strategy import DataParallel, Strategy
 from axoc_runtime.trace.zero_1_2 import ZeroOneTwo
@@ -16,5 +17,7 @@ def strategy_for(job: Job, live: Liveness) -> Strategy:
         return ZeroOneTwo(job, live)
     if name == "zero3":
         return ZeroThree(job, live)
+    if name == "fsdp":
+        return Sharded(job, live)
     alone = name == "single" or job.distributed.world_size == 1
     return Strategy(job, live) if alone else DataParallel(job, live)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,8 +50,8 @@ def trace_depth(
 ) -> Traced:
     """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
     phases of the backward."""
-    with as_on_cuda(device) as live:
-        strategy = strategy_for(job, live)
+    with as_on_cuda(device) as live, ExitStack() as stack:
+        strategy = stack.enter_context(closing(strategy_for(job, live)))
         model = build(job, config, device, live, strategy.weights_dtype())
         if input_gradients:
             model.enable_input_require_grads()
@@ -101,7 +101,7 @@ def optimizer_step(strategy: Strategy) -> None:
     for number in range(steps):
         with live.during("forward"):
             inputs = batch(strategy.job)
-            strategy.before_forward()
+            strategy.before_forward(last=number == steps - 1)
             loss = forward(strategy, inputs)
         del inputs
         with live.during("loss"):
@@ -149,6 +149,6 @@ def evaluate(strategy: Strategy) -> None:
     strategy.model.eval()
     with strategy.live.during("evaluate"), torch.no_grad():
         for _ in range(2):
-            strategy.before_forward()
+            strategy.before_forward(last=True)
             forward(strategy, batch(strategy.job) | options)
     strategy.model.train()

@@ -35,8 +35,8 @@ class Strategy:
         self.model = model
         self.optimizer = optimizer_for(self.job, model)
 
-    def before_forward(self) -> None:
-        """At the start of each micro-batch."""
+    def before_forward(self, *, last: bool) -> None:
+        """At the start of each micro-batch. ``last``: of a step."""
 
     def after_backward(self, *, last: bool) -> None:
         """At the end of each micro-batch. ``last``: the update comes next."""
@@ -47,6 +47,9 @@ class Strategy:
             torch.nn.utils.clip_grad_norm_(trained(self.model), self.job.training.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def close(self) -> None:
+        """At the end, whatever happened."""
 
     def least_parameters(self) -> int:
         """Parameters in repeated blocks from which on each more block costs the same."""

@@ -128,7 +128,7 @@ class ZeroThree(Zero):
             head.external = True
             self.fetching.parts[causal] = [head, *self.fetching.parts.get(causal, [])]
 
-    def before_forward(self) -> None:
+    def before_forward(self, *, last: bool) -> None:
         self.fetching.begin()
 
     def _arrived(self, parameter: Any) -> None:
