@@ -6,15 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.trace.allocator import reserved_bytes
 from axoc_runtime.trace.device import device_named
 from axoc_runtime.trace.model import depth_of, language_part, with_depth
 from axoc_runtime.trace.step import Traced, trace_depth
 
-STRATEGIES: Final = ("single", "ddp", "zero1", "zero2", "zero3", "fsdp")
-"""Sharded strategies come on top of these: not yet."""
 FULL_RUN_SECONDS: Final = 30.0
 """A run of the full depth that is expected to take no longer is made, for the exact order of allocations."""
 
@@ -50,9 +47,6 @@ def trace(
 
     ``input_gradients`` as by enable_input_require_grads, which axoc's runtime has no need of.
     """
-    if job.distributed.strategy not in STRATEGIES or job.distributed.tensor_parallel > 1:
-        fix = "trace a plan of strategy single or ddp"
-        raise RuntimeFailure(f"{job.distributed.strategy} cannot be traced yet", EXIT_INPUTS, fix)
     began = time.perf_counter()
     device = device_named(job.expect.accelerator)
     layers, period = depth_of(config), period_of(config)

@@ -34,9 +34,13 @@ class Sharded(Strategy):
 
     def take(self, model: Any) -> None:
         self.own_context = ExitStack()
-        self.own_context.enter_context(silent_group(self.job.distributed.data_parallel))
+        data, tensor = self.job.distributed.data_parallel, self.job.distributed.tensor_parallel
+        self.own_context.enter_context(silent_group(data * tensor))
         self.own_context.enter_context(streams_and_storages(self.live))
-        self.model = prepared(self.job, model)
+        mesh = mesh_of(data, tensor)
+        if tensor > 1:
+            split_layers(model, mesh["tensor"])
+        self.model = prepared(self.job, model, mesh["data"])
         self.live.settle()  # units are moved to the device and split one after the other
         self.optimizer = optimizer_for(self.job, self.model)
         self.local = {
@@ -44,8 +48,6 @@ class Sharded(Strategy):
         }
         for group in self.optimizer.param_groups:
             group["params"] = [self.local.get(id(p), p) for p in group["params"]]
-        embeddings = getattr(self.optimizer, "embeddings", set())
-        embeddings |= {id(p) for key, p in self.local.items() if key in embeddings}
 
     def before_forward(self, *, last: bool) -> None:
         """The Trainer reduces gradients with a step's last micro-batch (accelerate's no_sync): until then each rank holds
@@ -72,7 +74,18 @@ def is_split(parameter: Any) -> bool:
     return hasattr(parameter, "_local_tensor")
 
 
-def prepared(job: Job, model: Any) -> Any:
+def split_layers(model: Any, mesh: Any) -> None:
+    """transformers' own plan of which layers are split by columns, which by rows (distributed/tensor_parallel.py)."""
+    from transformers.distributed.tensor_parallel import apply_tensor_parallelism
+
+    if not model.tp_plan:
+        fix = "set distributed.model_parallel_size: 1"
+        message = f"transformers has no tensor-parallel plan for {type(model).__name__}"
+        raise RuntimeFailure(message, EXIT_INPUTS, fix)
+    apply_tensor_parallelism(model, mesh)
+
+
+def prepared(job: Job, model: Any, mesh: Any) -> Any:
     """accelerate's preparation, with as much of an accelerator as it asks for."""
     from accelerate.utils.dataclasses import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
@@ -90,8 +103,8 @@ def prepared(job: Job, model: Any) -> Any:
         plugin.set_mixed_precision(mixed)
     accelerator = SimpleNamespace(
         state=SimpleNamespace(fsdp_plugin=plugin),
-        torch_device_mesh={("shards",): mesh_of(job.distributed.data_parallel)},
-        parallelism_config=SimpleNamespace(fsdp_dim_names=["shards"]),
+        torch_device_mesh={("data",): mesh},
+        parallelism_config=SimpleNamespace(fsdp_dim_names=["data"]),
         mixed_precision=mixed,
         is_main_process=False,
         device=torch.device("cpu"),
@@ -117,22 +130,33 @@ def read_config(job: Job) -> dict[str, Any]:
 
 @contextmanager
 def silent_group(world: int) -> Iterator[None]:
-    """A process group of ``world`` ranks of which this is the first, and whose collectives do nothing."""
+    """A process group of ``world`` ranks of which this is the first, and whose collectives do nothing. Meshes of its
+    ranks are made of real numbers."""
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    make = DeviceMesh.__init__
+
+    def begin(mesh: Any, *args: Any, **options: Any) -> None:
+        with without_modes():
+            make(mesh, *args, **options)
 
     with without_modes():
         distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=world)
     try:
-        yield
+        with replaced(DeviceMesh, "__init__", begin):
+            yield
     finally:
         distributed.destroy_process_group()
 
 
-def mesh_of(world: int) -> Any:
+def mesh_of(data: int, tensor: int) -> Any:
+    """Ranks by data-parallel, then tensor-parallel index."""
     from torch.distributed.device_mesh import DeviceMesh
 
     with without_modes():
-        return DeviceMesh("cpu", torch.arange(world))
+        ranks = torch.arange(data * tensor).view(data, tensor)
+        return DeviceMesh("cpu", ranks, mesh_dim_names=("data", "tensor"))
 
 
 def without_modes() -> Any:
@@ -152,7 +176,7 @@ class Event:
         pass
 
 
-class Stream:
+class MemoryStream:
     """All there is to a stream here is which memory it allocates from."""
 
     def __init__(self, number: int) -> None:
@@ -173,18 +197,18 @@ class Streams:
 
     def __init__(self, live: Liveness) -> None:
         self.live = live
-        self.made = [Stream(0)]
+        self.made = [MemoryStream(0)]
 
     Event = Event
 
-    def Stream(self, *args: Any, **options: Any) -> Stream:  # noqa: N802  torch's name
-        self.made.append(Stream(len(self.made)))
+    def Stream(self, *args: Any, **options: Any) -> MemoryStream:  # noqa: N802  torch's name
+        self.made.append(MemoryStream(len(self.made)))
         return self.made[-1]
 
-    def current_stream(self, *args: Any) -> Stream:
+    def current_stream(self, *args: Any) -> MemoryStream:
         return self.made[self.live.stream]
 
-    def stream(self, stream: Stream) -> Any:
+    def stream(self, stream: MemoryStream) -> Any:
         return self.live.on_stream(stream.number)
 
 

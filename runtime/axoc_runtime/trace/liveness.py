@@ -51,6 +51,8 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._next = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(t.__name__ == "DTensor" for t in types):
+            return NotImplemented  # it acts on the tensors inside it, which come back here
         rule = self.rules.get(func)
         result = func(*args, **(kwargs or {})) if rule is None else rule(self, func, args, kwargs or {})
         if isinstance(result, torch.Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.trace.fsdp import Sharded
 from axoc_runtime.trace.liveness import Liveness
@@ -13,6 +14,12 @@ from axoc_runtime.trace.zero_3 import ZeroThree
 def strategy_for(job: Job, live: Liveness) -> Strategy:
     """Raises RuntimeFailure where the job's settings cannot be traced."""
     name = job.distributed.strategy
+    if job.distributed.tensor_parallel > 1 and name != "fsdp":
+        fix = "trace it under distributed.type: fsdp, or set distributed.model_parallel_size: 1"
+        raise RuntimeFailure(f"tensor parallelism under {name} cannot be traced", EXIT_INPUTS, fix)
+    if job.distributed.offload != "none":
+        fix = "set distributed.offload: none, or plan without a trace"
+        raise RuntimeFailure("offload to the host cannot be traced yet", EXIT_INPUTS, fix)
     if name in ("zero1", "zero2"):
         return ZeroOneTwo(job, live)
     if name == "zero3":
