@@ -24,8 +24,9 @@ EMBEDDING_SORTS_ABOVE: Final = 3072
 
 
 @contextmanager
-def as_on_cuda(device: Device) -> Iterator[Liveness]:
-    """A fake world in which tensors live and die as on ``device``. Yields what counts them."""
+def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
+    """A fake world in which tensors live and die as on ``device``. Yields what counts them. ``padded``: batches have rows
+    of different lengths, and attention needs a mask."""
     import peft  # noqa: F401  what modules make when they are imported must not be counted
     import transformers.trainer  # noqa: F401
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -35,7 +36,8 @@ def as_on_cuda(device: Device) -> Iterator[Liveness]:
         stack.enter_context(replaced(torch.nn.functional, "scaled_dot_product_attention", attention(device)))
         stack.enter_context(grouped_queries())
         stack.enter_context(adapters_stay())
-        stack.enter_context(masks_by_value())
+        if not padded:
+            stack.enter_context(masks_by_value())
         stack.enter_context(recomputed_alike())
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(CudaAutocast())

@@ -52,9 +52,17 @@ DEVICES: Final = {
     "rtx5090": Device(major=12, multiprocessors=170),
 }
 """By the first word of the inventory's name. Source: NVIDIA's architecture white papers."""
-UNKNOWN: Final = Device(major=8, multiprocessors=108)
+STAND_IN: Final = "a100"
 
 
 def device_named(name: str) -> Device:
-    """The accelerator of an inventory, e.g. ``h100-sxm-80gb``; an Ampere where it is not known."""
-    return DEVICES.get(name.lower().split("-")[0], UNKNOWN)
+    """The accelerator of an inventory, e.g. ``h100-sxm-80gb``; an A100 where it is not known (``known`` says so)."""
+    return DEVICES.get(model_of(name), DEVICES[STAND_IN])
+
+
+def known(name: str) -> bool:
+    return model_of(name) in DEVICES
+
+
+def model_of(name: str) -> str:
+    return name.lower().split("-")[0]

@@ -41,11 +41,13 @@ def trace(
     config: dict[str, Any],
     *,
     input_gradients: bool = False,
+    padded: bool = False,
     full_run_seconds: float = FULL_RUN_SECONDS,
 ) -> Result:
     """Peak memory of a job on one device. Raises RuntimeFailure where it cannot be traced.
 
-    ``input_gradients`` as by enable_input_require_grads, which axoc's runtime has no need of.
+    ``input_gradients`` as by enable_input_require_grads, which axoc's runtime has no need of. ``padded``: some rows of
+    each batch are shorter than its longest.
     """
     began = time.perf_counter()
     device = device_named(job.expect.accelerator)
@@ -53,7 +55,9 @@ def trace(
     depths = shallow_depths(layers, period, lead_of(config))
 
     def at(depth: int) -> Traced:
-        return trace_depth(job, with_depth(config, depth), device, period, input_gradients=input_gradients)
+        return trace_depth(
+            job, with_depth(config, depth), device, period, input_gradients=input_gradients, padded=padded
+        )
 
     if depths is None or job.training.gradient_checkpointing == "selective":
         run = at(layers)

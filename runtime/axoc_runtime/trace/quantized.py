@@ -6,6 +6,7 @@ Sources: bitsandbytes 0.50 functional.py (quantize_4bit), autograd/_functions.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ from torch.nn import functional
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Quantization
+from axoc_runtime.trace import int8
+from axoc_runtime.trace.int8 import Linear8bit
 
 BLOCK: Final = 64
 """Weights that share one scale."""
@@ -93,14 +96,19 @@ class Linear4bit(torch.nn.Linear):
 
 def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> None:
     """Replaces the linear layers of the blocks; the head stays as it is."""
-    if quantization.method not in ("nf4", "fp4"):
-        fix = "trace with model.quantization nf4, or without"
+    nested = quantization.double_quantization
+    layers: dict[str, Callable[[torch.nn.Linear], torch.nn.Module]] = {
+        **dict.fromkeys(("nf4", "fp4"), lambda layer: Linear4bit(layer, compute, nested)),
+        "int8": Linear8bit,
+    }
+    if quantization.method not in layers:
+        fix = f"trace with model.quantization {', '.join(layers)}, or without"
         raise RuntimeFailure(f"the memory of {quantization.method} cannot be traced yet", EXIT_INPUTS, fix)
-    head = model.get_output_embeddings()
+    make, head = layers[quantization.method], model.get_output_embeddings()
     for name, layer in list(model.named_modules()):
         if type(layer) is torch.nn.Linear and layer is not head:
             parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, Linear4bit(layer, compute, quantization.double_quantization))
+            setattr(model.get_submodule(parent), leaf, make(layer))
 
 
 def raise_the_rest(model: Any) -> None:
@@ -113,13 +121,15 @@ def raise_the_rest(model: Any) -> None:
 
 
 def adapt(model: Any) -> None:
-    """PEFT's own forward for four-bit layers: it copies the layer's result before it adds the adapter's to it."""
+    """PEFT's own forwards for quantized layers."""
+    forwards = {Linear4bit: adapted_forward, Linear8bit: int8.adapted_forward}
     for module in model.modules():
-        if isinstance(getattr(module, "base_layer", None), Linear4bit):
-            module.forward = MethodType(adapted_forward, module)
+        if (forward := forwards.get(type(getattr(module, "base_layer", None)))) is not None:
+            module.forward = MethodType(forward, module)
 
 
 def adapted_forward(layer: Any, value: torch.Tensor) -> torch.Tensor:
+    """Of four bits: the layer's result is copied before the adapter's is added to it."""
     result: torch.Tensor = layer.base_layer(value)
     result = result.clone()
     for name in layer.active_adapters:

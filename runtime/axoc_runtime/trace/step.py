@@ -46,11 +46,17 @@ class Traced:
 
 
 def trace_depth(
-    job: Job, config: dict[str, Any], device: Device, edge: int, *, input_gradients: bool = False
+    job: Job,
+    config: dict[str, Any],
+    device: Device,
+    edge: int,
+    *,
+    input_gradients: bool = False,
+    padded: bool = False,
 ) -> Traced:
     """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
     phases of the backward."""
-    with as_on_cuda(device) as live, ExitStack() as stack:
+    with as_on_cuda(device, padded=padded) as live, ExitStack() as stack:
         strategy = stack.enter_context(closing(strategy_for(job, live)))
         model = build(job, config, device, live, strategy.weights_dtype())
         if input_gradients:
@@ -58,9 +64,9 @@ def trace_depth(
         strategy.take(model)
         Marks(live, edge).put_on(model, depth_of(config))
         for _ in range(STEPS):
-            optimizer_step(strategy)
+            optimizer_step(strategy, padded)
         if any(d.validation_split > 0 for d in job.datasets):
-            evaluate(strategy)
+            evaluate(strategy, padded)
         return Traced(layers=depth_of(config), phases=dict(live.peaks), events=live.events)
 
 
@@ -95,12 +101,12 @@ class Marks:
         self.live.mark()
 
 
-def optimizer_step(strategy: Strategy) -> None:
+def optimizer_step(strategy: Strategy, padded: bool) -> None:
     """Forward and backward of each micro-batch, clipping, the update, and no gradients left."""
     live, steps = strategy.live, strategy.job.training.gradient_accumulation_steps
     for number in range(steps):
         with live.during("forward"):
-            inputs = batch(strategy.job)
+            inputs = batch(strategy.job, padded)
             strategy.before_forward(last=number == steps - 1)
             loss = forward(strategy, inputs)
         del inputs
@@ -112,11 +118,13 @@ def optimizer_step(strategy: Strategy) -> None:
         strategy.update()
 
 
-def batch(job: Job) -> dict[str, torch.Tensor]:
-    """A full micro-batch: every row as long as the longest allowed, so nothing is padded and no mask is needed."""
+def batch(job: Job, padded: bool) -> dict[str, torch.Tensor]:
+    """A full micro-batch: rows as long as the longest allowed. Where some are padded to that length, attention gets a
+    mask; else it needs none."""
     length = max(d.max_seq_length for d in job.datasets)
     tokens = torch.randint(0, VOCABULARY_SHOWN, (job.training.micro_batch_size, length))
-    return {"input_ids": tokens, "labels": tokens.clone()}
+    rows = {"input_ids": tokens, "labels": tokens.clone()}
+    return {**rows, "attention_mask": torch.ones_like(tokens)} if padded else rows
 
 
 def forward(strategy: Strategy, inputs: dict[str, Any]) -> torch.Tensor:
@@ -140,7 +148,7 @@ def lowered(dtype: torch.dtype | None) -> Iterator[None]:
         yield
 
 
-def evaluate(strategy: Strategy) -> None:
+def evaluate(strategy: Strategy, padded: bool) -> None:
     """Two batches of the held-out split: the second comes while the first one's loss is still there.
 
     With Liger no logits are asked for, as objectives/sft.py does; left alone, its models make them when they evaluate.
@@ -150,5 +158,5 @@ def evaluate(strategy: Strategy) -> None:
     with strategy.live.during("evaluate"), torch.no_grad():
         for _ in range(2):
             strategy.before_forward(last=True)
-            forward(strategy, batch(strategy.job) | options)
+            forward(strategy, batch(strategy.job, padded) | options)
     strategy.model.train()
