@@ -38,6 +38,7 @@ golden: $(STAMP)
 	$(PY) tools/golden.py
 	$(PY) tools/picture.py
 	$(PY) tools/spec_doc.py
+	$(PY) tools/rules_doc.py
 	git --no-pager diff --stat -- golden docs
 	git --no-pager diff -- golden | head -200
 

@@ -90,9 +90,14 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
 
 
 def last_evaluation(trainer: Any) -> float:
-    """Nats a label token after the last step; measured anew only where the last step was not evaluated."""
-    last = next((e for e in reversed(trainer.state.log_history) if "eval_loss" in e), None)
-    if last is not None and last["step"] == trainer.state.global_step:
+    """Nats a label token of the model as it now is: after the last step, or the best one where that was gone back to.
+
+    Measured anew only where that step was not evaluated.
+    """
+    state = trainer.state
+    step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
+    last = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
+    if last is not None:
         return float(last["eval_loss"])
     return float(trainer.evaluate()["eval_loss"])
 

@@ -53,7 +53,7 @@ RULES: Final = (
         check=fp16_weights,
         fix="set model.dtype: float32 (with mixed_precision: fp16) or bfloat16",
         link="https://github.com/huggingface/transformers/issues/23165",
-        versions=(Versions(library="torch", first="1.6"),),
+        versions=(Versions(library="torch"),),
     ),
     Rule(
         id="flash-needs-ampere",

@@ -114,7 +114,7 @@ RULES: Final = (
         id="tensor-parallel-composes",
         check=tensor_plain,
         fix="set distributed.model_parallel_size: 1, or train without an adapter under FSDP",
-        link="https://github.com/deepspeedai/DeepSpeed/issues/7461",
+        link=None,
         versions=(Versions(library="transformers"), Versions(library="peft")),
     ),
     Rule(
@@ -143,14 +143,14 @@ RULES: Final = (
         check=eight_bit_fsdp,
         fix="set distributed.type: zero2, or training.optimizer: adamw_torch_fused",
         link="https://github.com/bitsandbytes-foundation/bitsandbytes/issues/1633",
-        versions=(Versions(library="bitsandbytes", first="0.37"),),
+        versions=(Versions(library="bitsandbytes"),),
     ),
     Rule(
         id="tensor-parallel-8bit-optimizer",
         check=eight_bit_tensor_parallel,
         fix="set training.optimizer: adamw_torch_fused, or distributed.model_parallel_size: 1",
         link="https://github.com/axolotl-ai-cloud/axolotl/blob/main/src/axolotl/utils/schemas/validation.py",
-        versions=(Versions(library="bitsandbytes", first="0.37"),),
+        versions=(Versions(library="bitsandbytes"),),
     ),
     Rule(
         id="zero3-checkpointed-adapter",

@@ -61,13 +61,13 @@ RULES: Final = (
         check=sharded,
         fix="set distributed.type: ddp or zero2, or model.quantization: none",
         link="https://github.com/huggingface/transformers/issues/24395",
-        versions=(Versions(library="bitsandbytes", first="0.37"), Versions(library="axoc-runtime", first="0.1")),
+        versions=(Versions(library="bitsandbytes"), Versions(library="axoc-runtime", first="0.1")),
     ),
     Rule(
         id="int8-on-cpu",
         check=on_cpu,
         fix="set model.quantization: nf4 or none",
         link=None,
-        versions=(Versions(library="bitsandbytes", first="0.46"),),
+        versions=(Versions(library="bitsandbytes"),),
     ),
 )
