@@ -1,6 +1,6 @@
 """Peak memory predicted and measured, row by row, with what accelerate and DeepSpeed estimate beside it.
 
-    python benchmarks/memory_accuracy.py [--markdown docs/accuracy.md]
+    python benchmarks/memory_accuracy.py [--markdown docs/accuracy.md] [--bands compiler/axoc/facts/data/memory_errors.json]
 
 ``built`` rows helped to build the closed form; ``seen`` rows judged its first version and then led to terms it lacked.
 accelerate's figure is that of `accelerate estimate-memory` for training with Adam (4 x the weights); DeepSpeed's that of
@@ -10,8 +10,10 @@ its estimate_zero2_model_states_mem_needs for one device (18 bytes a parameter t
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +32,7 @@ MEASURES: Final = (("allocated", "peak_allocated"), ("reserved", "peak_reserved"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", type=Path, help="write the tables there as well")
+    parser.add_argument("--bands", type=Path, help="write the errors by kind of loss there: the planner's error bands")
     options = parser.parse_args()
     lines = []
     for name, path in SETS.items():
@@ -37,7 +40,31 @@ def main() -> int:
     print("\n".join(lines))
     if options.markdown:
         options.markdown.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    if options.bands:
+        judging = [row for name, path in SETS.items() if name != "built" for row in read_rows(path)]
+        options.bands.write_text(json.dumps(bands(judging), indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def bands(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Errors of the closed form on rows that did not build it, by kind of loss. What cost/bands.py reads."""
+    kinds = {"plain": [r for r in rows if not r.get("liger")], "fused": [r for r in rows if r.get("liger")]}
+    return {
+        "version": 1,
+        "made": datetime.now(UTC).date().isoformat(),
+        "by": "python benchmarks/memory_accuracy.py --bands; errors are of (predicted - measured) / measured, without sign",
+        "kinds": {kind: {"rows": len(found), **errors_of(found)} for kind, found in kinds.items()},
+    }
+
+
+def errors_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and largest, by measure; 4 digits, so that another machine's last bits change nothing."""
+    errors: dict[str, list[float]] = {ours: [] for ours, _ in MEASURES}
+    for row in rows:
+        predicted = predict(row)
+        for ours, theirs in MEASURES:
+            errors[ours].append(abs(predicted.bytes(ours) / row[theirs] - 1))
+    return {k: {"mean": round(statistics.mean(v), 4), "largest": round(max(v), 4)} for k, v in errors.items()}
 
 
 HEAD: Final = """# Accuracy of the predictions

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from axoc.cost.bands import bands
-from axoc.cost.columns import Columns
+from axoc.cost.bands import memory_band, time_band
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.host import HOST_PHASES
 from axoc.cost.memory import PHASES, MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
-from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, TimeEstimate
+from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, PhaseLedger, TimeEstimate
 
 SECONDS_PER_HOUR = 3600
 
@@ -26,25 +27,37 @@ class Costed:
     """Device bytes a plan may use, before the safety margin."""
 
     def estimate(self, row: int) -> Estimate:
-        memory_band, time_band = bands(self.scenario)
+        band = memory_band(self.scenario)
         return Estimate(
-            memory=self._memory(row), time=self._time(row), memory_error_band=memory_band, time_error_band=time_band
+            memory=self._memory(row),
+            time=self._time(row),
+            memory_error_band=band.share,
+            time_error_band=time_band(self.scenario),
+            memory_error_rows=band.rows,
+            memory_error_measured=band.measured,
         )
 
     def _memory(self, row: int) -> MemoryEstimate:
         m = self.memory
         peak = PHASES[int(m.phase[row])]
-        items = [LedgerItem(item=k, bytes=round(float(v[row]))) for k, v in m.ledgers[peak].items()]
+        items = _items(m.ledgers[peak], row)
+        host_phase = HOST_PHASES[int(m.host.phase[row])]
+        host, disk = _items(m.host.ledgers[host_phase], row), _items(m.disk, row)
         return MemoryEstimate(
             peak_allocated_bytes=sum(i.bytes for i in items),
             peak_reserved_bytes=round(float(m.reserved[row])),
             device_used_bytes=round(float(m.device_used[row])),
             capacity_bytes=self.capacity_bytes,
             peak_phase=peak,
-            ledger=tuple(i for i in items if i.bytes),
+            ledger=items,
             phases=tuple(LedgerItem(item=p, bytes=round(float(m.phases[p][row]))) for p in PHASES),
-            host_bytes=round(float(m.host[row])),
-            disk_bytes=round(m.disk),
+            host_bytes=sum(i.bytes for i in host),
+            disk_bytes=sum(i.bytes for i in disk),
+            host_phase=host_phase,
+            host_ledger=host,
+            disk_ledger=disk,
+            by_phase=tuple(PhaseLedger(phase=p, items=_items(m.ledgers[p], row)) for p in PHASES),
+            host_by_phase=tuple(PhaseLedger(phase=p, items=_items(m.host.ledgers[p], row)) for p in HOST_PHASES),
         )
 
     def _time(self, row: int) -> TimeEstimate:
@@ -66,6 +79,12 @@ class Costed:
         if total_seconds is None or price is None:
             return None
         return total_seconds / SECONDS_PER_HOUR * world * price
+
+
+def _items(ledger: dict[str, Floats], row: int) -> tuple[LedgerItem, ...]:
+    """One row of a ledger; what is nothing is left out."""
+    items = (LedgerItem(item=k, bytes=round(float(v[row]))) for k, v in ledger.items())
+    return tuple(i for i in items if i.bytes)
 
 
 def cost(scenario: Scenario, columns: Columns, capacity_bytes: int) -> Costed:

@@ -7,8 +7,10 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, states
+from axoc.cost import flops
 from axoc.cost.columns import Columns, Floats
+from axoc.cost.disk import disk
+from axoc.cost.host import HostColumns, host_memory
 from axoc.cost.ledger import ledgers
 from axoc.cost.scenario import Scenario
 from axoc.units import MIB
@@ -38,8 +40,10 @@ class MemoryColumns:
     allocated: Floats
     reserved: Floats
     device_used: Floats
-    host: Floats
-    disk: float
+    host: HostColumns
+    """Of the fullest node."""
+    disk: dict[str, Floats]
+    """Of the fullest node, by item."""
     phase: Floats
     """Index into PHASES of the peak."""
     phases: dict[str, Floats]
@@ -58,8 +62,8 @@ def memory(scenario: Scenario, c: Columns) -> MemoryColumns:
         allocated=allocated,
         reserved=reserved,
         device_used=_device_used(scenario, c, reserved),
-        host=_host(scenario, c, allocated),
-        disk=_disk(scenario),
+        host=host_memory(scenario, c, allocated, phases["load"]),
+        disk=disk(scenario, c),
         phase=cast(Floats, stacked.argmax(axis=0)),
         phases=phases,
         ledgers=by_phase,
@@ -84,26 +88,3 @@ def _device_used(scenario: Scenario, c: Columns, reserved: Floats) -> Floats:
         return reserved
     communicators = np.where((c.world > 1) | c.deepspeed, float(NCCL_BYTES), 0.0)
     return cast(Floats, reserved + scenario.cluster.accelerator.context_bytes + communicators)
-
-
-PROCESS_HOST_BYTES: Final = 3.5e9
-"""Resident bytes of one training process before weights: Python, torch, transformers (CUDA libraries included)."""
-
-
-def _host(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
-    """Host bytes of one node: processes, weights while loading (a full copy on each rank), what is offloaded."""
-    ranks = np.minimum(c.world, scenario.cluster.accelerators_per_node)
-    if scenario.on_cpu:
-        return cast(Floats, ranks * (allocated + PROCESS_HOST_BYTES / 4))
-    loading = scenario.sizes.total * float(scenario.weight_bytes)
-    if scenario.quantized:  # read tensor by tensor and quantized on the device: the host holds the largest one
-        loading = 4.0 * scenario.sizes.vocabulary_matrix
-    sharded_load = c.uses("zero3")  # zero.Init partitions while loading
-    held = np.where(sharded_load, loading, ranks * loading)
-    return cast(Floats, ranks * PROCESS_HOST_BYTES + np.maximum(held, states.offloaded_host_bytes(scenario, c)))
-
-
-def _disk(scenario: Scenario) -> float:
-    """Two checkpoints (weights and optimizer states of what is trained), and the final model."""
-    state = scenario.trainable * (scenario.trainable_bytes + scenario.optimizer_bytes)
-    return 2 * state + scenario.sizes.total * float(scenario.weight_bytes)

@@ -54,6 +54,10 @@ class Sizes:
     """One product gives query, key and value: what is saved of one of them keeps all three."""
     fused_gate_up: bool = False
     """One product gives gate and up."""
+    experts: int = 0
+    """Weights of all routed experts."""
+    pinned_ratio: float = 1.0
+    """Bytes of a power of two for each parameter, over the parameters' own: what pinning one by one takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,14 @@ class Scenario:
     steps: int | None
     """Optimizer steps of the run, where known."""
     streaming: bool = False
+    data_rows: int | None = None
+    """Of all datasets together, where the lock knows them."""
+    data_bytes: int | None = None
+    saves: int | None = None
+    """Checkpoints the run writes, where its length is known."""
+    downloads: bool = False
+    """The base model comes from a hub: its files are stored on this machine too."""
+    exports: tuple[str, ...] = ()
 
     @property
     def is_full(self) -> bool:
@@ -109,6 +121,16 @@ class Scenario:
     @property
     def on_cpu(self) -> bool:
         return self.cluster.accelerator.vendor == "cpu"
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of one weight in the base model's files; 2 where its config does not say: most are published so."""
+        return DTYPE_BYTES.get(self.model.file_dtype or "", 2)
+
+    @property
+    def optimizer_bytes_of_masters(self) -> float:
+        """Bytes a parameter of the states of an optimizer that is given fp32 masters."""
+        return OPTIMIZER_STATE_BYTES[self.optimizer](4.0)
 
     @property
     def optimizer_bytes(self) -> float:

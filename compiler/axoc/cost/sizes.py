@@ -36,7 +36,16 @@ def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
         fused_qkv=bool(names & {"qkv_proj", "query_key_value"}),  # GPT-2's c_attn: all three are saved as views anyway
         fused_gate_up="gate_up_proj" in names,
         lora_targets=round(sum(t.copies for t in targets) / model.num_layers),
+        experts=count.moe_layers * count.experts_per_layer,
+        pinned_ratio=_pinned_ratio(model),
     )
+
+
+def _pinned_ratio(model: ModelFacts) -> float:
+    """Over the linear layers and the vocabulary matrix: vectors are too small to count."""
+    shapes = [(s.weights, s.copies) for s in linear_shapes(model)] + [(model.vocab_size * model.hidden_size, 1)]
+    rounded = sum((1 << (n - 1).bit_length()) * times for n, times in shapes)
+    return rounded / sum(n * times for n, times in shapes)
 
 
 def trainable_parameters(model: ModelFacts, adapter: AdapterRequest | None) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from axoc import __version__
+from axoc.cost.disk import RUN_ITEMS
 from axoc.emit.placement import config_path, placement
 from axoc.ir.canonical import to_plain
+from axoc.ir.estimate import MemoryEstimate
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
 
@@ -134,7 +136,14 @@ def _expect(plan: Plan) -> dict[str, Any]:
         "accelerator": accelerator.name,
         "device_memory_bytes": 0 if placement(plan).device == "cpu" else accelerator.memory_bytes,
         "host_bytes": memory.host_bytes,
-        "disk_bytes": memory.disk_bytes,
+        "disk_bytes": _run_disk_bytes(memory),
         "parameters": plan.schedule.parameters,
         "trainable_parameters": plan.schedule.trainable_parameters,
     }
+
+
+def _run_disk_bytes(memory: MemoryEstimate) -> int:
+    """What the run itself will write into its output folder: preflight runs when the environment is there already."""
+    if not memory.disk_ledger:
+        return memory.disk_bytes
+    return sum(i.bytes for i in memory.disk_ledger if i.item in RUN_ITEMS)

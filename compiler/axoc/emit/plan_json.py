@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from axoc import __version__
+from axoc.emit.margin import margin_sentence
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import Estimate, MemoryEstimate
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Scored
@@ -23,6 +24,8 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "plan": plan.chosen.candidate.as_dict(),
         "decisions": [_decision(d) for d in plan.decisions],
         "estimate": estimate_dict(plan.chosen.estimate),
+        "memory_by_phase": _by_phase(plan.chosen.estimate.memory),
+        "margin": margin_dict(plan),
         "candidates": [_scored(s) for s in plan.candidates[:MAX_CANDIDATES]],
         "candidates_count": plan.candidates_count,
         **_refusals(plan.rejections, plan.rejections_count),
@@ -52,9 +55,11 @@ def shortfall_bytes(rejection: Rejection, safety: float = 0.0) -> int | None:
 
 
 def estimate_dict(estimate: Estimate) -> dict[str, Any]:
+    """Without the ledgers of every phase, which are long: ``memory_by_phase`` has the chosen plan's."""
     time = estimate.time
+    memory = dict(to_plain(estimate.memory))
     return {
-        "memory": _memory(estimate.memory),
+        "memory": {k: v for k, v in memory.items() if k not in ("by_phase", "host_by_phase")},
         "step_seconds": time.step_seconds,
         "breakdown": dict(time.breakdown),
         "tokens_per_second": time.tokens_per_second,
@@ -63,7 +68,18 @@ def estimate_dict(estimate: Estimate) -> dict[str, Any]:
         "total_seconds": time.total_seconds,
         "cost_usd": time.cost_usd,
         "error_band": {"memory": estimate.memory_error_band, "time": estimate.time_error_band},
+        "memory_error": {"rows": estimate.memory_error_rows, "measured": estimate.memory_error_measured},
     }
+
+
+def margin_dict(plan: Plan) -> dict[str, Any] | None:
+    """Room in bytes, each setting's last value that fits, and the sentence that people read."""
+    margin = plan.margin
+    if margin is None:
+        return None
+    first = margin.first_to_break
+    plain = dict(to_plain(margin))
+    return {"sentence": margin_sentence(plan), "first_to_break": None if first is None else first.field, **plain}
 
 
 def rejection_dict(rejection: Rejection) -> dict[str, Any]:
@@ -115,9 +131,9 @@ def _decision(decision: Decision) -> dict[str, Any]:
     }
 
 
+def _by_phase(memory: MemoryEstimate) -> dict[str, Any]:
+    return {"device": to_plain(memory.by_phase), "host": to_plain(memory.host_by_phase)}
+
+
 def _scored(scored: Scored) -> dict[str, Any]:
     return {"plan": scored.candidate.as_dict(), "estimate": estimate_dict(scored.estimate)}
-
-
-def _memory(memory: MemoryEstimate) -> dict[str, Any]:
-    return dict(to_plain(memory))

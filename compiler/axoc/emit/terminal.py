@@ -82,9 +82,19 @@ def _memory(view: PlanView) -> list[str]:
     lines.append(
         f"  allocated {figures['peak allocated']}, reserved {figures['peak reserved']}, used on the device {used}"
     )
-    lines.append(f"  limit {limit}, margin {figures['margin']}, error band {figures['error band']}")
-    lines.append(f"  host {figures['host memory a node']} and disk {figures['disk a node']} on each node")
+    lines.append(f"  limit {limit}, margin {figures['margin']}")
+    lines += _wrapped(view.margin, "  ")
+    lines.append(f"  each node: host {_with_largest(view.host, 'host memory a node', figures)}")
+    lines.append(f"             disk {_with_largest(view.disk, 'disk a node', figures)}")
     return lines
+
+
+def _with_largest(bars: Sequence[Bar], name: str, figures: dict[str, str]) -> str:
+    """The sum, and what takes most of it."""
+    if not bars:
+        return figures[name]
+    largest = max(bars, key=lambda bar: bar.percent)
+    return f"{figures[name]}, most of it {largest.item} ({largest.size})"
 
 
 def _ledger_line(bar: Bar) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from axoc import __version__
 from axoc.emit import text
+from axoc.emit.margin import band_in_words, knob_rows, margin_sentence
 from axoc.emit.placement import placement
 from axoc.ir.estimate import MemoryEstimate
 from axoc.ir.plan import Decision, Plan, Scored
@@ -56,6 +57,13 @@ class PlanView:
     phases: tuple[Bar, ...]
     peak_phase: str
     memory: tuple[tuple[str, str], ...]
+    margin: str
+    """How far the plan is from not fitting, in a sentence; empty where it was not asked for."""
+    knobs: tuple[tuple[str, str, str], ...]
+    """Each setting, its planned value, how far it can go."""
+    host: tuple[Bar, ...]
+    host_phase: str
+    disk: tuple[Bar, ...]
     used_percent: float
     limit_percent: float
     time: tuple[tuple[str, str], ...]
@@ -86,6 +94,11 @@ def plan_view(plan: Plan) -> PlanView:
         phases=_bars([(i.item, i.bytes) for i in memory.phases], memory.peak_allocated_bytes, scale),
         peak_phase=memory.peak_phase,
         memory=_memory_rows(plan),
+        margin=margin_sentence(plan) if plan.margin else "",
+        knobs=tuple(knob_rows(plan.margin)) if plan.margin else (),
+        host=_bars([(i.item, i.bytes) for i in memory.host_ledger], memory.host_bytes, max(1, memory.host_bytes)),
+        host_phase=memory.host_phase,
+        disk=_bars([(i.item, i.bytes) for i in memory.disk_ledger], memory.disk_bytes, max(1, memory.disk_bytes)),
         used_percent=round(100 * memory.device_used_bytes / scale, 2),
         limit_percent=round(100 * memory.capacity_bytes / scale, 2),
         time=_time_rows(plan),
@@ -133,7 +146,7 @@ def _memory_rows(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("margin", _margin(memory)),
         ("host memory a node", gib(memory.host_bytes)),
         ("disk a node", gib(memory.disk_bytes)),
-        ("error band", f"±{text.percent(estimate.memory_error_band)}"),
+        ("error band", band_in_words(estimate)),
     )
 
 

@@ -113,6 +113,7 @@ def _own_node(reader: NodeReader, values: dict[str, yaml.Node], cluster: Cluster
         cluster,
         accelerator=own,
         host_memory_bytes=round(memory * GIB) if memory else cluster.host_memory_bytes,
+        host_memory_given=bool(memory) or cluster.host_memory_given,
         disk_bytes=round(disk * GIB) if disk else cluster.disk_bytes,
         network_kind=net_kind or cluster.network_kind,
         network_bandwidth_bytes_per_second=network or cluster.network_bandwidth_bytes_per_second,

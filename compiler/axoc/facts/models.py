@@ -48,7 +48,15 @@ def _from_config(
     family = _family(config, file, type_, scan)
     facts = family.parse(config, model_id=model_id, file=file)
     source = f"config.json: {file}" if file else ""
-    return replace(facts, source=source), list(family.warnings(config))
+    return replace(facts, source=source, file_dtype=_file_dtype(config)), list(family.warnings(config))
+
+
+def _file_dtype(config: Mapping[str, Any]) -> str | None:
+    """``dtype`` since transformers 5, ``torch_dtype`` before; multimodal models say it of their language part."""
+    inner = config.get("text_config")
+    places = (config, inner if isinstance(inner, Mapping) else {})
+    found = next((v for p in places for k in ("dtype", "torch_dtype") if isinstance(v := p.get(k), str)), None)
+    return None if found is None else found.removeprefix("torch.")
 
 
 def _family(config: Mapping[str, Any], file: str | None, type_: str, scan: bool) -> ModelFamily:

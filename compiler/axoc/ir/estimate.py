@@ -12,6 +12,14 @@ class LedgerItem:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseLedger:
+    """What is live at the top of one phase."""
+
+    phase: str
+    items: tuple[LedgerItem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryEstimate:
     peak_allocated_bytes: int
     peak_reserved_bytes: int
@@ -24,7 +32,17 @@ class MemoryEstimate:
     phases: tuple[LedgerItem, ...]
     """Allocated bytes at the top of each phase."""
     host_bytes: int
+    """Of the fullest node, over a whole launch."""
     disk_bytes: int
+    host_phase: str = ""
+    """Of a launch, where the host needs most: load, train, save or finish."""
+    host_ledger: tuple[LedgerItem, ...] = ()
+    """What the host holds in that phase; sums to host_bytes."""
+    disk_ledger: tuple[LedgerItem, ...] = ()
+    """Sums to disk_bytes."""
+    by_phase: tuple[PhaseLedger, ...] = ()
+    """The device's ledger of every phase."""
+    host_by_phase: tuple[PhaseLedger, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +63,9 @@ class Estimate:
     memory: MemoryEstimate
     time: TimeEstimate
     memory_error_band: float
+    """Share of the driver-used bytes, either way."""
     time_error_band: float
+    memory_error_rows: int = 0
+    """Measured rows the memory band is of; 0 where it is an allowance."""
+    memory_error_measured: str = ""
+    """When that was counted, as an ISO date."""

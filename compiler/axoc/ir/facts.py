@@ -69,6 +69,8 @@ class ModelFacts:
     attention_softcapping: float | None = None
     moe: MoeFacts | None = None
     mla: MlaFacts | None = None
+    file_dtype: str | None = None
+    """Of the published weights, as config.json says; None where it does not."""
     license: str = "unknown"
     source: str = ""
 
@@ -122,6 +124,8 @@ class ClusterFacts:
     price_usd_per_accelerator_hour: float | None
     price_source: str
     cpu_cores_per_node: int
+    host_memory_given: bool = False
+    """True: the inventory says it; False: it is what such nodes usually have."""
 
     @property
     def world_size(self) -> int:

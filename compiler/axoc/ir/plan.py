@@ -8,6 +8,7 @@ from typing import Any
 from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
+from axoc.ir.margin import Margin
 from axoc.ir.request import PlanRequest
 
 
@@ -69,6 +70,8 @@ class Plan:
     """How many candidates fit, where not all are listed."""
     refused: int | None = None
     """How many candidates were refused or do not fit, where not all are listed."""
+    margin: Margin | None = None
+    """How far the chosen candidate is from not fitting."""
 
     @property
     def candidates_count(self) -> int:

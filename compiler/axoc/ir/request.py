@@ -36,6 +36,11 @@ class ModelRequest:
     quantization: QuantizationRequest | Auto | None
     trust_remote_code: bool
 
+    @property
+    def looks_remote(self) -> bool:
+        """A hub's id has one slash and does not look like a path."""
+        return self.id is not None and self.id.count("/") == 1 and not self.id.startswith((".", "/", "~", "models/"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterRequest:

@@ -12,6 +12,8 @@ from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.explain import decisions, follows_evaluation, schedule_decisions
+from axoc.search.limits import beyond_usual_if_nothing_else, host_warnings
+from axoc.search.margin import margin
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.rank import order
 from axoc.search.resolve import resolve
@@ -58,8 +60,11 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         decisions=(*_decisions(request, facts, best, ranked), *schedule_decisions(request, planned)),
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
         rejections=rejections,
-        warnings=tuple(facts.notes) + warnings(request, facts.model, chosen),
+        warnings=tuple(facts.notes)
+        + warnings(request, facts.model, chosen)
+        + host_warnings(cluster, chosen.estimate.memory),
         fitting=len(ranked),
+        margin=margin(best, row),
         refused=sum(int((~p.fits()).sum()) + len(p.refused) + len(p.impossible) for p in passes),
     )
 
@@ -68,7 +73,8 @@ def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
     sized = [s for s in (sized_cluster(request, c) for c in facts.clusters) if s is not None]
     if not sized:
         raise UserError(_too_few(request, facts.clusters))
-    return [_pass(request, facts, cluster, q) for cluster in sized for q in _quantizations(request, facts, cluster)]
+    passes = [_pass(request, facts, cluster, q) for cluster in sized for q in _quantizations(request, facts, cluster)]
+    return beyond_usual_if_nothing_else(passes)
 
 
 def _quantizations(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ def _pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantizatio
     resolved = resolve(request, facts.model, cluster.accelerator)
     total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model))
     steps = total_steps(request, facts.data, total)
-    scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps)
+    scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps, facts.data)
     return run_pass(request, scenario, capacity_bytes(request, cluster))
 
 
@@ -123,9 +129,7 @@ def schedule(request: PlanRequest, best: Pass) -> Schedule:
 def _rejections(passes: list[Pass]) -> tuple[Rejection, ...]:
     """The nearest miss for each strategy and cause first, then the other near misses, by shortfall."""
     ruled = [r for p in passes for r in _ruled_out(p)]
-    missed = [
-        (max(p.shortfall()[r], p.host_shortfall()[r]), p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())
-    ]
+    missed = [(p.worst_shortfall()[r], p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())]
     missed.sort(key=lambda item: (item[0], item[2]))
     first: dict[tuple[str, str, str], tuple[Pass, int]] = {}
     for _, found, row in missed:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
+
+import numpy as np
 
 from axoc.cost.columns import Bools, Floats
 from axoc.cost.estimate import Costed, cost
@@ -11,6 +13,7 @@ from axoc.cost.scenario import Scenario
 from axoc.ir.candidate import Candidate
 from axoc.ir.plan import Rejection, Scored
 from axoc.ir.request import PlanRequest
+from axoc.search.limits import DISK_FIX, HOST_FIX, NodeLimits, disk_reason, host_reason, node_limits
 from axoc.search.rules import Context, Refusal, enforced_rules, refuse
 from axoc.search.space import Combination, columns, combinations, shared_global_batch
 from axoc.units import gib
@@ -30,7 +33,7 @@ class Pass:
     refused: list[tuple[Combination, Refusal]] = field(default_factory=list)
     impossible: list[Combination] = field(default_factory=list)
     """Combinations for which the batch arithmetic has no solution."""
-    host_capacity_bytes: int = 0
+    limits: NodeLimits = field(default_factory=NodeLimits)
     safety: float = 0.0
 
     def shortfall(self) -> Floats:
@@ -39,10 +42,17 @@ class Pass:
         return self.costed.memory.device_used - limit
 
     def host_shortfall(self) -> Floats:
-        return self.costed.memory.host - self.host_capacity_bytes
+        return self.costed.memory.host.bytes - self.limits.host_bytes
+
+    def disk_shortfall(self) -> Floats:
+        return cast(Floats, sum(self.costed.memory.disk.values())) - self.limits.disk_bytes
+
+    def worst_shortfall(self) -> Floats:
+        """Bytes by which each row misses the limit that it misses most."""
+        return cast(Floats, np.max([self.shortfall(), self.host_shortfall(), self.disk_shortfall()], axis=0))
 
     def fits(self) -> Bools:
-        return (self.shortfall() <= 0) & (self.host_shortfall() <= 0)
+        return self.worst_shortfall() <= 0
 
     def candidate(self, row: int) -> Candidate:
         columns_, scenario, combo = self.costed.columns, self.costed.scenario, self.combinations[row]
@@ -55,20 +65,23 @@ class Pass:
         """Why a costed row does not fit."""
         estimate = self.costed.estimate(row)
         memory = estimate.memory
-        short, host_short = float(self.shortfall()[row]), float(self.host_shortfall()[row])
+        short = float(self.shortfall()[row])
+        rule, fix = "memory", MEMORY_FIX
         if short > 0:
             limit = memory.capacity_bytes * (1 - self.safety)
             reason = (
                 f"needs {gib(memory.device_used_bytes)} of {gib(limit)} on the device "
                 f"({gib(memory.capacity_bytes)} less {self.safety:.0%} kept free): {gib(short)} short, at its peak in {memory.peak_phase}"
             )
+        elif self.host_shortfall()[row] > 0:
+            rule, reason, fix = "host-memory", host_reason(memory, self.limits), HOST_FIX
         else:
-            reason = f"needs {gib(memory.host_bytes)} of host memory on each node, {gib(host_short)} more than there is"
+            rule, reason, fix = "disk", disk_reason(memory, self.limits), DISK_FIX
         return Rejection(
             candidate=self.candidate(row),
-            rule="memory" if short > 0 else "host-memory",
+            rule=rule,
             reason=reason,
-            fix=MEMORY_FIX,
+            fix=fix,
             link=None,
             estimate=estimate,
         )
@@ -112,7 +125,7 @@ def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int) -> P
         total=total,
         refused=[(c, refusal) for c, refusal in judged if refusal is not None],
         impossible=[c for c in allowed if id(c) not in reachable],
-        host_capacity_bytes=scenario.cluster.host_memory_bytes,
+        limits=node_limits(scenario.cluster),
         safety=request.policy.memory_safety,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
-from axoc.ir.request import PlanRequest, QuantizationRequest
+from axoc.ir.request import AUTO, PlanRequest, QuantizationRequest
 from axoc.search.resolve import Resolved
 
 MASTER_DTYPES = {"float16": "float32"}
@@ -47,6 +48,7 @@ def scenario_of(
     resolved: Resolved,
     quantization: str,
     steps: int | None,
+    data: Sequence[DataFacts] = (),
 ) -> Scenario:
     wanted = request.model.quantization
     double = wanted.double_quantization if isinstance(wanted, QuantizationRequest) else True
@@ -68,7 +70,28 @@ def scenario_of(
         packing=resolved.packing,
         evaluates=any(d.validation_split > 0 for d in request.datasets),
         steps=steps,
+        data_rows=_known_sum([d.rows for d in data]),
+        data_bytes=_known_sum([d.bytes for d in data]),
+        saves=_saves(request, steps),
+        downloads=request.model.looks_remote,
+        exports=request.export.formats,
     )
+
+
+def _known_sum(values: Sequence[int | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return sum(known) if values and len(known) == len(values) else None
+
+
+def _saves(request: PlanRequest, steps: int | None) -> int | None:
+    """Checkpoints of a run: as set, four where left open, one an epoch where the length is not known. None: not known."""
+    training = request.training
+    if steps is not None:
+        every = max(1, steps // 4) if training.save_steps == AUTO else training.save_steps
+        return math.ceil(steps / every)
+    if training.save_steps == AUTO and training.epochs is not None:
+        return math.ceil(training.epochs)
+    return None
 
 
 def capacity_bytes(request: PlanRequest, cluster: ClusterFacts) -> int:

@@ -8,7 +8,6 @@ from typing import Final
 from axoc.ir.facts import ModelFacts
 from axoc.ir.plan import Scored
 from axoc.ir.request import PlanRequest
-from axoc.units import gib
 
 
 def warnings(request: PlanRequest, model: ModelFacts, chosen: Scored) -> tuple[str, ...]:
@@ -44,8 +43,7 @@ def remote_code(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
 
 def unpinned(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
     model = request.model
-    looks_remote = model.id is not None and model.id.count("/") == 1 and not model.id.startswith((".", "/", "models/"))
-    if not looks_remote or model.revision is not None:
+    if not model.looks_remote or model.revision is not None:
         return None
     return f"model.revision is not set: {model.id} may change between runs; pin a commit"
 
@@ -65,13 +63,6 @@ def flash_attention_unlocked(_: PlanRequest, __: ModelFacts, chosen: Scored) -> 
         "flash_attention_2: no lock pins flash-attn; install a build for the locked torch and launch with --no-install, "
         "or set model.attention: sdpa"
     )
-
-
-def much_host_memory(_: PlanRequest, __: ModelFacts, chosen: Scored) -> str | None:
-    memory = chosen.estimate.memory
-    if chosen.candidate.accelerator == "cpu" or memory.host_bytes < 200e9:
-        return None
-    return f"the run needs {gib(memory.host_bytes)} of host memory on each node: see that nothing else wants it"
 
 
 def on_paper(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
@@ -113,7 +104,6 @@ CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...
     unpinned,
     offloaded_step,
     flash_attention_unlocked,
-    much_host_memory,
     on_paper,
     metrics_to_come,
     no_masters,

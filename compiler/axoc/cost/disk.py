@@ -1,0 +1,81 @@
+"""Disk of one node, by item: what a launch writes, downloads and installs.
+
+Where nodes share a file system, which resuming over several nodes needs, this is the whole run's.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost import states
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.scenario import Scenario
+
+KEPT_CHECKPOINTS: Final = 2
+"""The runtime's save_total_limit. The Trainer deletes the oldest only after the newest is written."""
+ENVIRONMENT_BYTES: Final = {"cpu": 1.6e9, "gpu": 7e9}
+"""Of requirements.lock when installed. CPU: measured. GPU: from the sizes of its wheels, torch and CUDA's libraries first."""
+TOKEN_BYTES: Final = 8.0
+"""Of a prepared token: its id and its label, int32 each (the runtime's ingest/store.py)."""
+RUN_ITEMS: Final = ("prepared rows", "checkpoints", "adapter", "final model", "exports")
+"""What a run writes into its output folder. The rest lies where caches are, and may be there already."""
+
+EXPORT_BYTES: Final = {"safetensors": 0.0, "gguf": 2.0, "onnx": 4.0, "ort": 4.0, "openvino": 2.0}
+"""Bytes a parameter of each exported format without quantization; safetensors is the final model itself."""
+
+
+def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
+    """By item, one row a candidate."""
+    n = float(scenario.sizes.total)
+    low = states.keeps_bf16_module(scenario, c) > 0
+    final = np.where(low & scenario.is_full, 2.0, float(scenario.weight_bytes)) * n
+    constant = {
+        "environment": ENVIRONMENT_BYTES["cpu" if scenario.on_cpu else "gpu"],
+        "base model": n * scenario.file_bytes if scenario.downloads else 0.0,
+        "prepared rows": prepared_bytes(scenario),
+        "adapter": 0.0 if scenario.is_full else 4.0 * scenario.trainable,
+        "exports": n * sum(EXPORT_BYTES.get(f, 4.0) for f in scenario.exports),
+    }
+    ledger = {item: np.full(len(c), float(value)) for item, value in constant.items()}
+    return ledger | {"checkpoints": checkpoints_held(scenario) * checkpoint_bytes(scenario, c), "final model": final}
+
+
+def prepared_bytes(scenario: Scenario) -> float:
+    """At most: no row is longer than the limit, and no token stands for less than a byte of the data."""
+    if scenario.data_rows is None:
+        return 0.0
+    tokens = float(scenario.data_rows) * scenario.seq_length
+    if scenario.data_bytes is not None:
+        tokens = min(tokens, float(scenario.data_bytes))
+    return tokens * TOKEN_BYTES + 4.0 * scenario.data_rows
+
+
+def checkpoints_held(scenario: Scenario) -> int:
+    """Those kept and the one being written, or fewer where the run saves less often."""
+    most = KEPT_CHECKPOINTS + 1
+    return most if scenario.saves is None else min(most, max(1, scenario.saves))
+
+
+def checkpoint_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of one checkpoint. Weights in safetensors and optimizer states; the engines' own files on top.
+
+    ZeRO-1/2: the module once more (mp_rank_00_model_states.pt), and each rank's fp32 masters with its states. ZeRO-3: the
+    masters and states, its module's files are empty. FSDP2: sharded weights, frozen ones too, and states. Sources:
+    transformers' Trainer._save_checkpoint, DeepSpeed's engine.save_checkpoint, accelerate's save_fsdp_model.
+    """
+    trained = float(scenario.trainable)
+    low = states.keeps_bf16_module(scenario, c) > 0
+    module = np.where(low, 2.0, float(scenario.trainable_bytes))
+    plain = trained * (scenario.trainable_bytes + scenario.optimizer_bytes)
+    masters = 4.0 + scenario.optimizer_bytes_of_masters
+    frozen = 0.0 if scenario.is_full else float(scenario.sizes.total) * scenario.weight_bytes
+    return cast(
+        Floats,
+        np.select(
+            [c.uses("zero1", "zero2"), c.uses("zero3"), c.uses("fsdp")],
+            [trained * (2.0 * module + masters), trained * (module + masters), plain + frozen],
+            plain,
+        ),
+    )

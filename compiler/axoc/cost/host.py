@@ -1,0 +1,126 @@
+"""Host memory of one node, by item and by phase of a launch: load, train, save, finish. What the runtime really does.
+
+Counted is memory that only the process gives back. Weights that are read in the dtype of their files are pages of those
+files (safetensors maps them; transformers 5.17's _materialize_copy leaves them where they are), shared by all ranks and
+dropped by the kernel when it needs room: they need no memory of their own. docs/host-memory.md has what was measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost import states
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.offload import copied_while_pinning_bytes, offloaded
+from axoc.cost.scenario import Scenario
+from axoc.units import MIB
+
+HOST_PHASES: Final = ("load", "train", "save", "finish")
+CUDA_PROCESS_BYTES: Final = 3.5e9
+"""Of one rank before weights: Python, torch, transformers, the CUDA context's host side. An estimate, not yet measured."""
+CPU_PROCESS_BYTES: Final = 350 * MIB
+"""Of one rank before weights, CPU build of torch: docs/host-memory.md."""
+LAUNCHER_BYTES: Final = 145 * MIB
+"""torchrun's own process, which imports torch: docs/host-memory.md."""
+ROW_BYTES: Final = 88
+"""Of each row in every rank: its index as a Python integer in the split and in the sampler's order, and in Arrow."""
+FILE_BYTES: Final = 50e9
+"""Weights are written in files of at most so much, each copied from the device whole (save_pretrained's max_shard_size)."""
+
+HostLedger = dict[str, Floats]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostColumns:
+    """Bytes of the fullest node, one row a candidate."""
+
+    bytes: Floats
+    phase: Floats
+    """Index into HOST_PHASES of the peak."""
+    phases: dict[str, Floats]
+    ledgers: dict[str, HostLedger]
+
+
+def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) -> HostColumns:
+    """``peak`` and ``resident``: bytes of one rank's device at its peak and between steps, which on a CPU are the host's."""
+    ranks = np.minimum(c.world, scenario.cluster.accelerators_per_node).astype(np.float64)
+    base = _base(scenario, ranks)
+    device = 1.0 if scenario.on_cpu else 0.0
+    kept = {item: ranks * v for item, v in offloaded(scenario, c).items()}
+    ledgers = {
+        "load": base | {"weights while loading": ranks * copied_at_load_bytes(scenario, c)},
+        "train": base
+        | kept
+        | {
+            "copied while being pinned": ranks * copied_while_pinning_bytes(scenario, c),
+            "tensors of the ranks": device * ranks * peak,
+        },
+        "save": base
+        | kept
+        | {"tensors of the ranks": device * ranks * resident, "copies being saved": _saving(scenario, c, ranks)},
+        "finish": _finish(scenario, c),
+    }
+    phases = {name: cast(Floats, sum(ledger.values())) for name, ledger in ledgers.items()}
+    stacked = np.stack([phases[name] for name in HOST_PHASES])
+    return HostColumns(
+        bytes=stacked.max(axis=0), phase=cast(Floats, stacked.argmax(axis=0)), phases=phases, ledgers=ledgers
+    )
+
+
+def _base(scenario: Scenario, ranks: Floats) -> HostLedger:
+    process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
+    rows = ROW_BYTES * float(scenario.data_rows or 0)
+    return {"processes": ranks * process + LAUNCHER_BYTES, "order of the rows": ranks * rows}
+
+
+def copied_at_load_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of one rank: weights that from_pretrained converts, fuses or casts, and so copies. Every rank does it at once."""
+    n = float(scenario.sizes.total)
+    differs = scenario.model.file_dtype != scenario.dtype
+    experts = float(scenario.sizes.experts)  # stacked into one tensor a block
+    copied = n if differs else experts
+    file_bytes = float(scenario.file_bytes)
+    # zero.Init: rank 0 copies file by file straight into the partitions; all ranks stack experts in the files' dtype
+    zero3 = experts * file_bytes
+    plain = np.full(len(c), copied * scenario.weight_bytes)
+    if not differs and scenario.weight_bytes > 2:  # DeepSpeed casts the module to bf16 where it still is, on the host
+        plain = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0 * n, plain)
+    if scenario.quantized:  # each tensor goes to the device as it is read, and is quantized there
+        plain = np.zeros(len(c))
+    return np.where(c.uses("zero3"), zero3, plain)
+
+
+def _saving(scenario: Scenario, c: Columns, ranks: Floats) -> Floats:
+    """The larger of the whole weights put together and of each rank's share of the states.
+
+    ZeRO-1/2: accelerate's get_state_dict clones the module on every rank, frozen weights too. ZeRO-3 gathers what is
+    trained on rank 0. FSDP2 gathers all at the end, and copies a rank's shard off the device at every checkpoint.
+    One rank alone: each file's tensors are copied off the device, then written. On a CPU they are written in place.
+    """
+    n, trained = float(scenario.sizes.total), float(scenario.trainable)
+    low = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0, float(scenario.weight_bytes))
+    linear, rest = states.base_bytes(scenario)
+    module = (linear + rest) * low / scenario.weight_bytes + (0.0 if scenario.is_full else trained * 4.0)
+    one = float(scenario.weight_bytes) * n if scenario.is_full else 4.0 * trained
+    one_file = 0.0 if scenario.on_cpu else min(one, FILE_BYTES)
+    adapter_low = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0, 4.0)
+    gathered = low * n if scenario.is_full else adapter_low * trained
+    whole = np.select(
+        [c.uses("zero1", "zero2"), c.uses("zero3"), c.uses("fsdp")],
+        [ranks * module, gathered, np.full(len(c), scenario.weight_bytes * n + (0.0 if scenario.is_full else one))],
+        one_file,
+    )
+    shard = trained / c.optimizer_shards * np.where(c.deepspeed, 4.0, scenario.optimizer_bytes)
+    on_device = ~c.offloads_optimizer & (not scenario.on_cpu)  # what is on the host is written where it is
+    states_copied = np.where((c.deepspeed | c.uses("fsdp")) & on_device, ranks * shard, 0.0)
+    return cast(Floats, np.maximum(whole, states_copied))
+
+
+def _finish(scenario: Scenario, c: Columns) -> HostLedger:
+    """One process, on the host: an adapter is merged into the exact weights, in the dtype of the spec."""
+    process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
+    merged = 0.0 if scenario.is_full else scenario.weight_bytes * float(scenario.sizes.total) + 4.0 * scenario.trainable
+    return {"processes": np.full(len(c), float(process)), "model being merged": np.full(len(c), merged)}

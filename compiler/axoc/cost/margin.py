@@ -1,0 +1,129 @@
+"""How far one setting can be moved until a plan no longer fits: the same row, costed again at other values, bisected.
+
+Bisecting is exact because no term shrinks when a row grows longer, a micro-batch larger, a rank higher or a group of
+sharing ranks smaller; tests/cost/test_margin.py holds that against random plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.memory import memory
+from axoc.cost.scenario import Scenario
+from axoc.cost.sizes import trainable_parameters
+from axoc.ir.margin import KnobMargin
+
+SEQUENCE_STEP: Final = 64
+MOST_MICRO_BATCH: Final = 1024
+"""Sequences; beyond it a step of one rank would be larger than the batches people train with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What one rank's device and one node may be asked for, in bytes."""
+
+    device_bytes: float
+    host_bytes: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A setting, the values it can take from the planned one on, ever harder, and the plan at one of them."""
+
+    field: str
+    label: str
+    values: range
+    """The first is the planned value."""
+    at: Callable[[int], tuple[Scenario, Columns]]
+
+
+def knob_margins(scenario: Scenario, c: Columns, row: int, room: Room) -> tuple[KnobMargin, ...]:
+    """For each setting that can be moved at all, in the order in which people think of them."""
+    one = one_row(c, row)
+    return tuple(_margin(knob, room) for knob in knobs(scenario, one) if len(knob.values) > 1)
+
+
+def one_row(c: Columns, row: int) -> Columns:
+    return Columns(**{f.name: getattr(c, f.name)[row : row + 1] for f in fields(Columns)})
+
+
+def fits(scenario: Scenario, c: Columns, room: Room) -> bool:
+    """Of a single row."""
+    found = memory(scenario, c)
+    disk = cast(Floats, sum(found.disk.values()))
+    within = (found.device_used <= room.device_bytes) & (found.host.bytes <= room.host_bytes)
+    return bool((within & (disk <= room.disk_bytes))[0])
+
+
+def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
+    """Sequence length up to the model's positions, micro-batch, the adapter's rank, ranks that share a model."""
+    yield Knob(
+        field="dataset.max_seq_length",
+        label="sequence length",
+        values=_from(scenario.seq_length, scenario.model.max_position_embeddings, SEQUENCE_STEP),
+        at=lambda value: (replace(scenario, seq_length=value), one),
+    )
+    yield Knob(
+        field="training.micro_batch_size",
+        label="micro-batch",
+        values=_from(int(one.micro_batch[0]), MOST_MICRO_BATCH, 1),
+        at=lambda value: (scenario, _with(one, micro_batch=value)),
+    )
+    if scenario.adapter is not None:
+        yield Knob(
+            field="adapter.rank",
+            label="adapter's rank",
+            values=_from(scenario.adapter.rank, scenario.model.hidden_size, 1),
+            at=lambda value: (_with_rank(scenario, value), one),
+        )
+    if bool(one.uses("zero1", "zero2", "zero3", "fsdp")[0]) and not scenario.on_cpu:
+        tensor = int(one.tensor_parallel[0])
+        yield Knob(
+            field="distributed.gpu_count",
+            label="accelerators",
+            values=_worlds(scenario, one),
+            at=lambda value: (scenario, _with(one, data_parallel=value // tensor)),
+        )
+
+
+def _from(value: int, most: int, step: int) -> range:
+    """Steps from the value itself, so that the first is the plan as it is."""
+    return range(value, max(value, most) + 1, step)
+
+
+def _worlds(scenario: Scenario, one: Columns) -> range:
+    """Fewer accelerators: whole nodes while there are several, then each number that the tensor-parallel degree divides."""
+    world, tensor = int(one.world[0]), int(one.tensor_parallel[0])
+    per_node = scenario.cluster.accelerators_per_node
+    return range(world, 0, -per_node) if world > per_node else range(world, 0, -tensor)
+
+
+def _with(one: Columns, **changes: int) -> Columns:
+    return replace(one, **{name: np.array([value], dtype=np.int64) for name, value in changes.items()})
+
+
+def _with_rank(scenario: Scenario, rank: int) -> Scenario:
+    assert scenario.adapter is not None
+    adapter = replace(scenario.adapter, rank=rank)
+    return replace(scenario, adapter=adapter, trainable=trainable_parameters(scenario.model, adapter))
+
+
+def _margin(knob: Knob, room: Room) -> KnobMargin:
+    """The last value that fits, by bisection: the first fits (it is the plan), and after one that does not, none does."""
+    low, high = 0, len(knob.values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(*knob.at(knob.values[middle]), room) else (low, middle)
+    return KnobMargin(
+        field=knob.field,
+        label=knob.label,
+        value=knob.values[0],
+        fits_to=knob.values[low],
+        breaks_at=knob.values[high] if high < len(knob.values) else None,
+    )

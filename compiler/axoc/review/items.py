@@ -1,0 +1,39 @@
+"""What the items of the ledgers are, a line each, in words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+DEVICE_ITEMS: Final = {
+    "weights": "the model's weights, or this rank's share of them, and adapters",
+    "optimizer states": "what the optimizer remembers of each trained weight, and fp32 masters where a strategy keeps them",
+    "communication buffers": "buckets in which gradients are reduced, and weights gathered from other ranks",
+    "workspace": "scratch space that the matrix library asks for once and keeps",
+    "gradients": "of the trained weights, from the backward to the step (with accumulation, through all micro-steps)",
+    "activations": "what the forward keeps for the backward; with checkpointing a block's input alone",
+    "autocast weight copies": "weights copied to the compute dtype, kept until autocast's context ends",
+    "logits and loss": "scores over the whole vocabulary for every token, and what the loss makes of them",
+    "working set": "tensors that live only within one block's backward, or within the optimizer's step",
+}
+HOST_ITEMS: Final = {
+    "processes": "Python, torch and its libraries in every rank, and the launcher",
+    "order of the rows": "which row comes when, in every rank",
+    "weights while loading": "weights that loading converts or casts, and so copies, on every rank at once",
+    "offloaded masters": "fp32 weights that the optimizer updates on the host",
+    "offloaded optimizer states": "the optimizer's states, on the host",
+    "offloaded gradients": "gradients that wait for the step on the host; pinned, so each buffer takes a power of two",
+    "offloaded parameters": "weights that lie on the host while no block uses them; pinned likewise",
+    "copied while being pinned": "a buffer that is made, then copied into pinned memory: both are there for a moment",
+    "tensors of the ranks": "on a CPU the host is the device",
+    "copies being saved": "weights put together, or copied off the devices, while a checkpoint or the result is written",
+    "model being merged": "the exact base and the adapter, put together in one process at the end",
+}
+DISK_ITEMS: Final = {
+    "environment": "the wheels of requirements.lock, installed",
+    "base model": "the files that are downloaded from the hub",
+    "prepared rows": "the dataset as tokens, at most",
+    "checkpoints": "two are kept while the next is written; weights and optimizer states",
+    "adapter": "the trained adapter",
+    "final model": "the trained model, whole",
+    "exports": "the other formats that were asked for",
+}

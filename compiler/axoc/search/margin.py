@@ -1,0 +1,27 @@
+"""The margin of the chosen row: how much room its devices and nodes leave, and which setting would use it up first."""
+
+from __future__ import annotations
+
+import math
+
+from axoc.cost.margin import Room, knob_margins
+from axoc.ir.margin import Margin
+from axoc.search.passes import Pass
+
+
+def margin(found: Pass, row: int) -> Margin:
+    costed, limits = found.costed, found.limits
+    room = Room(
+        device_bytes=costed.capacity_bytes * (1 - found.safety),
+        host_bytes=limits.host_bytes,
+        disk_bytes=limits.disk_bytes,
+    )
+    host, disk = -float(found.host_shortfall()[row]), -float(found.disk_shortfall()[row])
+    host_known = math.isfinite(host) and not limits.host_is_usual
+    return Margin(
+        free_bytes=round(-float(found.shortfall()[row])),
+        kept_free=found.safety,
+        host_free_bytes=round(host) if host_known else None,
+        disk_free_bytes=round(disk) if math.isfinite(disk) else None,
+        knobs=knob_margins(costed.scenario, costed.columns, row, room),
+    )

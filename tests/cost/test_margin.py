@@ -1,0 +1,136 @@
+"""The margin: what it says fits does, the next value does not, and moving a knob the harder way never needs less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from asking import LORA, facts, plan, request
+from axoc.cost.columns import STRATEGIES
+from axoc.cost.margin import Room, fits, knob_margins, knobs, one_row
+from axoc.cost.memory import memory
+from axoc.emit.margin import margin_sentence
+from axoc.ir.margin import KnobMargin, Margin
+from axoc.ir.plan import Plan
+from axoc.search.choose import all_passes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+MODELS = ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "google/gemma-2-2b", "EleutherAI/pythia-1.4b")
+WIDE = Room(device_bytes=float("inf"), host_bytes=float("inf"), disk_bytes=float("inf"))
+
+
+def costed(model: str, inventory: str = "h100-sxm-80gb:8", **changes: Any) -> Any:
+    made = request(model, **changes)
+    return all_passes(made, facts(made, inventory))[0].costed
+
+
+def needs(knob: Any, value: int) -> float:
+    return float(memory(*knob.at(value)).device_used[0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    model=st.sampled_from(MODELS),
+    lora=st.booleans(),
+    kernels=st.sampled_from(["none", "liger"]),
+    seq=st.integers(1, 60).map(lambda n: n * 64),
+    row=st.integers(0, 10_000),
+    share=st.floats(0.02, 0.98),
+)
+def test_no_knob_needs_less_when_it_is_turned_the_harder_way(
+    model: str, lora: bool, kernels: str, seq: int, row: int, share: float
+) -> None:
+    """What bisecting relies on, at random pairs of neighbours."""
+    found = costed(model, adapter=LORA if lora else None, dataset__max_seq_length=seq)
+    scenario = replace(found.scenario, kernels=kernels)
+    for knob in knobs(scenario, one_row(found.columns, row % len(found.columns))):
+        if len(knob.values) > 1:
+            at = int(share * (len(knob.values) - 1))
+            assert needs(knob, knob.values[at]) <= needs(knob, knob.values[at + 1]), knob.label
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    model=st.sampled_from(MODELS),
+    lora=st.booleans(),
+    gpus=st.sampled_from([1, 4, 8]),
+    room=st.floats(0.0, 1.5),
+    row=st.integers(0, 10_000),
+)
+def test_what_is_said_to_fit_fits_and_the_next_value_does_not(
+    model: str, lora: bool, gpus: int, room: float, row: int
+) -> None:
+    found = costed(model, f"h100-sxm-80gb:{gpus}", adapter=LORA if lora else None)
+    row %= len(found.columns)
+    limits = replace(WIDE, device_bytes=float(found.memory.device_used[row]) * (1 + room))
+    by_field = {k.field: k for k in knobs(found.scenario, one_row(found.columns, row))}
+    for said in knob_margins(found.scenario, found.columns, row, limits):
+        knob = by_field[said.field]
+        assert fits(*knob.at(said.fits_to), limits)
+        if said.breaks_at is None:
+            assert said.fits_to == knob.values[-1]
+        else:
+            assert not fits(*knob.at(said.breaks_at), limits)
+            assert knob.values.index(said.breaks_at) == knob.values.index(said.fits_to) + 1
+
+
+def test_every_value_is_tried_as_a_whole_for_one_plan() -> None:
+    """Bisecting against looking at each micro-batch in turn."""
+    found = costed("meta-llama/Llama-3.2-1B", "h100-sxm-80gb")
+    limits = replace(WIDE, device_bytes=40e9)
+    tried = range(1, 65)
+    row = next(r for r in range(len(found.columns)) if fits(found.scenario, one_row(found.columns, r), limits))
+    (knob,) = (k for k in knobs(found.scenario, one_row(found.columns, row)) if k.label == "micro-batch")
+    (said,) = (k for k in knob_margins(found.scenario, found.columns, row, limits) if k.label == "micro-batch")
+    assert said.fits_to == max(v for v in tried if v in knob.values and fits(*knob.at(v), limits)) < tried[-1]
+
+
+def test_more_room_never_moves_a_limit_closer() -> None:
+    found = costed("meta-llama/Llama-3.2-1B", "h100-sxm-80gb:8")
+    row = list(found.columns.strategy).index(STRATEGIES.index("zero3"))
+    used = float(found.memory.device_used[row])
+    all_said = [
+        knob_margins(found.scenario, found.columns, row, replace(WIDE, device_bytes=used * factor))
+        for factor in (1.0, 1.2, 1.5, 2.0, 4.0)
+    ]
+    for tight, roomy in pairwise(all_said):
+        for a, b in zip(tight, roomy, strict=True):
+            assert a.fits_to >= b.fits_to if a.falls or b.falls else a.fits_to <= b.fits_to
+
+
+def test_the_host_breaks_a_knob_too() -> None:
+    """A higher rank is more to merge and to save: where the host has no room, it is the host that says no."""
+    found = costed("Qwen/Qwen2.5-0.5B", "h100-sxm-80gb", adapter=LORA)
+    limits = replace(WIDE, host_bytes=float(found.memory.host.bytes[0]) + 1)
+    (rank,) = (k for k in knob_margins(found.scenario, found.columns, 0, limits) if k.field == "adapter.rank")
+    assert rank.breaks_at is not None and rank.fits_to < 100
+
+
+def knob(label: str, value: int, fits_to: int, breaks_at: int | None) -> KnobMargin:
+    return KnobMargin(field=label, label=label, value=value, fits_to=fits_to, breaks_at=breaks_at)
+
+
+@pytest.mark.parametrize(
+    ("knobs_", "first"),
+    [
+        ((knob("a", 2048, 9216, 9280), knob("b", 1, 4, 5), knob("c", 16, 576, None)), "a"),
+        ((knob("a", 100, 900, 901), knob("accelerators", 8, 3, 2)), "accelerators"),
+        ((knob("a", 100, 900, None),), None),
+    ],
+)
+def test_the_first_to_break_is_the_nearest_in_relative_terms(knobs_: Any, first: str | None) -> None:
+    margin = Margin(free_bytes=0, kept_free=0.03, host_free_bytes=None, disk_free_bytes=None, knobs=knobs_)
+    assert (margin.first_to_break.field if margin.first_to_break else None) == first
+
+
+def test_the_sentence_says_what_the_plan_says() -> None:
+    made = plan("meta-llama/Meta-Llama-3-8B", "h100-sxm-80gb", adapter=LORA)
+    assert isinstance(made, Plan) and made.margin is not None
+    sentence = margin_sentence(made)
+    first = made.margin.first_to_break
+    assert first is not None and sentence.startswith("fits by ") and "beyond the 3% kept free" in sentence
+    assert f"first to break: {first.label} above {first.fits_to:,} (±" in sentence
+    assert f"on {made.chosen.estimate.memory_error_rows} measured rows" in sentence
