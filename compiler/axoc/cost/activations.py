@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from axoc.cost import blocks, head, states
-from axoc.cost.blocks import Kind, Profile
+from axoc.cost.blocks import Profile
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.layers import Setting
 from axoc.cost.scenario import Scenario
@@ -85,27 +85,31 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
 
 
 def _alike(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
-    s, layers = setting(scenario, c), scenario.model.num_layers
-    found = [(kind, blocks.profile(s, tokens, kind)) for kind in blocks.kinds(scenario)]
-    checkpointed = c.checkpointed_layers / layers
-    whole, copies, cached = (_total(found, name) for name in ("kept", "copies", "cached"))
+    s = setting(scenario, c)
+    plain, copies, cached, profiles = np.zeros(len(c)), np.zeros(len(c)), np.zeros(len(c)), []
+    begin = 0.0
+    for group in blocks.groups(scenario):
+        count = sum(kind.count for kind in group)
+        recomputed = np.clip((c.checkpointed_layers - begin) / count, 0.0, 1.0)  # the first blocks are checkpointed
+        begin += count
+        for kind in group:
+            one = blocks.profile(s, tokens, kind)
+            plain += kind.count * one.kept * (1 - recomputed)
+            copies += kind.count * one.copies * (1 - recomputed)
+            cached += kind.count * one.cached
+            profiles.append(one)
     tail = head.tail(s, tokens)
     entry = scenario.model.hidden_size * s.stream * tokens
     return Activations(
-        plain=whole * (1 - checkpointed),
+        plain=plain,
         entries=entry * c.checkpointed_layers,
-        copies=copies * (1 - checkpointed),
-        forward_copies=copies * (1 - checkpointed) + cached * checkpointed,
+        copies=copies,
+        forward_copies=copies + cached * c.checkpointed_layers / scenario.model.num_layers,
         light_copies=cached + tail.cached,
         gradient=entry,
-        largest=_largest([p for _, p in found]),
+        largest=_largest(profiles),
         tail=tail,
     )
-
-
-def _total(found: list[tuple[Kind, Profile]], name: str) -> Floats:
-    total: Floats = sum(kind.count * getattr(p, name) for kind, p in found)
-    return total
 
 
 def _largest(profiles: list[Profile]) -> Profile:

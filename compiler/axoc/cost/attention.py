@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from axoc.cost import latent
-from axoc.cost.layers import FP32, Setting, add, cast, linear, lowered, norm, scaled
+from axoc.cost.layers import DROPOUT, FP32, Setting, add, cast, dropout, linear, lowered, norm, scaled
 from axoc.cost.tape import Size, Tape, Value
 
 LARGEST_SHARED_HEAD: Final = 256
 """Up to it SDPA shares keys and values among queries where there is no mask (use_gqa_in_sdpa)."""
+SOFTMAX_AS_IT_COMES: Final = ("gpt2", "falcon")
+"""Families whose eager softmax is of the scores' dtype, where autocast does not raise it."""
+HEADS_FIRST: Final = ("gpt_neox", "phi3", "falcon")
+"""Families whose queries are put together (cat) or copied head by head before the kernel."""
 PARTIAL_ROTARY: Final = ("gpt_neox", "phi3")
 """Families that put the rotated part and the rest together again, even where the rest is empty."""
 
@@ -140,30 +144,47 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
     shares = not masked and model.head_dim <= LARGEST_SHARED_HEAD
     made = []
     for value in (query, key, values):
-        part = value if shares or value is query else repeated(t, value, query.width)
+        part = value if shares or value is query else repeated(t, s, value, query.width)
         low = cast(t, part, s.compute) if s.autocast else t.again(part)
         t.drop(part)
         made.append(low)
-    return kernel(t, s, made, query.width, model.num_heads / s.tensor_parallel, model.head_dim)
+    heads = model.num_heads / s.tensor_parallel
+    result = kernel(t, s, made, query.width, heads, model.head_dim, masked=masked)
+    return gathered(t, result) if model.family in HEADS_FIRST else result
 
 
-def kernel(t: Tape, s: Setting, parts: list[Value], width: Size, heads: Size, head_dim: int) -> Value:
+def gathered(t: Tape, value: Value) -> Value:
+    """transpose(1, 2).contiguous() of an output that is laid out head by head, as its query was; else it is no copy."""
+    result = t.apply(value.width, value.bytes, [value])
+    t.drop(value)
+    return result
+
+
+def kernel(
+    t: Tape, s: Setting, parts: list[Value], width: Size, heads: Size, head_dim: int, *, masked: bool = False
+) -> Value:
     """A fused kernel keeps its inputs, its output and a log-sum-exp a row; its backward holds dq and the rows' sums in
-    fp32, and dk and dv of each query head where heads are shared. fp32 inputs are taken by other kernels."""
-    total = t.allocate(heads * FP32 * t.tokens)
-    scratch = heads * (head_dim + 1) * FP32 * t.tokens if parts[0].bytes < FP32 else 0.0
-    if parts[1].width is not parts[0].width and s.scenario.model.num_kv_heads != s.scenario.model.num_heads:
-        scratch = scratch + 2 * width * parts[0].bytes * t.tokens
-    result = t.apply(width, parts[0].bytes, parts, saves=[*(p.storage for p in parts), total], scratch=scratch)
+    fp32, and dk and dv of each query head where heads are shared. fp32 inputs are taken by other kernels.
+
+    A boolean mask is made anew in the inputs' dtype for each call, and kept (attention.cpp, convert_boolean_attn_mask).
+    """
+    low = parts[0].bytes < FP32
+    kept = t.allocate((heads * FP32 + (s.scenario.seq_length * parts[0].bytes if masked else 0.0)) * t.tokens)
+    scratch: Size = heads * (head_dim + 1) * FP32 * t.tokens if low else 0.0
+    if low and not masked and s.scenario.model.mla is None and parts[1].width is not parts[0].width:
+        shared = s.scenario.model.num_kv_heads != s.scenario.model.num_heads
+        scratch = scratch + (2 * width * parts[0].bytes * t.tokens if shared else 0.0)
+    result = t.apply(width, parts[0].bytes, parts, saves=[*(p.storage for p in parts), kept], scratch=scratch)
     t.keep_output(result)
-    t.release(total)
+    t.release(kept)
     t.drop(*parts)
     return result
 
 
-def repeated(t: Tape, value: Value, width: Size) -> Value:
-    """repeat_kv: the gradient is summed over the query heads of a group."""
-    if value.width is width:
+def repeated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
+    """repeat_kv: the gradient is summed over the query heads of a group. Falcon repeats as it splits the heads."""
+    model = s.scenario.model
+    if model.num_kv_heads == model.num_heads or model.mla is not None or model.family == "falcon":
         return value
     result = t.apply(width, value.bytes, [value])
     t.drop(value)
@@ -173,7 +194,7 @@ def repeated(t: Tape, value: Value, width: Size) -> Value:
 def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value:
     """Scores in full: product, scale, cap, mask, softmax in fp32, cast, product."""
     model = s.scenario.model
-    keys, repeated_values = repeated(t, key, query.width), repeated(t, values, query.width)
+    keys, repeated_values = repeated(t, s, key, query.width), repeated(t, s, values, query.width)
     low_query, low_key = lowered(t, s, query), lowered(t, s, keys)
     t.drop(query, keys)
     scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
@@ -188,12 +209,15 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         t.drop(weights)
         weights = replaced(t, tanh, scaled(t, tanh))
     weights = replaced(t, weights, t.apply(scores, weights.bytes, [weights], flows=("same",)))  # the mask is added
-    raised = cast(t, weights, FP32)  # softmax(dtype=float32): one kernel for fp16 alone (ATen/native/SoftMax.cpp)
-    soft = t.apply(scores, FP32, [raised])
+    as_it_comes = model.family in SOFTMAX_AS_IT_COMES and not s.autocast
+    raised = cast(t, weights, weights.bytes if as_it_comes else FP32)  # one kernel for fp16 alone (ATen SoftMax.cpp)
+    soft = t.apply(scores, raised.bytes, [raised])
     t.keep_output(soft)
     t.drop(weights, raised)
     shares = cast(t, soft, low_query.bytes)
     t.drop(soft)
+    if model.family in DROPOUT:
+        shares = replaced(t, shares, dropout(t, shares))
     low_values = lowered(t, s, repeated_values)
     t.drop(repeated_values)
     result = t.apply(query.width, shares.bytes, [shares, low_values], saves=[shares.storage, low_values.storage])
@@ -202,9 +226,7 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         t.held.append(shares)
     else:
         t.drop(shares)
-    copied = t.apply(query.width, result.bytes, [result])  # transpose(1, 2).contiguous()
-    t.drop(result)
-    return copied
+    return gathered(t, result)
 
 
 def replaced(t: Tape, old: Value, new: Value) -> Value:

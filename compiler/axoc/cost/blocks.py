@@ -4,44 +4,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 
 from axoc.cost.attention import attention
 from axoc.cost.columns import Floats
 from axoc.cost.experts import experts
-from axoc.cost.layers import Setting, add, dropout, norm
+from axoc.cost.layers import DROPOUT, Setting, add, dropout, norm
 from axoc.cost.mlp import mlp
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Tape, Value
 from axoc.facts.parameters import targeted_linears
 from axoc.ir.facts import ModelFacts
 
-DROPOUT: Final = ("gpt2",)
-"""Families whose published configs train with dropout on what attention and MLP add to the stream."""
-
 
 @dataclass(frozen=True)
 class Kind:
     """Blocks that are alike."""
 
-    count: int
+    count: float
     experts: bool
     windowed: bool
     """Its sliding window is shorter than the rows."""
+    first: bool = False
+    """Beside an adapter the embedding is frozen: the first block's input needs no gradient."""
 
 
-def kinds(scenario: Scenario) -> tuple[Kind, ...]:
+def groups(scenario: Scenario) -> tuple[tuple[Kind, ...], ...]:
+    """Blocks from first to last: groups one after the other, kinds that alternate within each."""
     model = scenario.model
     dense = model.num_layers if model.moe is None else model.moe.num_dense_layers
+    first = 0 if scenario.is_full else 1
+    rest = max(dense, first)
+    found = [
+        _alternating(scenario, first, dense == 0, first=True),
+        _alternating(scenario, rest - first, sparse=False),
+        _alternating(scenario, model.num_layers - rest, sparse=True),
+    ]
+    return tuple(group for group in found if group)
+
+
+def _alternating(scenario: Scenario, count: int, sparse: bool, *, first: bool = False) -> tuple[Kind, ...]:
+    """Blocks with a window that is shorter than the rows, and the others, in the model's proportion."""
+    model = scenario.model
     short = model.sliding_window is not None and model.sliding_window < scenario.seq_length
-    windowed = model.sliding_window_layers if short else 0
-    sparse = dense < model.num_layers
-    split = (Kind(windowed, sparse, True), Kind(model.num_layers - windowed, sparse, False))
-    if 0 < dense < model.num_layers:
-        split = (Kind(dense, False, windowed > 0), Kind(model.num_layers - dense, True, windowed > 0))
-    return tuple(kind for kind in split if kind.count)
+    windowed = model.sliding_window_layers / model.num_layers * count if short else 0.0
+    if scenario.model.family == "falcon":  # its attention is always given a mask
+        windowed = float(count)
+    kinds = (Kind(windowed, sparse, True, first), Kind(count - windowed, sparse, False, first))
+    return tuple(kind for kind in kinds if kind.count > 0)
 
 
 @lru_cache(maxsize=64)
@@ -152,17 +163,20 @@ class Profile:
     backward: Floats
     """Top of the backward, with all that was kept and the gradient it begins with."""
     recomputed: Floats
-    """The same where the input was kept as well, by a checkpoint."""
+    """Top of a checkpointed block's second forward and backward, its input and the gradient it begins with counted."""
+    apart: Floats
+    """The input, where what is kept does not include it."""
 
 
 def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
     hidden = s.scenario.model.hidden_size
     t = Tape(tokens)
-    value = t.value(hidden, s.stream)
+    value = t.value(hidden, s.stream, needs_gradient=not kind.first)
     result = block(t, s, value, kind)
     forward = t.top
     t.drop(value)
     apart = 0.0 if value.storage.references else value.size
+    again = t.top_of_saves + result.size  # recomputing stops with the last tensor that is needed (early_stop)
     kept = t.live - result.size
     gradient = t.allocate(result.size)
     t.drop(result)
@@ -179,5 +193,6 @@ def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
         forward=forward + whole,
         light=light.top + whole,
         backward=t.top + whole,
-        recomputed=t.top + apart + whole,
+        recomputed=np.maximum(again, t.top + apart) + whole,
+        apart=apart + whole,
     )

@@ -137,6 +137,7 @@ def tail(s: Setting, tokens: Floats) -> Profile:
         light=light.top + whole,
         backward=t.top + whole,
         recomputed=t.top + whole,
+        apart=whole,
     )
 
 

@@ -8,7 +8,7 @@ from axoc.cost.tape import Tape, Value
 
 def attention(t: Tape, s: Setting, value: Value) -> Value:
     """transformers models/deepseek_v3/modeling_deepseek_v3.py, DeepseekV3Attention.forward."""
-    from axoc.cost.attention import eager, kernel
+    from axoc.cost.attention import eager, gathered, kernel
 
     model = s.scenario.model
     mla = model.mla
@@ -39,7 +39,7 @@ def attention(t: Tape, s: Setting, value: Value) -> Value:
     else:
         parts = [cast(t, p, s.compute) if s.autocast else t.again(p) for p in (whole, key, values)]
         t.drop(whole, key, values)
-        result = kernel(t, s, parts, heads * mla.v_head_dim, heads, head)
+        result = gathered(t, kernel(t, s, parts, heads * mla.v_head_dim, heads, head))
     output = linear(t, s, result, "self_attn.o_proj", heads * mla.v_head_dim, model.hidden_size)
     t.drop(result, *held)
     return output

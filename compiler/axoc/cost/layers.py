@@ -10,6 +10,8 @@ from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Parameter, Size, Storage, Tape, Value
 
 FP32: Final = 4.0
+DROPOUT: Final = ("gpt2",)
+"""Families whose published configs train with dropout: on the scores, and on what attention and MLP add to the stream."""
 NESTED_SCALE_BYTES: Final = 4.0 / 64
 """fp32 scales of four-bit weights, made anew for each product where they are quantized themselves (a byte in 64)."""
 

@@ -89,15 +89,17 @@ def _workspace_bytes(scenario: Scenario) -> int:
 def _forward(live: _Live) -> Ledger:
     """At the loss, or inside the last block where that needs more."""
     held, one = live.held, live.held.largest
-    inside = np.where(
-        live.columns.checkpointed_layers < live.scenario.model.num_layers, one.forward - one.kept, one.light
-    )
+    any_plain = live.columns.checkpointed_layers < live.scenario.model.num_layers
+    inside = np.where(any_plain, one.forward - one.kept - one.copies, one.light - held.gradient)
+    inside = inside + np.where(
+        live.columns.checkpointed_layers == 0, one.apart, 0.0
+    )  # the model's frame: inputs_embeds
     return live.phase(
         gradients=live.carried,
         activations=held.plain + held.entries,
         autocast_weight_copies=held.forward_copies,
         logits_and_loss=held.tail.forward,
-        working_set=np.maximum(0.0, inside - held.gradient - one.copies - held.tail.forward),
+        working_set=np.maximum(0.0, inside - held.tail.forward),
     )
 
 
@@ -116,7 +118,7 @@ def _backward(live: _Live) -> dict[str, Ledger]:
     scenario, c, held, one = live.scenario, live.columns, live.held, live.held.largest
     first = live.carried + live.waiting
     recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
-    again = held.gradient * 0 + np.maximum(one.forward, one.recomputed - held.gradient)
+    again = one.recomputed - held.gradient
     below = live.gradients - _embedding_gradient(scenario, c) - _block_gradient(scenario, c)
     below = np.where(_carries(c), first, np.maximum(below, 0.0))
     return {

@@ -24,7 +24,7 @@ def mlp(t: Tape, s: Setting, value: Value, width: int, prefix: str = "mlp") -> V
     if s.scenario.sizes.fused_gate_up:
         both = linear(t, s, value, FUSED, inner, 2 * wide)
         product = gated(t, s, *halves(t, both, wide))
-        t.drop(both)
+        t.held.append(both)  # the function's names for its parts
     elif s.liger:
         gate = linear(t, s, value, f"{prefix}.gate_proj", inner, wide)
         up = linear(t, s, value, f"{prefix}.up_proj", inner, wide)
@@ -77,7 +77,7 @@ def ungated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
     model = s.scenario.model
     up, down = PATHS.get(model.family, ("mlp.up_proj", "mlp.down_proj"))
     inner = linear(t, s, value, up, model.hidden_size, width)
-    active = gelu_new(t, s, inner) if model.activation == "gelu_new" else activated(t, inner)
+    active = UNFUSED[model.activation](t, s, inner) if model.activation in UNFUSED else activated(t, inner)
     t.drop(inner)
     result = linear(t, s, active, down, width, model.hidden_size)
     t.drop(active)
@@ -106,3 +106,24 @@ def gelu_new(t: Tape, s: Setting, value: Value) -> Value:
     one_more = t.apply(value.width, tanh.bytes, [tanh], flows=("same",))
     t.drop(tanh)
     return times(t, half, one_more)
+
+
+def gelu_fast(t: Tape, s: Setting, value: Value) -> Value:
+    """0.5 x (1 + tanh(c x (1 + 0.044715 x x))) from single operations (the same file)."""
+    half = t.apply(value.width, value.bytes, [value])
+    scaled = t.apply(value.width, value.bytes, [value])
+    small = t.apply(value.width, value.bytes, [value])
+    square = times(t, small, t.again(value))
+    one_more = t.apply(value.width, square.bytes, [square], flows=("same",))
+    t.drop(square)
+    inner = times(t, scaled, one_more)
+    tanh = t.apply(value.width, inner.bytes, [inner])
+    t.keep_output(tanh)
+    t.drop(inner)
+    last = t.apply(value.width, tanh.bytes, [tanh], flows=("same",))
+    t.drop(tanh)
+    return times(t, half, last)
+
+
+UNFUSED: Final = {"gelu_new": gelu_new, "gelu_fast": gelu_fast}
+"""Activations that transformers writes out."""

@@ -80,6 +80,8 @@ class Tape:
     live: Size = ZERO
     top: Size = ZERO
     """Highest ``live`` since the last ``reset``."""
+    top_of_saves: Size = ZERO
+    """``top`` when a tensor was last saved."""
     cached: Size = ZERO
     """Copies of trained weights that autocast keeps until the forward's context ends."""
     copies: Size = ZERO
@@ -150,12 +152,14 @@ class Tape:
             how: tuple[Flow, ...] = tuple(flows) or tuple(NEW for _ in inputs)
             node = Node(result, tuple(inputs), how, tuple(saves), scratch, tuple(parameters))
             self.nodes.append(node)
+            self.top_of_saves = self.top if saves else self.top_of_saves
         return result
 
     def keep_output(self, result: Value) -> None:
         """The operation that made ``result`` saves it."""
         if self.nodes and self.nodes[-1].output is result:
             result.storage.references += 1
+            self.top_of_saves = self.top
             self.nodes[-1] = replace(self.nodes[-1], saved=(*self.nodes[-1].saved, result.storage))
 
     def leave(self) -> None:
