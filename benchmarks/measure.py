@@ -4,7 +4,7 @@
 
 One JSON line a configuration: id, model (a name of the catalog, ``@N`` for its first N layers), method (full | lora |
 qlora), dtype (fp32: float32 weights under bf16 autocast; bf16; nf4), gc (false, true, or a number of layers), mbs, seq,
-and optionally ga, optim, liger, rank, targets, dropout, attention, eval, double_quant. Each runs in a process of its own,
+and optionally steps, ga, optim, liger, rank, targets, dropout, attention, eval, double_quant. Each runs in a process of its own,
 forked after the imports, so that no peak is another's. Weights are random, rows are random tokens, exactly ``seq`` long.
 What is measured: bytes allocated after building, peaks of the whole run (evaluation too where asked), bytes the driver
 reports as used on the device, and the optimizer step without data loading: the median of those after the third.
@@ -84,7 +84,7 @@ def _in_a_child(row: dict[str, Any], rows: Path) -> bool:
         f"{row['id']} {row['model']}: {shown}; step {last.get('step_median_s')}; {time.monotonic() - started:.0f} s",
         flush=True,
     )
-    return "ModuleNotFoundError" in last.get("error", "")
+    return last.get("error", "").startswith(("ModuleNotFoundError", "ImportError"))
 
 
 def measure(row: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def build(row: dict[str, Any]) -> tuple[Any, Any, int]:
         per_device_train_batch_size=row["mbs"],
         per_device_eval_batch_size=row["mbs"],
         gradient_accumulation_steps=row.get("ga", 1),
-        max_steps=STEPS,
+        max_steps=row.get("steps", STEPS),
         optim=row.get("optim", "adamw_torch_fused"),
         use_liger_kernel=row.get("liger", False),
         learning_rate=1e-5,
@@ -153,7 +153,7 @@ def build(row: dict[str, Any]) -> tuple[Any, Any, int]:
         remove_unused_columns=False,
     )
     timing = make_timing()
-    rows = Tokens(row["seq"], STEPS * row["mbs"] * row.get("ga", 1))
+    rows = Tokens(row["seq"], row.get("steps", STEPS) * row["mbs"] * row.get("ga", 1))
     held_out = Tokens(row["seq"], 2 * row["mbs"])
     trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=[timing])
     set_checkpointing(row, trainer.model)
