@@ -16,10 +16,16 @@ from axoc.review.items import DEVICE_ITEMS, DISK_ITEMS, HOST_ITEMS
 from axoc.units import GIB, MIB, gib
 
 WIDTH: Final = 100
-NAME_CELLS: Final = 27
+NAME_CELLS: Final = 28
 PHASE_CELLS: Final = (8, 12)
 """Of a phase's column: the least and the most."""
-SHORT: Final = {"recompute": "recomp", "embedding": "embed", "optimizer": "optim.", "evaluate": "eval"}
+SHORT: Final = {
+    "forward": "fwd",
+    "recompute": "recomp",
+    "embedding": "embed",
+    "optimizer": "optim.",
+    "evaluate": "eval",
+}
 """Names that with the mark of the peak would not fit into the least."""
 BAR_CELLS: Final = 64
 BOLD, DIM, RED, RESET = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
@@ -133,7 +139,7 @@ def _once(words: Sequence[str]) -> list[str]:
 def _short(phase: str, width: int) -> str:
     """The phase's own part of its name, with room for the mark and a space."""
     own = phase.rpartition("_")[2]
-    return SHORT.get(own, own)[: width - 1]
+    return SHORT.get(own, own)[: width - 2]
 
 
 def _figure(num_bytes: int) -> str:

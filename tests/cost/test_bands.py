@@ -1,0 +1,51 @@
+"""Error bands are those of the measured rows, and the file that holds them is what the benchmark gives."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asking import LORA, facts, request
+from axoc.cost import bands
+from axoc.search.choose import all_passes
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+FILE = files("axoc.facts").joinpath("data", "memory_errors.json")
+
+
+def scenario(inventory: str, kernels: str) -> Any:
+    made = request("meta-llama/Llama-3.2-1B", adapter=LORA, model__kernels=kernels)
+    return all_passes(made, facts(made, inventory))[0].costed.scenario
+
+
+@pytest.mark.parametrize(("kernels", "kind"), [("liger", "fused"), ("none", "plain")])
+def test_the_band_is_the_largest_error_of_driver_used_bytes(kernels: str, kind: str) -> None:
+    measured = json.loads(FILE.read_text())
+    found = bands.memory_band(scenario("h100-sxm-80gb", kernels))
+    assert found.share == measured["kinds"][kind]["device_used"]["largest"] > 0
+    assert (found.rows, found.measured) == (measured["kinds"][kind]["rows"], measured["made"]) and found.rows > 10
+
+
+def test_where_nothing_was_measured_the_band_says_so() -> None:
+    assert bands.memory_band(scenario("cpu", "none")).rows == 0
+
+
+def test_errors_are_counted_by_kind_and_without_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    import memory_accuracy
+
+    class Twice:
+        def bytes(self, name: str) -> float:
+            return 90.0
+
+    monkeypatch.setattr(memory_accuracy, "predict", lambda row: Twice())
+    measured = dict.fromkeys(("peak_allocated", "reserved", "device_used"), 100)
+    rows = [measured | {"peak_reserved": 100, "liger": True}, measured | {"peak_reserved": 60, "device_used": 75}]
+    found = memory_accuracy.bands(rows)["kinds"]
+    assert found["fused"]["rows"] == found["plain"]["rows"] == 1
+    assert found["fused"]["device_used"] == {"mean": 0.1, "largest": 0.1}
+    assert found["plain"]["device_used"] == {"mean": 0.2, "largest": 0.2}
