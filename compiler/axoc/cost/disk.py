@@ -19,7 +19,7 @@ ENVIRONMENT_BYTES: Final = {"cpu": 1.6e9, "gpu": 7e9}
 """Of requirements.lock when installed. CPU: measured. GPU: from the sizes of its wheels, torch and CUDA's libraries first."""
 TOKEN_BYTES: Final = 8.0
 """Of a prepared token: its id and its label, int32 each (the runtime's ingest/store.py)."""
-RUN_ITEMS: Final = ("prepared rows", "checkpoints", "adapter", "final model", "exports")
+RUN_ITEMS: Final = ("prepared rows", "checkpoints", "next checkpoint", "adapter", "final model", "exports")
 """What a run writes into its output folder. The rest lies where caches are, and may be there already."""
 
 EXPORT_BYTES: Final = {"safetensors": 0.0, "gguf": 2.0, "onnx": 4.0, "ort": 4.0, "openvino": 2.0}
@@ -39,7 +39,11 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
         "exports": n * sum(EXPORT_BYTES.get(f, 4.0) for f in scenario.exports),
     }
     ledger = {item: np.full(len(c), float(value)) for item, value in constant.items()}
-    return ledger | {"checkpoints": checkpoints_held(scenario) * checkpoint_bytes(scenario, c), "final model": final}
+    each, kept = checkpoint_bytes(scenario, c), checkpoints_kept(scenario)
+    # the next is written before the oldest is deleted, and both before the result is: of those two, the larger counts
+    result = ledger["adapter"] + ledger["exports"] + final
+    following = np.maximum(0.0, each - result) if saves_more_than(scenario, kept) else np.zeros(len(c))
+    return ledger | {"checkpoints": kept * each, "next checkpoint": following, "final model": final}
 
 
 def prepared_bytes(scenario: Scenario) -> float:
@@ -52,18 +56,22 @@ def prepared_bytes(scenario: Scenario) -> float:
     return tokens * TOKEN_BYTES + 4.0 * scenario.data_rows
 
 
-def checkpoints_held(scenario: Scenario) -> int:
-    """Those kept and the one being written, or fewer where the run saves less often."""
-    most = KEPT_CHECKPOINTS + 1
-    return most if scenario.saves is None else min(most, max(1, scenario.saves))
+def checkpoints_kept(scenario: Scenario) -> int:
+    """As many as the runtime keeps, or fewer where the run saves less often."""
+    return KEPT_CHECKPOINTS if scenario.saves is None else min(KEPT_CHECKPOINTS, max(1, scenario.saves))
+
+
+def saves_more_than(scenario: Scenario, kept: int) -> bool:
+    return scenario.saves is None or scenario.saves > kept
 
 
 def checkpoint_bytes(scenario: Scenario, c: Columns) -> Floats:
     """Of one checkpoint. Weights in safetensors and optimizer states; the engines' own files on top.
 
     ZeRO-1/2: the module once more (mp_rank_00_model_states.pt), and each rank's fp32 masters with its states. ZeRO-3: the
-    masters and states, its module's files are empty. FSDP2: sharded weights, frozen ones too, and states. Sources:
-    transformers' Trainer._save_checkpoint, DeepSpeed's engine.save_checkpoint, accelerate's save_fsdp_model.
+    masters and states, its module's files are empty. FSDP2: sharded weights, frozen ones too and a tied head as if it were
+    not, and states. Sources: transformers' Trainer._save_checkpoint, DeepSpeed's engine.save_checkpoint, accelerate's
+    save_fsdp_model.
     """
     trained = float(scenario.trainable)
     low = states.keeps_bf16_module(scenario, c) > 0
@@ -71,11 +79,12 @@ def checkpoint_bytes(scenario: Scenario, c: Columns) -> Floats:
     plain = trained * (scenario.trainable_bytes + scenario.optimizer_bytes)
     masters = 4.0 + scenario.optimizer_bytes_of_masters
     frozen = 0.0 if scenario.is_full else float(scenario.sizes.total) * scenario.weight_bytes
+    tied = scenario.sizes.vocabulary_matrix * scenario.weight_bytes if scenario.sizes.lm_head == 0 else 0.0
     return cast(
         Floats,
         np.select(
             [c.uses("zero1", "zero2"), c.uses("zero3"), c.uses("fsdp")],
-            [trained * (2.0 * module + masters), trained * (module + masters), plain + frozen],
+            [trained * (2.0 * module + masters), trained * (module + masters), plain + frozen + tied],
             plain,
         ),
     )
