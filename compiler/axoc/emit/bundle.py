@@ -44,7 +44,7 @@ def build_bundle(
         _text("job.json", dumps(job_dict(plan, base_dir=base_dir))),
         _text("requirements.lock", requirements_lock(placement(plan).profile)),
         _text("config/launch.env", launch_environment(plan).render()),
-        *_strategy_config(plan, config_text),
+        *strategy_config(plan, config_text),
         *_documents(plan),
         *sources.launcher_files(),
         *sources.runtime_files(),
@@ -53,7 +53,7 @@ def build_bundle(
     return Bundle(files=tuple(sorted([*files, manifest_file(files, inventory)], key=lambda file: file.path)))
 
 
-def _strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:
+def strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:
     strategy = plan.chosen.candidate.strategy
     path = config_path(strategy)
     if path is None:

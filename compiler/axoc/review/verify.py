@@ -6,18 +6,20 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from axoc import driver
 from axoc.emit import sources
+from axoc.emit.bundle import strategy_config
 from axoc.emit.job import job_dict
 from axoc.emit.placement import placement
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.catalog import find_entry
 from axoc.inputs import find, read_bytes
+from axoc.ir.bundle import BundleFile
 from axoc.ir.canonical import dumps
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import PlanRequest
@@ -68,6 +70,8 @@ class Verified:
     seconds: float
     layers: tuple[int, ...]
     """Depths that were run."""
+    notes: tuple[str, ...] = ()
+    """What the trace had to assume."""
 
     @property
     def differing(self) -> tuple[Row, ...]:
@@ -87,8 +91,15 @@ def verify(spec: Path, inventory: str | None, python: str) -> Verified:
     if placement(plan).device == "cpu":
         fix = "pass --inventory, e.g. h100-sxm-80gb"
         raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))
-    traced = run_trace(dumps(job_dict(plan)), config_text(plan.request, spec.parent), python)
-    return Verified(plan=plan, rows=rows(plan, traced), seconds=traced["seconds"], layers=tuple(traced["layers_run"]))
+    files = strategy_config(plan, planned.inputs.config_text)
+    traced = run_trace(dumps(job_dict(plan)), config_text(plan.request, spec.parent), python, files)
+    return Verified(
+        plan=plan,
+        rows=rows(plan, traced),
+        seconds=traced["seconds"],
+        layers=tuple(traced["layers_run"]),
+        notes=tuple(traced.get("notes", ())),
+    )
 
 
 def config_text(request: PlanRequest, folder: Path) -> str:
@@ -104,13 +115,14 @@ def config_text(request: PlanRequest, folder: Path) -> str:
     return json.dumps(entry.config)
 
 
-def run_trace(job: str, config: str, python: str) -> dict[str, Any]:
-    """The runtime's own sources, run by ``python`` in a process of its own: the compiler never imports torch."""
+def run_trace(job: str, config: str, python: str, more: Sequence[BundleFile] = ()) -> dict[str, Any]:
+    """The runtime's own sources, run by ``python`` in a process of its own: the compiler never imports torch. ``more``:
+    files that the job names."""
     with tempfile.TemporaryDirectory(prefix="axoc-verify-") as name:
         folder = Path(name)
         (folder / "job.json").write_text(job, encoding="utf-8")
         (folder / "config.json").write_text(config, encoding="utf-8")
-        for file in sources.runtime_files():
+        for file in (*sources.runtime_files(), *more):
             path = folder / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(file.content)
@@ -155,6 +167,7 @@ def rows(plan: Plan, traced: Mapping[str, Any]) -> tuple[Row, ...]:
     """Phases that both know, then the peaks."""
     memory = plan.chosen.estimate.memory
     closed, seen = {item.item: item.bytes for item in memory.phases}, traced["phases"]
+    outside = memory.device_used_bytes - memory.peak_reserved_bytes  # context and communicators: not torch's memory
     found = []
     for name, (ours, theirs) in PHASES.items():
         left, right = (max((v[p] for p in parts if p in v), default=0) for v, parts in ((closed, ours), (seen, theirs)))
@@ -163,6 +176,7 @@ def rows(plan: Plan, traced: Mapping[str, Any]) -> tuple[Row, ...]:
     peaks = (
         Row(name="peak allocated", closed_form=memory.peak_allocated_bytes, trace=traced["peak_allocated_bytes"]),
         Row(name="peak reserved", closed_form=memory.peak_reserved_bytes, trace=traced["peak_reserved_bytes"]),
+        Row(name="device used", closed_form=memory.device_used_bytes, trace=traced["peak_reserved_bytes"] + outside),
     )
     return (*found, *peaks)
 
@@ -181,7 +195,8 @@ def as_text(verified: Verified) -> str:
             f"  {row.name:<16}{row.closed_form / GIB:>12.2f}{row.trace / GIB:>10.2f}{difference:>+12.2f}"
             f"{100 * row.share:>+8.1f}%{'' if row.agrees else '  <'}"
         )
-    return "\n".join([*lines, "", *_in_words(verified)]) + "\n"
+    notes = [f"Note: {note}." for note in verified.notes]
+    return "\n".join([*lines, "", *_in_words(verified), *notes]) + "\n"
 
 
 def _in_words(verified: Verified) -> list[str]:
@@ -211,4 +226,5 @@ def as_dict(verified: Verified) -> dict[str, Any]:
         ],
         "layers_run": list(verified.layers),
         "seconds": verified.seconds,
+        "notes": list(verified.notes),
     }

@@ -1,4 +1,7 @@
-"""``python -m axoc_runtime.trace JOB.json [--config CONFIG_JSON]``: one JSON object on standard output."""
+"""``python -m axoc_runtime.trace JOB.json [--config CONFIG_JSON] [--padded]``: one JSON object on standard output.
+
+``--padded``: batches in which some rows are shorter than the longest, so that attention needs a mask.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,19 @@ from typing import Any, Final
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job, read_job
 
-USAGE: Final = "usage: python -m axoc_runtime.trace JOB.json [--config CONFIG_JSON]"
+USAGE: Final = "usage: python -m axoc_runtime.trace JOB.json [--config CONFIG_JSON] [--padded]"
 
 
 def main(arguments: list[str]) -> int:
+    padded = "--padded" in arguments
+    arguments = [a for a in arguments if a != "--padded"]
     if len(arguments) not in (1, 3) or (len(arguments) == 3 and arguments[1] != "--config"):
         print(USAGE, file=sys.stderr)
         return 2
     try:
         job = read_job(Path(arguments[0]))
         config = read_config(job, arguments[2] if len(arguments) == 3 else None)
-        print(json.dumps(traced(job, config)))
+        print(json.dumps(traced(job, config, padded=padded)))
     except RuntimeFailure as failure:
         print(f"axoc: {failure.render()}", file=sys.stderr)
         return failure.exit_code
@@ -42,7 +47,7 @@ def read_config(job: Job, path: str | None) -> dict[str, Any]:
     return value
 
 
-def traced(job: Job, config: dict[str, Any], *, input_gradients: bool = False) -> dict[str, Any]:
+def traced(job: Job, config: dict[str, Any], *, input_gradients: bool = False, padded: bool = False) -> dict[str, Any]:
     """Heavy imports happen here, and nothing may look for a network."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     warnings.filterwarnings("ignore")
@@ -55,7 +60,7 @@ def traced(job: Job, config: dict[str, Any], *, input_gradients: bool = False) -
     from axoc_runtime.trace.extrapolate import trace
 
     transformers.logging.set_verbosity_error()
-    return trace(job, config, input_gradients=input_gradients).to_dict()
+    return trace(job, config, input_gradients=input_gradients, padded=padded).to_dict()
 
 
 if __name__ == "__main__":

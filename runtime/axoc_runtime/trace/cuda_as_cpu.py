@@ -27,8 +27,8 @@ EMBEDDING_SORTS_ABOVE: Final = 3072
 def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
     """A fake world in which tensors live and die as on ``device``. Yields what counts them. ``padded``: batches have rows
     of different lengths, and attention needs a mask."""
-    import peft  # noqa: F401  what modules make when they are imported must not be counted
-    import transformers.trainer  # noqa: F401
+    import transformers.integrations.sdpa_attention
+    import transformers.trainer_pt_utils  # noqa: F401  what modules make when they are imported must not be counted
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     live = Liveness(rules(device))

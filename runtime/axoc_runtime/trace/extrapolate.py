@@ -8,12 +8,18 @@ from typing import Any, Final
 
 from axoc_runtime.job import Job
 from axoc_runtime.trace.allocator import reserved_bytes
-from axoc_runtime.trace.device import device_named
+from axoc_runtime.trace.device import STAND_IN, device_named, known
 from axoc_runtime.trace.model import depth_of, language_part, with_depth
 from axoc_runtime.trace.step import Traced, trace_depth
+from axoc_runtime.trace.zero import zero_settings
 
 FULL_RUN_SECONDS: Final = 30.0
 """A run of the full depth that is expected to take no longer is made, for the exact order of allocations."""
+SECONDS_PER_EVENT: Final = 0.0005
+"""Of one core: 11,488 events took 5.8 s. A figure, not a clock, so that the same job is traced alike on any machine."""
+EXTRAPOLATED: Final = (
+    "reserved memory was not followed at full depth, but extrapolated: it may be several percent too low"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,8 @@ class Result:
     phases: dict[str, int]
     seconds: float
     layers_run: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    """What the reader should know before trusting the figures."""
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -33,6 +41,7 @@ class Result:
             "phases": self.phases,
             "seconds": round(self.seconds, 3),
             "layers_run": list(self.layers_run),
+            "notes": list(self.notes),
         }
 
 
@@ -51,45 +60,63 @@ def trace(
     """
     began = time.perf_counter()
     device = device_named(job.expect.accelerator)
+    notes = assumptions(job)
     layers, period = depth_of(config), period_of(config)
-    depths = shallow_depths(layers, period, lead_of(config))
+    depths = shallow_depths(layers, period, lead_of(config), saturated(job, config))
 
     def at(depth: int) -> Traced:
-        return trace_depth(
-            job, with_depth(config, depth), device, period, input_gradients=input_gradients, padded=padded
+        shallow = with_depth(config, depth)
+        return trace_depth(job, shallow, device, period, input_gradients=input_gradients, padded=padded)
+
+    def result(phases: dict[str, int], reserved: int, run: tuple[int, ...], *more: str) -> Result:
+        return Result(
+            peak_allocated_bytes=max(phases.values()),
+            peak_reserved_bytes=max(reserved, max(phases.values())),
+            phases=phases,
+            seconds=time.perf_counter() - began,
+            layers_run=run,
+            notes=(*notes, *more),
         )
 
     if depths is None or job.training.gradient_checkpointing == "selective":
         run = at(layers)
-        return result(run.phases, reserved_bytes(run.events), began, (layers,))
+        return result(run.phases, reserved_bytes(run.events), (layers,))
     few = at(depths[0])
-    halfway = time.perf_counter()
     more = at(depths[1])
-    each = (time.perf_counter() - halfway) / depths[1]
-    phases = extrapolate(few, more, layers)
-    if each * layers > full_run_seconds:
+    events = line(few.layers, len(few.events), more.layers, len(more.events), layers)
+    if events * SECONDS_PER_EVENT > full_run_seconds:
         reserved = line(few.layers, reserved_bytes(few.events), more.layers, reserved_bytes(more.events), layers)
-        return result(phases, max(reserved, max(phases.values())), began, depths)
+        return result(extrapolate(few, more, layers), reserved, depths, EXTRAPOLATED)
     full = at(layers)
-    return result(full.phases, reserved_bytes(full.events), began, (layers,))
+    return result(full.phases, reserved_bytes(full.events), (layers,))
 
 
-def result(phases: dict[str, int], reserved: int, began: float, layers: tuple[int, ...]) -> Result:
-    return Result(
-        peak_allocated_bytes=max(phases.values()),
-        peak_reserved_bytes=reserved,
-        phases=phases,
-        seconds=time.perf_counter() - began,
-        layers_run=layers,
-    )
+def assumptions(job: Job) -> tuple[str, ...]:
+    name = job.expect.accelerator
+    if known(name):
+        return ()
+    return (f"the trace does not know {name}: kernels and library workspaces are those of an {STAND_IN.upper()}",)
 
 
-def shallow_depths(layers: int, period: int, lead: int) -> tuple[int, int] | None:
+def saturated(job: Job, config: dict[str, Any]) -> int:
+    """Blocks from which on each more costs the same. ZeRO-3 keeps gathered what it will need again soon: a number of
+    elements, and until blocks fill it each costs more than later ones do."""
+    if job.distributed.strategy != "zero3" or job.distributed.data_parallel == 1:
+        return 0
+    from axoc_runtime.trace.model import block_parameters
+
+    part = language_part(config)
+    settings = zero_settings(job, int(part.get("hidden_size") or part.get("n_embd") or 0))
+    return -(-max(settings.max_reuse, settings.prefetch) // max(1, block_parameters(config)))
+
+
+def shallow_depths(layers: int, period: int, lead: int, least: int = 0) -> tuple[int, int] | None:
     """Two depths a whole number of periods away from the full one, or None where that saves nothing.
 
-    Either holds at least three periods: the two ends of the backward, and something between them.
+    Either holds at least ``least`` blocks and three periods: the two ends of the backward, and something between them.
     """
-    first = lead + 3 * period + (layers - lead) % period
+    periods = 3 + -(-least // period)
+    first = lead + periods * period + (layers - lead) % period
     second = first + 2 * period
     return (first, second) if second < layers else None
 

@@ -102,6 +102,16 @@ def base_model(job: Job, config: dict[str, Any]) -> Any:
         torch.set_default_dtype(torch.float32)
 
 
+def block_parameters(config: dict[str, Any]) -> int:
+    """Parameters of the last block."""
+    from transformers import AutoModelForCausalLM
+
+    lead = int(language_part(config).get("first_k_dense_replace") or 0)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(library_config(with_depth(config, lead + 1)))
+    return sum(p.numel() for p in blocks(model, lead + 1)[-1].parameters())
+
+
 def compute_dtype(job: Job) -> torch.dtype | None:
     """What autocast lowers to; None where it is off."""
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.mixed_precision)

@@ -30,11 +30,15 @@ def trained(model: torch.nn.Module) -> list[Any]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
+NOT_DECAYING: Final = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
+"""transformers/trainer.py, get_decay_parameter_names, which is seconds slower to import than all that is needed here."""
+
+
 def groups(model: torch.nn.Module) -> list[dict[str, Any]]:
     """Weights that decay, then norms and biases, as the Trainer groups them: steps are taken in this order."""
-    from transformers import Trainer
+    from transformers.trainer_pt_utils import get_parameter_names
 
-    decaying = set(Trainer.get_decay_parameter_names(None, model))
+    decaying = set(get_parameter_names(model, [torch.nn.LayerNorm], list(NOT_DECAYING)))
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     split = [[p for n, p in named if n in decaying], [p for n, p in named if n not in decaying]]
     return [{"params": parameters} for parameters in split if parameters]

@@ -56,6 +56,7 @@ def trace_depth(
 ) -> Traced:
     """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
     phases of the backward."""
+    imported(job)
     with as_on_cuda(device, padded=padded) as live, ExitStack() as stack:
         strategy = stack.enter_context(closing(strategy_for(job, live)))
         model = build(job, config, device, live, strategy.weights_dtype())
@@ -68,6 +69,17 @@ def trace_depth(
         if any(d.validation_split > 0 for d in job.datasets):
             evaluate(strategy, padded)
         return Traced(layers=depth_of(config), phases=dict(live.peaks), events=live.events)
+
+
+def imported(job: Job) -> None:
+    """What the job needs, and no more: each of these takes seconds. Not inside the fake world, where all that a module
+    makes when it is imported would be counted."""
+    if job.adapter is not None:
+        import peft  # noqa: F401
+    if job.distributed.strategy == "fsdp":
+        import accelerate.utils.fsdp_utils  # noqa: F401
+        import torch.distributed.fsdp
+        import transformers.distributed.tensor_parallel  # noqa: F401
 
 
 class Marks:
