@@ -30,6 +30,8 @@ class Activations:
     """All copies at the end of a forward: also those that its cache keeps of checkpointed blocks."""
     light_copies: Floats
     """Of a forward that keeps nothing, such as an evaluation's: autocast's cache of all trained weights."""
+    masks: Floats
+    """Attention masks, made once for all blocks."""
     gradient: Floats
     """Of the stream, which each block's backward begins with."""
     largest: Profile
@@ -79,6 +81,7 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         weight=stream,
         autocast=not low and scenario.mixed_precision != "no",
         targets=frozenset() if adapter is None else blocks.target_paths(scenario.model, adapter.targets),
+        expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
         tensor_parallel=c.tensor_parallel.astype(np.float64),
         gradient_bytes=np.where(carried, 0.0, share * scenario.trainable_bytes),
     )
@@ -106,10 +109,24 @@ def _alike(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
         copies=copies,
         forward_copies=copies + cached * c.checkpointed_layers / scenario.model.num_layers,
         light_copies=cached + tail.cached,
+        masks=masks(s, tokens),
         gradient=entry,
         largest=_largest(profiles),
         tail=tail,
     )
+
+
+def masks(s: Setting, tokens: Floats) -> Floats:
+    """Eager attention adds one in the stream's dtype for each row of the batch; fused kernels take a boolean one for all
+    rows, where a window is shorter than they are. A model whose blocks alternate has one of each kind
+    (transformers/masking_utils.py)."""
+    scenario, model = s.scenario, s.scenario.model
+    seq = float(scenario.seq_length)
+    alternate = 0 < model.sliding_window_layers < model.num_layers
+    if scenario.attention == "eager":
+        return tokens * seq * s.stream * (2.0 if alternate else 1.0)
+    short = model.sliding_window is not None and model.sliding_window < seq
+    return np.full(len(tokens), seq * seq if short or model.family == "falcon" else 0.0)
 
 
 def _largest(profiles: list[Profile]) -> Profile:

@@ -11,7 +11,7 @@ from typing import Final
 
 from axoc.cost import latent
 from axoc.cost.layers import DROPOUT, FP32, Setting, add, cast, dropout, linear, lowered, norm, scaled
-from axoc.cost.tape import Size, Tape, Value
+from axoc.cost.tape import Flow, Size, Tape, Value
 
 LARGEST_SHARED_HEAD: Final = 256
 """Up to it SDPA shares keys and values among queries where there is no mask (use_gqa_in_sdpa)."""
@@ -81,10 +81,11 @@ def projections(t: Tape, s: Setting, value: Value, heads: Heads) -> tuple[Value,
 def fused_projection(t: Tape, s: Setting, value: Value, heads: Heads, path: str) -> tuple[Value, Value, Value]:
     """Three views of one product. Their gradients are put together in a tensor as wide as it (cat, or slices' zeros)."""
     width = heads.query + 2 * heads.key
+    kind = "slice" if s.scenario.model.family == "phi3" else "part"
     product = linear(t, s, value, path, s.scenario.model.hidden_size, width)
     parts = []
     for wide in (heads.query, heads.key, heads.key):
-        parts.append(t.apply(wide, product.bytes, [product], flows=("new",), onto=product.storage))
+        parts.append(t.apply(wide, product.bytes, [product], flows=("new",), onto=product.storage, kind=kind))
     t.drop(product)
     if s.scenario.model.family == "falcon":  # _split_heads: indexing copies key and value, broadcasting repeats them
         repeated = heads.query if s.scenario.model.num_kv_heads > 1 else heads.key
@@ -105,7 +106,7 @@ def positions(t: Tape, s: Setting, query: Value, key: Value) -> tuple[Value, Val
     if s.liger:  # in place, on contiguous copies of what is a part of a wider product (liger_kernel ops/rope.py)
         places = [None if s.scenario.sizes.fused_qkv else v.storage for v in (query, key)]
         turned = [
-            t.apply(v.width, v.bytes, [v], flows=("same",), onto=place)
+            t.apply(v.width, v.bytes, [v], flows=("same",), onto=place, kind="liger_rope")
             for v, place in zip((query, key), places, strict=True)
         ]
     else:
@@ -117,16 +118,18 @@ def positions(t: Tape, s: Setting, query: Value, key: Value) -> tuple[Value, Val
 def rotated(t: Tape, s: Setting, value: Value) -> Value:
     """value * cos + rotate_half(value) * sin."""
     bytes_ = max(value.bytes, s.stream)
-    straight = t.apply(value.width, bytes_, [value], scratch=_narrowed(t, value, bytes_))
+    straight = t.apply(value.width, bytes_, [value], scratch=_narrowed(t, value, bytes_), kind="mul_rotary")
     t.scratch(value.size / 2)
-    halves = t.apply(value.width, value.bytes, [value], scratch=value.size)  # two slices' zeros, one after the other
-    crossed = t.apply(value.width, bytes_, [halves], scratch=_narrowed(t, halves, bytes_))
+    halves = t.apply(
+        value.width, value.bytes, [value], scratch=value.size, kind="rotate_half"
+    )  # two slices' zeros, one after the other
+    crossed = t.apply(value.width, bytes_, [halves], scratch=_narrowed(t, halves, bytes_), kind="mul_rotary")
     t.drop(halves)
     result = add(t, straight, crossed)
     t.drop(straight, crossed)
     if s.scenario.model.family not in PARTIAL_ROTARY:
         return result
-    whole = t.apply(value.width, bytes_, [result], flows=("same",))
+    whole = t.apply(value.width, bytes_, [result], flows=("same",), kind="copy")
     t.drop(result)
     return whole
 
@@ -155,7 +158,7 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
 
 def gathered(t: Tape, value: Value) -> Value:
     """transpose(1, 2).contiguous() of an output that is laid out head by head, as its query was; else it is no copy."""
-    result = t.apply(value.width, value.bytes, [value])
+    result = t.apply(value.width, value.bytes, [value], kind="gather_heads")
     t.drop(value)
     return result
 
@@ -174,7 +177,15 @@ def kernel(
     if low and not masked and s.scenario.model.mla is None and parts[1].width is not parts[0].width:
         shared = s.scenario.model.num_kv_heads != s.scenario.model.num_heads
         scratch = scratch + (2 * width * parts[0].bytes * t.tokens if shared else 0.0)
-    result = t.apply(width, parts[0].bytes, parts, saves=[*(p.storage for p in parts), kept], scratch=scratch)
+    result = t.apply(
+        width,
+        parts[0].bytes,
+        parts,
+        saves=[*(p.storage for p in parts), kept],
+        scratch=scratch,
+        kind="attention",
+        sizes=(heads, head_dim, float(masked)),
+    )
     t.keep_output(result)
     t.release(kept)
     t.drop(*parts)
@@ -186,7 +197,7 @@ def repeated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
     model = s.scenario.model
     if model.num_kv_heads == model.num_heads or model.mla is not None or model.family == "falcon":
         return value
-    result = t.apply(width, value.bytes, [value])
+    result = t.apply(width, value.bytes, [value], kind="repeat")
     t.drop(value)
     return result
 
@@ -199,19 +210,23 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     t.drop(query, keys)
     scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
     saves = [low_query.storage, low_key.storage]
-    weights = t.apply(scores, low_query.bytes, [low_query, low_key], saves=saves)
+    weights = t.apply(
+        scores, low_query.bytes, [low_query, low_key], saves=saves, kind="scores", sizes=(model.head_dim,)
+    )
     t.drop(low_query, low_key)
     weights = replaced(t, weights, scaled(t, weights))
     if model.attention_softcapping is not None:
         weights = replaced(t, weights, scaled(t, weights))
-        tanh = t.apply(scores, weights.bytes, [weights])
+        tanh = t.apply(scores, weights.bytes, [weights], kind="tanh")
         t.keep_output(tanh)
         t.drop(weights)
         weights = replaced(t, tanh, scaled(t, tanh))
-    weights = replaced(t, weights, t.apply(scores, weights.bytes, [weights], flows=("same",)))  # the mask is added
+    summed = max(weights.bytes, s.stream)  # the mask is of the stream's dtype
+    flow: Flow = "same" if summed == weights.bytes else "new"
+    weights = replaced(t, weights, t.apply(scores, summed, [weights], flows=(flow,), kind="add_mask"))
     as_it_comes = model.family in SOFTMAX_AS_IT_COMES and not s.autocast
     raised = cast(t, weights, weights.bytes if as_it_comes else FP32)  # one kernel for fp16 alone (ATen SoftMax.cpp)
-    soft = t.apply(scores, raised.bytes, [raised])
+    soft = t.apply(scores, raised.bytes, [raised], kind="softmax")
     t.keep_output(soft)
     t.drop(weights, raised)
     shares = cast(t, soft, low_query.bytes)
@@ -220,7 +235,14 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         shares = replaced(t, shares, dropout(t, shares))
     low_values = lowered(t, s, repeated_values)
     t.drop(repeated_values)
-    result = t.apply(query.width, shares.bytes, [shares, low_values], saves=[shares.storage, low_values.storage])
+    result = t.apply(
+        query.width,
+        shares.bytes,
+        [shares, low_values],
+        saves=[shares.storage, low_values.storage],
+        kind="weighted_values",
+        sizes=(model.head_dim,),
+    )
     t.drop(low_values)
     if model.family != "falcon":  # the layer's frame holds the weights it was handed: `hidden_states, _ = ...`
         t.held.append(shares)

@@ -14,6 +14,7 @@ from axoc.cost.layers import DROPOUT, Setting, add, dropout, norm
 from axoc.cost.mlp import mlp
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Tape, Value
+from axoc.facts.adapters import targeted_experts
 from axoc.facts.parameters import targeted_linears
 from axoc.ir.facts import ModelFacts
 
@@ -58,6 +59,11 @@ def _alternating(scenario: Scenario, count: int, sparse: bool, *, first: bool = 
 @lru_cache(maxsize=64)
 def target_paths(model: ModelFacts, targets: str | tuple[str, ...]) -> frozenset[str]:
     return frozenset(shape.path for shape in targeted_linears(model, targets))
+
+
+@lru_cache(maxsize=64)
+def expert_names(model: ModelFacts, targets: str | tuple[str, ...]) -> frozenset[str]:
+    return frozenset(target.name for target in targeted_experts(model, targets))
 
 
 def block(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
@@ -176,12 +182,14 @@ def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
     forward = t.top
     t.drop(value)
     apart = 0.0 if value.storage.references else value.size
-    again = t.top_of_saves + result.size  # recomputing stops with the last tensor that is needed (early_stop)
     kept = t.live - result.size
     gradient = t.allocate(result.size)
     t.drop(result)
     t.reset()
     t.backward(result, gradient)
+    # recomputing begins with the first tensor that is asked for, and stops with the last one (early_stop)
+    waiting = result.size if t.live_at_first_use is None else t.live_at_first_use - kept
+    again = t.top_of_saves + waiting
     light = Tape(tokens, records=False)
     value = light.value(hidden, s.stream)
     block(light, s, value, kind)

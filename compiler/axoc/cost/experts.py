@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from axoc.cost.layers import FP32, Setting, add, cast
 from axoc.cost.mlp import activated, halves, mlp, times
-from axoc.cost.tape import Parameter, Tape, Value
+from axoc.cost.tape import Parameter, Size, Tape, Value
 
 INDEX_BYTES = 8.0
 
@@ -33,11 +33,19 @@ def router(t: Tape, s: Setting, value: Value) -> Value:
     entered = cast(t, value, FP32) if upcast else t.again(value)
     parameters = [s.parameter(model.hidden_size * moe.num_experts, entered.bytes, s.weight)] if s.trained else []
     saves = [entered.storage] if s.trained else []
-    logits = t.apply(moe.num_experts, entered.bytes, [entered], saves=saves, parameters=parameters)
+    logits = t.apply(
+        moe.num_experts,
+        entered.bytes,
+        [entered],
+        saves=saves,
+        parameters=parameters,
+        kind="linear",
+        sizes=(model.hidden_size, moe.num_experts),
+    )
     t.drop(entered)
-    scores = t.apply(moe.num_experts, FP32, [logits])
+    scores = t.apply(moe.num_experts, FP32, [logits], kind="softmax")
     t.keep_output(scores)
-    chosen = t.apply(moe.experts_per_token, FP32 + INDEX_BYTES, [scores])
+    chosen = t.apply(moe.experts_per_token, FP32 + INDEX_BYTES, [scores], kind="choose")
     t.held.append(logits)  # the block's frame holds what the router returned
     t.drop(scores)
     return chosen
@@ -51,19 +59,19 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     width = moe.expert_intermediate_size / s.tensor_parallel
     weights = router(t, s, value)
     order = t.allocate(copies * 3 * INDEX_BYTES * t.tokens)
-    rows = t.apply(copies * hidden, value.bytes, [value], saves=[order])
-    up = product(t, s, rows, 2 * width * hidden * moe.num_experts, 2 * width * copies)
+    rows = t.apply(copies * hidden, value.bytes, [value], saves=[order], kind="send")
+    up = product(t, s, rows, "gate_up_proj", 2 * width * hidden * moe.num_experts, 2 * width * copies)
     t.drop(rows)
-    masked = t.apply(up.width, up.bytes, [up])
+    masked = t.apply(up.width, up.bytes, [up], kind="scale")
     t.drop(up)
     gate, other = halves(t, masked, width * copies)
     t.drop(masked)
     active = activated(t, gate)
     t.drop(gate)
     inner = times(t, active, other)
-    down = product(t, s, inner, width * hidden * moe.num_experts, copies * hidden)
+    down = product(t, s, inner, "down_proj", width * hidden * moe.num_experts, copies * hidden)
     t.drop(inner)
-    masked = t.apply(down.width, down.bytes, [down])
+    masked = t.apply(down.width, down.bytes, [down], kind="scale")
     t.drop(down)
     weighted = t.apply(
         masked.width,
@@ -71,11 +79,12 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
         [masked, weights],
         saves=[masked.storage, weights.storage],
         scratch=masked.size,
+        kind="mul_weights",
     )
     t.drop(masked)
-    back = t.apply(weighted.width, weighted.bytes, [weighted], saves=[order])
+    back = t.apply(weighted.width, weighted.bytes, [weighted], saves=[order], kind="send")
     t.drop(weighted, weights)
-    total = t.apply(hidden, back.bytes, [back], flows=("new",))
+    total = t.apply(hidden, back.bytes, [back], flows=("new",), kind="sum_experts")
     t.drop(back)
     t.release(order)
     result = cast(t, total, value.bytes)
@@ -88,11 +97,19 @@ def weight_bytes(s: Setting) -> float:
     return s.compute if s.scenario.model.family == "qwen3_moe" else FP32
 
 
-def product(t: Tape, s: Setting, rows: Value, weights: object, outer: object) -> Value:
-    """torch's grouped product computes in the weights' dtype; autocast does not know it."""
+def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: Size) -> Value:
+    """torch's grouped product computes in the weights' dtype; autocast does not know it. An adapter of experts makes
+    the whole weight anew, low-rank product added, and keeps it (peft/tuners/lora/layer.py, ParamWrapper)."""
     low = cast(t, rows, s.weight)
-    parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []  # type: ignore[arg-type]
-    saves = [low.storage] if s.trained else []
-    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters)  # type: ignore[arg-type]
+    adapted = name in s.expert_targets
+    effective = t.allocate(weights * s.weight) if adapted else None
+    parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []
+    if adapted:  # the gradient goes on to the low-rank pair
+        parameters = [Parameter(weights * s.weight, 0.0, False)]
+    saves = [low.storage] if parameters else []
+    saves += [effective] if effective is not None else []
+    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights,))
+    if effective is not None:
+        t.held_storages.append(effective)  # parametrize.cached: until the layer is done
     t.drop(low)
     return result

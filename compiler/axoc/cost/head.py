@@ -27,16 +27,16 @@ def plain_loss(t: Tape, s: Setting, hidden: Value) -> Value:
     logits = head(t, s, hidden)
     if model.logit_softcapping is not None:
         logits = _then(t, logits, scaled(t, logits))
-        tanh = t.apply(model.vocab_size, logits.bytes, [logits])
+        tanh = t.apply(model.vocab_size, logits.bytes, [logits], kind="tanh")
         t.keep_output(tanh)
         t.drop(logits)
         logits = _then(t, tanh, scaled(t, tanh))
     elif model.model_type in SCALED_LOGITS:
         logits = _then(t, logits, scaled(t, logits))
     raised = cast(t, logits, FP32)
-    probabilities = t.apply(model.vocab_size, FP32, [raised])
+    probabilities = t.apply(model.vocab_size, FP32, [raised], kind="log_softmax")
     t.keep_output(probabilities)
-    loss = t.apply(0.0, FP32, [probabilities], saves=[probabilities.storage])
+    loss = t.apply(0.0, FP32, [probabilities], saves=[probabilities.storage], kind="nll")
     t.drop(probabilities, raised)
     if s.scenario.mixed_precision != "no":
         t.drop(cast(t, logits, FP32))
@@ -53,10 +53,13 @@ def head(t: Tape, s: Setting, hidden: Value) -> Value:
     """lm_head: never quantized, never adapted; trained with all the rest, or by name (modules_to_save)."""
     matrix = s.scenario.sizes.vocabulary_matrix
     low = lowered(t, s, hidden)
-    copy = weight_copy(t, s, matrix)
+    copy = weight_copy(t, s, matrix, s.weight, cached=head_trained(s))
     saves = ([low.storage] if head_trained(s) else []) + ([copy] if copy is not None else [])
     parameters = [head_parameter(s, low.bytes)] if head_trained(s) else []
-    result = t.apply(s.scenario.model.vocab_size, low.bytes, [low], saves=saves, parameters=parameters)
+    sizes = (float(s.scenario.model.hidden_size), float(s.scenario.model.vocab_size))
+    result = t.apply(
+        s.scenario.model.vocab_size, low.bytes, [low], saves=saves, parameters=parameters, kind="linear", sizes=sizes
+    )
     if copy is not None:
         t.release(copy)
     t.drop(low)
@@ -81,7 +84,9 @@ def fused_loss(t: Tape, s: Setting, hidden: Value) -> Value:
     """Liger: logits of a few rows at a time, and the gradients already in the forward, under autocast as it is."""
     matrix = s.scenario.sizes.vocabulary_matrix
     trained = head_trained(s) and t.records  # without a backward no gradient of the weight is made
-    gradient = t.apply(hidden.width, hidden.bytes, [hidden], flows=("same",))
+    gradient = t.apply(
+        hidden.width, hidden.bytes, [hidden], flows=("same",), kind="fused_loss", sizes=(trained, _copied(s) > 0)
+    )
     of_weight = t.allocate(matrix * s.weight) if trained else None
     t.scratch(chunk_bytes(s, hidden, trained))
     if head_trained(s) and not t.records:

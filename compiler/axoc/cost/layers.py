@@ -7,7 +7,7 @@ from typing import Final
 
 from axoc.cost.columns import Floats
 from axoc.cost.scenario import Scenario
-from axoc.cost.tape import Parameter, Size, Storage, Tape, Value
+from axoc.cost.tape import Flow, Parameter, Size, Storage, Tape, Value
 
 FP32: Final = 4.0
 DROPOUT: Final = ("gpt2",)
@@ -30,6 +30,8 @@ class Setting:
     autocast: bool
     targets: frozenset[str]
     """Paths in a block of the linear layers with an adapter."""
+    expert_targets: frozenset[str]
+    """Names of the experts' fused parameters with one."""
     tensor_parallel: Floats
     gradient_bytes: Floats
     """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
@@ -61,7 +63,7 @@ def cast(t: Tape, value: Value, bytes_: float) -> Value:
     """``to``: the tensor itself where it has that dtype."""
     if value.bytes == bytes_:
         return t.again(value)
-    return t.apply(value.width, bytes_, [value])
+    return t.apply(value.width, bytes_, [value], kind="cast")
 
 
 def lowered(t: Tape, s: Setting, value: Value) -> Value:
@@ -71,13 +73,13 @@ def lowered(t: Tape, s: Setting, value: Value) -> Value:
 
 def scaled(t: Tape, value: Value) -> Value:
     """Times a number."""
-    return t.apply(value.width, value.bytes, [value])
+    return t.apply(value.width, value.bytes, [value], kind="scale")
 
 
 def add(t: Tape, one: Value, other: Value) -> Value:
     bytes_ = max(one.bytes, other.bytes)
     flows = tuple("same" if v.bytes == bytes_ else "new" for v in (one, other))
-    return t.apply(one.width, bytes_, [one, other], flows=flows)  # type: ignore[arg-type]
+    return t.apply(one.width, bytes_, [one, other], flows=flows, kind="add")  # type: ignore[arg-type]
 
 
 def linear(t: Tape, s: Setting, value: Value, path: str, inner: Size, outer: Size) -> Value:
@@ -94,23 +96,25 @@ def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
     (ATen/autocast_mode.cpp, cached_cast), and either is saved for the gradient of the input."""
     low = lowered(t, s, value)
     weights = inner * outer
-    copy = weight_copy(t, s, weights)
-    saves = ([low.storage] if s.trained else []) + ([copy] if copy is not None else [])
+    leaf = s.scenario.model.family != "falcon"  # FalconLinear multiplies by a transposed view
+    copy = weight_copy(t, s, weights, s.weight, cached=s.trained and leaf)
+    saves = ([low.storage] if s.trained else []) + [copy if copy is not None else t.weight()]
     parameters = [s.parameter(weights, low.bytes, s.weight)] if s.trained else []
-    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=parameters)
+    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=parameters, kind="linear", sizes=(inner, outer))
     if copy is not None:
         t.release(copy)
     t.drop(low)
     return result
 
 
-def weight_copy(t: Tape, s: Setting, elements: Size) -> Storage | None:
-    """Autocast's copy of a weight. Where nothing is kept, a trained one's is counted apart: it stays in autocast's
-    cache until the whole forward ends."""
-    if not s.autocast or s.weight <= s.compute:
+def weight_copy(t: Tape, s: Setting, elements: Size, stored: float, *, cached: bool) -> Storage | None:
+    """Autocast's copy of a weight of ``stored`` bytes an element. ``cached``: it is a leaf that is trained, so that the
+    copy stays until the whole forward ends; where nothing else is kept, it is counted apart, for all blocks."""
+    if not s.autocast or stored <= s.compute:
         return None
+    t.did("weight_cast", elements)
     size = elements * s.compute
-    if s.trained and not t.records:
+    if cached and not t.records:
         t.cached = t.cached + size
         return None
     if t.records:
@@ -124,7 +128,7 @@ def four_bit(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Val
     low = cast(t, value, s.compute)
     scales = NESTED_SCALE_BYTES if s.scenario.double_quantization else 0.0
     weight = inner * outer * s.compute
-    product = t.apply(outer, s.compute, [low], scratch=weight)
+    product = t.apply(outer, s.compute, [low], scratch=weight, kind="linear_4bit", sizes=(inner, outer))
     t.scratch(weight + 2 * inner * outer * scales)
     result = cast(t, product, value.bytes)
     t.drop(low, product)
@@ -138,7 +142,7 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
     quantized = s.four_bit and bool(s.scenario.sizes.blocks_quantizable)
     base = four_bit(t, s, value, inner, outer) if quantized else plain(t, s, value, inner, outer)
     if quantized:  # result.clone()
-        cloned = t.apply(outer, base.bytes, [base], flows=("same",))
+        cloned = t.apply(outer, base.bytes, [base], flows=("same",), kind="copy")
         t.drop(base)
         base = cloned
     raised = t.again(value) if quantized and s.autocast else cast(t, value, FP32)
@@ -162,8 +166,12 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
 def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
     """One matrix of the adapter, in fp32."""
     low = lowered(t, s, value)
+    copy = weight_copy(t, s, inner * outer, FP32, cached=True)
     parameter = s.parameter(inner * outer, low.bytes, FP32)
-    result = t.apply(outer, low.bytes, [low], saves=[low.storage], parameters=[parameter])
+    saves = [low.storage, copy if copy is not None else t.weight()]
+    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=[parameter])
+    if copy is not None:
+        t.release(copy)
     t.drop(low)
     return result
 
@@ -171,7 +179,7 @@ def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
 def dropout(t: Tape, value: Value) -> Value:
     """A mask of one byte (ATen/native/cuda/Dropout.cu, native_dropout)."""
     mask = t.allocate(value.width * t.tokens)
-    result = t.apply(value.width, value.bytes, [value], saves=[mask])
+    result = t.apply(value.width, value.bytes, [value], saves=[mask], kind="dropout")
     t.release(mask)
     return result
 
@@ -188,7 +196,7 @@ def norm(t: Tape, s: Setting, value: Value) -> Value:
 def layer_norm(t: Tape, s: Setting, value: Value) -> Value:
     """One kernel, in fp32 under autocast (torch.amp's list of such operations); keeps its input."""
     raised = cast(t, value, FP32) if s.autocast else t.again(value)
-    result = t.apply(value.width, raised.bytes, [raised], saves=[raised.storage])
+    result = t.apply(value.width, raised.bytes, [raised], saves=[raised.storage], kind="layer_norm")
     t.drop(raised)
     return result
 
@@ -197,17 +205,20 @@ def liger_norm(t: Tape, s: Setting, value: Value) -> Value:
     """Keeps its input as it came; the gradient is written over its own (liger_kernel ops/rms_norm.py), but for Gemma and
     OLMo 2, whose are new (transformers/rms_norm.py, in_place)."""
     in_place = s.scenario.model.family not in ("gemma2", "gemma3", "olmo2")
-    return t.apply(value.width, value.bytes, [value], saves=[value.storage], flows=("same" if in_place else "new",))
+    flow: Flow = "same" if in_place else "new"
+    return t.apply(value.width, value.bytes, [value], saves=[value.storage], flows=(flow,), kind="liger_norm")
 
 
 def rms_norm(t: Tape, s: Setting, value: Value) -> Value:
     """In fp32, from single operations (e.g. LlamaRMSNorm): the input is kept by pow and by the product with 1/rms."""
     raised = cast(t, value, FP32)
     full = value.width * FP32 * t.tokens
-    square = t.apply(value.width, FP32, [raised], saves=[raised.storage], scratch=2 * full)  # grad * (2 * x ** 1)
-    inverse = t.apply(1.0 * 0, FP32, [square])
+    square = t.apply(
+        value.width, FP32, [raised], saves=[raised.storage], scratch=2 * full, kind="pow"
+    )  # grad * (2 * x ** 1)
+    inverse = t.apply(1.0 * 0, FP32, [square], kind="mean")
     t.drop(square)
-    normal = t.apply(value.width, FP32, [raised, inverse], saves=[raised.storage], scratch=full)
+    normal = t.apply(value.width, FP32, [raised, inverse], saves=[raised.storage], scratch=full, kind="mul_column")
     t.drop(raised, inverse)
     return _weighted(t, s, value, normal)
 
@@ -219,9 +230,9 @@ def _weighted(t: Tape, s: Setting, value: Value, normal: Value) -> Value:
     factor = t.again(normal) if before else cast(t, normal, value.bytes)
     t.drop(normal)
     bytes_ = max(factor.bytes, FP32 if before else s.weight)
-    saves = [factor.storage] if s.trained else []
+    saves = [factor.storage if s.trained else t.weight()]
     scratch = value.width * bytes_ * t.tokens if s.trained else 0.0
-    result = t.apply(value.width, bytes_, [factor], saves=saves, scratch=scratch)
+    result = t.apply(value.width, bytes_, [factor], saves=saves, scratch=scratch, kind="mul_row", sizes=(s.trained,))
     t.drop(factor)
     if not before:
         return result

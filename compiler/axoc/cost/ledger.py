@@ -69,7 +69,7 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
             "weights": states.weights(scenario, c),
             "optimizer states": states.optimizer(scenario, c),
             "communication buffers": states.buffers(scenario, c),
-            "workspace": np.full(len(c), float(_workspace_bytes(scenario))),
+            "workspace": np.full(len(c), float(workspace_bytes(scenario))),
         },
         held=activations(scenario, c, tokens),
         gradients=gradients,
@@ -78,7 +78,7 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
     )
 
 
-def _workspace_bytes(scenario: Scenario) -> int:
+def workspace_bytes(scenario: Scenario) -> int:
     """Of the matrix library, which asks once and keeps it."""
     if scenario.on_cpu:
         return 0
@@ -96,7 +96,7 @@ def _forward(live: _Live) -> Ledger:
     )  # the model's frame: inputs_embeds
     return live.phase(
         gradients=live.carried,
-        activations=held.plain + held.entries,
+        activations=held.plain + held.entries + held.masks,
         autocast_weight_copies=held.forward_copies,
         logits_and_loss=held.tail.forward,
         working_set=np.maximum(0.0, inside - held.tail.forward),
@@ -105,9 +105,10 @@ def _forward(live: _Live) -> Ledger:
 
 def _loss(live: _Live) -> Ledger:
     held = live.held
+    masks = np.where(live.columns.checkpointed_layers > 0, held.masks, 0.0)
     return live.phase(
         gradients=live.carried,
-        activations=held.plain + held.entries,
+        activations=held.plain + held.entries + masks,
         autocast_weight_copies=held.copies,
         logits_and_loss=held.tail.backward,
     )
@@ -118,24 +119,25 @@ def _backward(live: _Live) -> dict[str, Ledger]:
     scenario, c, held, one = live.scenario, live.columns, live.held, live.held.largest
     first = live.carried + live.waiting
     recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
+    masks = np.where(recomputes, held.masks, 0.0)  # arguments of a checkpoint
     again = one.recomputed - held.gradient
     below = live.gradients - _embedding_gradient(scenario, c) - _block_gradient(scenario, c)
     below = np.where(_carries(c), first, np.maximum(below, 0.0))
     return {
         "backward_first": live.phase(
             gradients=np.where(any_plain, first, 0.0),
-            activations=np.where(any_plain, held.plain + held.entries, 0.0),
+            activations=np.where(any_plain, held.plain + held.entries + masks, 0.0),
             autocast_weight_copies=held.copies,
             working_set=np.where(any_plain, one.backward - one.kept - one.copies, 0.0),
         ),
         "backward_recompute": live.phase(
             gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
-            activations=held.entries,
+            activations=held.entries + masks,
             working_set=np.where(recomputes, again, 0.0),
         ),
         "backward_last": live.phase(
             gradients=below,
-            activations=np.where(recomputes, held.gradient, 0.0),
+            activations=np.where(recomputes, held.gradient + masks, 0.0),
             working_set=np.where(recomputes, again, one.backward),
         ),
         "backward_embedding": live.phase(
@@ -161,6 +163,7 @@ def _evaluate(live: _Live) -> Ledger:
         return live.phase()
     held = live.held
     return live.phase(
+        activations=held.masks,
         autocast_weight_copies=held.light_copies,
         logits_and_loss=held.tail.light,
         working_set=np.maximum(0.0, held.largest.light - held.tail.light),

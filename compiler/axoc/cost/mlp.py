@@ -42,7 +42,7 @@ def mlp(t: Tape, s: Setting, value: Value, width: int, prefix: str = "mlp") -> V
 
 def halves(t: Tape, both: Value, width: Size) -> tuple[Value, Value]:
     """chunk: two views, whose gradients are put together in one tensor (cat, in the split's backward)."""
-    parts = [t.apply(width, both.bytes, [both], flows=("new",), onto=both.storage) for _ in range(2)]
+    parts = [t.apply(width, both.bytes, [both], flows=("new",), onto=both.storage, kind="part") for _ in range(2)]
     return parts[0], parts[1]
 
 
@@ -54,21 +54,25 @@ def gated(t: Tape, s: Setting, gate: Value, up: Value) -> Value:
         return times(t, active, up)
     parts = [gate, up]
     if s.scenario.sizes.fused_gate_up:
-        parts = [t.apply(p.width, p.bytes, [p], flows=("same",)) for p in (gate, up)]
+        parts = [t.apply(p.width, p.bytes, [p], flows=("same",), kind="copy") for p in (gate, up)]
         t.drop(gate, up)
-    result = t.apply(gate.width, gate.bytes, parts, saves=[p.storage for p in parts], flows=("over", "over"))
+    result = t.apply(
+        gate.width, gate.bytes, parts, saves=[p.storage for p in parts], flows=("over", "over"), kind="liger_gated"
+    )
     t.drop(*parts)
     return result
 
 
 def activated(t: Tape, value: Value) -> Value:
     """A fused activation keeps its input."""
-    return t.apply(value.width, value.bytes, [value], saves=[value.storage])
+    return t.apply(value.width, value.bytes, [value], saves=[value.storage], kind="activation")
 
 
 def times(t: Tape, one: Value, other: Value) -> Value:
     """A product keeps both factors. Consumes them."""
-    result = t.apply(one.width, max(one.bytes, other.bytes), [one, other], saves=[one.storage, other.storage])
+    result = t.apply(
+        one.width, max(one.bytes, other.bytes), [one, other], saves=[one.storage, other.storage], kind="mul"
+    )
     t.drop(one, other)
     return result
 
@@ -87,40 +91,40 @@ def ungated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
 def gelu_new(t: Tape, s: Setting, value: Value) -> Value:
     """0.5 x (1 + tanh(c (x + 0.044715 x ** 3))) from single operations (transformers/activations.py); autocast raises
     the power to fp32, and what follows from it."""
-    half = t.apply(value.width, value.bytes, [value])
+    half = t.apply(value.width, value.bytes, [value], kind="scale")
     raised = cast(t, value, FP32) if s.autocast else t.again(value)
     full = raised.size
     power = t.apply(
-        value.width, raised.bytes, [raised], saves=[raised.storage], scratch=2 * full
+        value.width, raised.bytes, [raised], saves=[raised.storage], scratch=2 * full, kind="pow"
     )  # grad * (3 * x ** 2)
     t.drop(raised)
-    small = t.apply(value.width, power.bytes, [power])
+    small = t.apply(value.width, power.bytes, [power], kind="scale")
     t.drop(power)
     total = add(t, value, small)
     t.drop(small)
-    inner = t.apply(value.width, total.bytes, [total])
+    inner = t.apply(value.width, total.bytes, [total], kind="scale")
     t.drop(total)
-    tanh = t.apply(value.width, inner.bytes, [inner])
+    tanh = t.apply(value.width, inner.bytes, [inner], kind="tanh")
     t.keep_output(tanh)
     t.drop(inner)
-    one_more = t.apply(value.width, tanh.bytes, [tanh], flows=("same",))
+    one_more = t.apply(value.width, tanh.bytes, [tanh], flows=("same",), kind="add_mask")
     t.drop(tanh)
     return times(t, half, one_more)
 
 
 def gelu_fast(t: Tape, s: Setting, value: Value) -> Value:
     """0.5 x (1 + tanh(c x (1 + 0.044715 x x))) from single operations (the same file)."""
-    half = t.apply(value.width, value.bytes, [value])
-    scaled = t.apply(value.width, value.bytes, [value])
-    small = t.apply(value.width, value.bytes, [value])
+    half = t.apply(value.width, value.bytes, [value], kind="scale")
+    scaled = t.apply(value.width, value.bytes, [value], kind="scale")
+    small = t.apply(value.width, value.bytes, [value], kind="scale")
     square = times(t, small, t.again(value))
-    one_more = t.apply(value.width, square.bytes, [square], flows=("same",))
+    one_more = t.apply(value.width, square.bytes, [square], flows=("same",), kind="add_mask")
     t.drop(square)
     inner = times(t, scaled, one_more)
-    tanh = t.apply(value.width, inner.bytes, [inner])
+    tanh = t.apply(value.width, inner.bytes, [inner], kind="tanh")
     t.keep_output(tanh)
     t.drop(inner)
-    last = t.apply(value.width, tanh.bytes, [tanh], flows=("same",))
+    last = t.apply(value.width, tanh.bytes, [tanh], flows=("same",), kind="add_mask")
     t.drop(tanh)
     return times(t, half, last)
 

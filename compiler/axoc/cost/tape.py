@@ -82,6 +82,8 @@ class Tape:
     """Highest ``live`` since the last ``reset``."""
     top_of_saves: Size = ZERO
     """``top`` when a tensor was last saved."""
+    live_at_first_use: Size | None = None
+    """``live`` when the backward first asked for a tensor that was saved: then a checkpoint recomputes its block."""
     cached: Size = ZERO
     """Copies of trained weights that autocast keeps until the forward's context ends."""
     copies: Size = ZERO
@@ -89,6 +91,8 @@ class Tape:
     nodes: list[Node] = field(default_factory=list)
     held: list[Value] = field(default_factory=list)
     """Local variables of an outer function, which live until it returns."""
+    held_storages: list[Storage] = field(default_factory=list)
+    """The same of what is no activation."""
 
     def reset(self) -> None:
         self.top = self.live
@@ -111,6 +115,11 @@ class Tape:
         """Local variables go out of scope."""
         for value in values:
             self.release(value.storage)
+
+    @staticmethod
+    def weight() -> Storage:
+        """A weight that an operation saves: it is there anyway, but a checkpoint has to recompute up to it."""
+        return Storage(ZERO)
 
     def value(self, width: Size, bytes_: float, needs_gradient: bool = True) -> Value:
         size = width * bytes_ * self.tokens
@@ -138,9 +147,13 @@ class Tape:
         scratch: Size = ZERO,
         parameters: Sequence[Parameter] = (),
         onto: Storage | None = None,
+        kind: str = "",
+        sizes: tuple[Size, ...] = (),
     ) -> Value:
-        """An operation with one output of ``width`` elements a token. ``onto``: the output is a view of it."""
+        """An operation with one output of ``width`` elements a token. ``onto``: the output is a view of it. ``kind`` and
+        ``sizes`` say which kernels it is, for a tape that counts their time (operations.py)."""
         needs = any(i.needs_gradient for i in inputs) or bool(parameters)
+        before = self.top  # inputs are saved before an operation runs, its output after
         if onto is None:
             result = self.value(width, bytes_, needs)
         else:
@@ -152,8 +165,12 @@ class Tape:
             how: tuple[Flow, ...] = tuple(flows) or tuple(NEW for _ in inputs)
             node = Node(result, tuple(inputs), how, tuple(saves), scratch, tuple(parameters))
             self.nodes.append(node)
-            self.top_of_saves = self.top if saves else self.top_of_saves
+            if saves:  # a function of its own saves when it has run
+                self.top_of_saves = self.top if "over" in how else before
         return result
+
+    def did(self, kind: str, *sizes: Size) -> None:
+        """Work that makes no tensor of the program's, such as a weight's cast. Counted by operations.py."""
 
     def keep_output(self, result: Value) -> None:
         """The operation that made ``result`` saves it."""
@@ -166,12 +183,18 @@ class Tape:
         """The outer function returns."""
         self.drop(*self.held)
         self.held.clear()
+        for storage in self.held_storages:
+            self.release(storage)
+        self.held_storages.clear()
 
     def backward(self, output: Value, gradient: Storage) -> None:
         """From the gradient of ``output`` on, which it takes over."""
         output.gradient = gradient
         while self.nodes:
-            self._step(self.nodes.pop())
+            node = self.nodes.pop()
+            if node.saved and node.output.gradient is not None and self.live_at_first_use is None:
+                self.live_at_first_use = self.live
+            self._step(node)
 
     def _step(self, node: Node) -> None:
         gradient = node.output.gradient
