@@ -68,23 +68,23 @@ def saves_more_than(scenario: Scenario, kept: int) -> bool:
 def checkpoint_bytes(scenario: Scenario, c: Columns) -> Floats:
     """Of one checkpoint. Weights in safetensors and optimizer states; the engines' own files on top.
 
-    ZeRO-1/2: the module once more (mp_rank_00_model_states.pt), and each rank's fp32 masters with its states. ZeRO-3: the
+    ZeRO-1/2: the module once more (mp_rank_00_model_states.pt), and each rank's fp32 masters with its states; accelerate's
+    clone of the module has parted a tied head from the embedding, so both are in its safetensors. ZeRO-3: the
     masters and states, its module's files are empty. FSDP2: sharded weights, frozen ones too and a tied head as if it were
     not, and states. Sources: transformers' Trainer._save_checkpoint, DeepSpeed's engine.save_checkpoint, accelerate's
     save_fsdp_model.
     """
     trained = float(scenario.trainable)
-    low = states.keeps_bf16_module(scenario, c) > 0
-    module = np.where(low, 2.0, float(scenario.trainable_bytes))
+    module = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0, float(scenario.trainable_bytes))
     plain = trained * (scenario.trainable_bytes + scenario.optimizer_bytes)
     masters = 4.0 + scenario.optimizer_bytes_of_masters
+    tied = float(scenario.sizes.vocabulary_matrix if scenario.sizes.lm_head == 0 else 0)
+    tied_trained = tied if scenario.is_full else 0.0
     frozen = 0.0 if scenario.is_full else float(scenario.sizes.total) * scenario.weight_bytes
-    tied = scenario.sizes.vocabulary_matrix * scenario.weight_bytes if scenario.sizes.lm_head == 0 else 0.0
-    return cast(
-        Floats,
-        np.select(
-            [c.uses("zero1", "zero2"), c.uses("zero3"), c.uses("fsdp")],
-            [trained * (2.0 * module + masters), trained * (module + masters), plain + frozen + tied],
-            plain,
-        ),
-    )
+    kinds = {
+        "zero12": trained * (2.0 * module + masters) + tied_trained * module,
+        "zero3": trained * (module + masters),
+        "fsdp": np.full(len(c), plain + frozen + tied * scenario.weight_bytes),
+    }
+    used = [c.uses("zero1", "zero2"), c.uses("zero3"), c.uses("fsdp")]
+    return cast(Floats, np.select(used, list(kinds.values()), plain))

@@ -103,7 +103,8 @@ def _saving(scenario: Scenario, c: Columns, ranks: Floats) -> Floats:
     n, trained = float(scenario.sizes.total), float(scenario.trainable)
     low = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0, float(scenario.weight_bytes))
     linear, rest = states.base_bytes(scenario)
-    module = (linear + rest) * low / scenario.weight_bytes + (0.0 if scenario.is_full else trained * 4.0)
+    tied = scenario.sizes.vocabulary_matrix * low if scenario.sizes.lm_head == 0 else 0.0  # the clone is of both names
+    module = (linear + rest) * low / scenario.weight_bytes + tied + (0.0 if scenario.is_full else trained * 4.0)
     one = float(scenario.weight_bytes) * n if scenario.is_full else 4.0 * trained
     one_file = 0.0 if scenario.on_cpu else min(one, FILE_BYTES)
     adapter_low = np.where(states.keeps_bf16_module(scenario, c) > 0, 2.0, 4.0)
