@@ -51,7 +51,12 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
     device = 1.0 if scenario.on_cpu else 0.0
     kept = {item: ranks * v for item, v in offloaded(scenario, c).items()}
     ledgers = {
-        "load": base | {"weights while loading": ranks * copied_at_load_bytes(scenario, c)},
+        "load": base
+        | {
+            "weights while loading": ranks * copied_at_load_bytes(scenario, c),
+            # zero.Init's partitions are filled by copies; other weights stay mapped until training writes them
+            "tensors of the ranks": device * np.where(c.uses("zero3"), ranks * states.weights(scenario, c), 0.0),
+        },
         "train": base
         | kept
         | {
