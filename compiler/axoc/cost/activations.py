@@ -6,12 +6,13 @@ The counting itself is on tapes: blocks.py and head.py. Here stand the dtypes th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from axoc.cost import blocks, head, states
 from axoc.cost.blocks import Profile
-from axoc.cost.columns import Bools, Columns, Floats
+from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.layers import Setting
 from axoc.cost.scenario import Scenario
 
@@ -40,79 +41,115 @@ class Activations:
     """Of what comes after the blocks."""
 
 
+@dataclass(frozen=True)
+class _Tapes:
+    """What was read off the tapes: a profile for each kind of block, group by group, and one for the tail."""
+
+    groups: list[list[tuple[float, Profile]]]
+    """How many blocks, and one of them."""
+    tail: Profile
+    masks: Floats
+
+
 def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
-    """DeepSpeed and FSDP2 compute in a low-precision module: another dtype than the rest, so apart."""
-    low = c.deepspeed | c.uses("fsdp")
-    parts = [(rows, _alike(scenario, c.rows(rows), tokens[rows])) for rows in (low, ~low) if rows.any()]
-    if len(parts) == 1:
-        return parts[0][1]
-    return _merged(parts, len(c))
+    """Of all candidates. Those alike in all that a tape depends on are followed once."""
+    index, places = _distinct(scenario, c)
+    few = c.rows(index)
+    low = few.deepspeed | few.uses("fsdp")  # these compute in a low-precision module: another dtype than the rest
+    parts = [(rows, _tapes(scenario, few.rows(rows), tokens[index][rows])) for rows in (low, ~low) if rows.any()]
+    stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
+    entry = cast(Floats, scenario.model.hidden_size * stream * tokens)
+    return _summed(scenario, c, _placed(parts, len(few), places), entry)
 
 
-def _merged(parts: list[tuple[Bools, Activations]], length: int) -> Activations:
-    def merge(values: list[Floats]) -> Floats:
-        whole = np.zeros(length)
+def _distinct(scenario: Scenario, c: Columns) -> tuple[Ints, Ints]:
+    """Rows of the first candidate of each sort, and the sort of each candidate."""
+    _, key = np.unique(_gradient_bytes(scenario, c), return_inverse=True)
+    for column in (c.deepspeed | c.uses("fsdp"), c.micro_batch, c.tensor_parallel):
+        key = key * (int(column.max()) + 1) + column
+    _, index, places = np.unique(key, return_index=True, return_inverse=True)
+    return index, places
+
+
+def _placed(parts: list[tuple[Bools, _Tapes]], length: int, places: Ints) -> _Tapes:
+    """The parts of ``length`` rows put together, then given to every candidate."""
+
+    def place(values: list[Floats]) -> Floats:
+        whole = np.empty(length)
         for (rows, _), value in zip(parts, values, strict=True):
             whole[rows] = value
-        return whole
+        return cast(Floats, whole[places])
 
-    def profiles(name: str) -> Profile:
-        made = [getattr(part, name) for _, part in parts]
-        return Profile(**{f: merge([getattr(p, f) for p in made]) for f in Profile.__dataclass_fields__})
+    def profile(made: list[Profile]) -> Profile:
+        return Profile(**{f: place([getattr(p, f) for p in made]) for f in Profile.__dataclass_fields__})
 
-    floats = [f for f in Activations.__dataclass_fields__ if f not in ("largest", "tail")]
-    flat = {f: merge([getattr(part, f) for _, part in parts]) for f in floats}
-    return Activations(**flat, largest=profiles("largest"), tail=profiles("tail"))
-
-
-def setting(scenario: Scenario, c: Columns) -> Setting:
-    """Of rows that are all low-precision modules, or none of them."""
-    compute = float(scenario.compute_bytes)
-    low = bool((c.deepspeed | c.uses("fsdp")).any())
-    weight = 4.0 if scenario.quantized else float(scenario.weight_bytes)
-    stream = compute if low and not scenario.quantized else weight
-    adapter = scenario.adapter
-    carried = (c.accumulation > 1) | states.held_from_start(c)
-    share = states.gradients(scenario, c) / max(1.0, states.trained_bytes(scenario))
-    return Setting(
-        scenario=scenario,
-        stream=stream,
-        compute=compute,
-        weight=stream,
-        autocast=not low and scenario.mixed_precision != "no",
-        targets=frozenset() if adapter is None else blocks.target_paths(scenario.model, adapter.targets),
-        expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
-        tensor_parallel=c.tensor_parallel.astype(np.float64),
-        gradient_bytes=np.where(carried, 0.0, share * scenario.trainable_bytes),
-    )
+    tapes = [tape for _, tape in parts]
+    groups = [
+        [(kinds[0][0], profile([p for _, p in kinds])) for kinds in zip(*together, strict=True)]
+        for together in zip(*(tape.groups for tape in tapes), strict=True)
+    ]
+    return _Tapes(groups, profile([t.tail for t in tapes]), place([t.masks for t in tapes]))
 
 
-def _alike(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
-    s = setting(scenario, c)
-    plain, copies, cached, profiles = np.zeros(len(c)), np.zeros(len(c)), np.zeros(len(c)), []
+def _summed(scenario: Scenario, c: Columns, tapes: _Tapes, entry: Floats) -> Activations:
+    """Over the blocks, of which the first ones are checkpointed."""
+    plain, copies, cached = np.zeros(len(c)), np.zeros(len(c)), np.zeros(len(c))
     begin = 0.0
-    for group in blocks.groups(scenario):
-        count = sum(kind.count for kind in group)
-        recomputed = np.clip((c.checkpointed_layers - begin) / count, 0.0, 1.0)  # the first blocks are checkpointed
-        begin += count
-        for kind in group:
-            one = blocks.profile(s, tokens, kind)
-            plain += kind.count * one.kept * (1 - recomputed)
-            copies += kind.count * one.copies * (1 - recomputed)
-            cached += kind.count * one.cached
-            profiles.append(one)
-    tail = head.tail(s, tokens)
-    entry = scenario.model.hidden_size * s.stream * tokens
+    for group in tapes.groups:
+        total = sum(count for count, _ in group)
+        kept = 1.0 - np.clip((c.checkpointed_layers - begin) / total, 0.0, 1.0)
+        begin += total
+        for count, one in group:
+            plain += count * one.kept * kept
+            copies += count * one.copies * kept
+            cached += count * one.cached
     return Activations(
         plain=plain,
         entries=entry * c.checkpointed_layers,
         copies=copies,
         forward_copies=copies + cached * c.checkpointed_layers / scenario.model.num_layers,
-        light_copies=cached + tail.cached,
-        masks=masks(s, tokens),
+        light_copies=cached + tapes.tail.cached,
+        masks=tapes.masks,
         gradient=entry,
-        largest=_largest(profiles),
-        tail=tail,
+        largest=_largest([one for group in tapes.groups for _, one in group]),
+        tail=tapes.tail,
+    )
+
+
+def _tapes(scenario: Scenario, c: Columns, tokens: Floats) -> _Tapes:
+    s = setting(scenario, c)
+    groups = [[(kind.count, blocks.profile(s, tokens, kind)) for kind in group] for group in blocks.groups(scenario)]
+    return _Tapes(groups, head.tail(s, tokens), masks(s, tokens))
+
+
+def _stream_bytes(scenario: Scenario, low: bool) -> float:
+    """Of an element of the residual stream, and of a weight that is no matrix product's."""
+    if scenario.quantized:  # raised by k-bit preparation
+        return 4.0
+    return float(scenario.compute_bytes) if low else float(scenario.weight_bytes)
+
+
+def _gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
+    carried = (c.accumulation > 1) | states.held_from_start(c)
+    share = states.gradients(scenario, c) / max(1.0, states.trained_bytes(scenario))
+    return cast(Floats, np.where(carried, 0.0, share * scenario.trainable_bytes))
+
+
+def setting(scenario: Scenario, c: Columns) -> Setting:
+    """Of rows that are all low-precision modules, or none of them."""
+    low = bool((c.deepspeed | c.uses("fsdp")).any())
+    stream, adapter = _stream_bytes(scenario, low), scenario.adapter
+    return Setting(
+        scenario=scenario,
+        stream=stream,
+        compute=float(scenario.compute_bytes),
+        weight=stream,
+        autocast=not low and scenario.mixed_precision != "no",
+        targets=frozenset() if adapter is None else blocks.target_paths(scenario.model, adapter.targets),
+        expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
+        tensor_parallel=c.tensor_parallel.astype(np.float64),
+        gradient_bytes=_gradient_bytes(scenario, c),
     )
 
 

@@ -43,7 +43,7 @@ def _block_matrices(scenario: Scenario) -> list[int]:
     """Of one block: linear layers, then the router and the experts' two fused parameters."""
     model = scenario.model
     dense = [shape.weights for shape in linear_shapes(model)]
-    if model.moe is None:
+    if model.moe is None or model.moe.num_dense_layers == model.num_layers:
         return dense
     experts = model.moe.num_experts * model.hidden_size
     width = model.moe.expert_intermediate_size

@@ -153,7 +153,13 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
         made.append(low)
     heads = model.num_heads / s.tensor_parallel
     result = kernel(t, s, made, query.width, heads, model.head_dim, masked=masked)
-    return gathered(t, result) if model.family in HEADS_FIRST else result
+    return gathered(t, result) if heads_first(s) else result
+
+
+def heads_first(s: Setting) -> bool:
+    """Falcon's new architecture copies its queries token by token, as it splits the heads."""
+    model = s.scenario.model
+    return model.family in HEADS_FIRST and not (model.family == "falcon" and model.num_kv_heads > 1)
 
 
 def gathered(t: Tape, value: Value) -> Value:

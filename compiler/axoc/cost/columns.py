@@ -42,7 +42,7 @@ class Columns:
 
     def uses(self, *names: Strategy) -> Bools:
         """True where the strategy is one of ``names``."""
-        return np.isin(self.strategy, [STRATEGIES.index(n) for n in names])
+        return np.array([name in names for name in STRATEGIES])[self.strategy]
 
     @property
     def world(self) -> Ints:

@@ -149,9 +149,9 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
     dropped = dropout(t, raised) if adapter.dropout > 0 else t.again(raised)
     low = pair(t, s, dropped, inner, adapter.rank)
     added = pair(t, s, low, adapter.rank, outer)
-    t.drop(low, dropped)
-    times = scaled(t, added)
-    t.drop(added)
+    t.drop(low)
+    times = magnitudes(t, s, base, added, dropped, inner, outer) if adapter.use_dora else scaled(t, added)
+    t.drop(added, dropped)
     if quantized:
         same = cast(t, times, base.bytes)
         t.drop(times)
@@ -163,13 +163,31 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
     return final
 
 
+def magnitudes(t: Tape, s: Setting, base: Value, added: Value, dropped: Value, inner: Size, outer: Size) -> Value:
+    """DoRA: (m - 1) * base + m * added * scaling, with m in fp32; a base of its own where the input is dropped out
+    (peft/tuners/lora/dora.py, DoraLinearLayer.forward). While it runs, the norm of the merged weight is taken from the
+    identity passed through the pair, and from the weight in fp32: its sum with the product, and both factors."""
+    adapter = s.scenario.adapter
+    assert adapter is not None
+    t.scratch(inner * inner * (FP32 + s.compute) + inner * outer * (4 * FP32 + s.compute))
+    own = plain(t, s, dropped, inner, outer) if adapter.dropout > 0 else t.again(base)
+    whole = outer * FP32 * t.tokens
+    first = t.apply(outer, FP32, [own], saves=[own.storage], scratch=whole)
+    second = t.apply(outer, FP32, [added], saves=[added.storage], scratch=whole)
+    third = scaled(t, second)
+    t.drop(own, second)
+    total = add(t, first, third)
+    t.drop(first, third)
+    return total
+
+
 def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
     """One matrix of the adapter, in fp32."""
     low = lowered(t, s, value)
     copy = weight_copy(t, s, inner * outer, FP32, cached=True)
     parameter = s.parameter(inner * outer, low.bytes, FP32)
     saves = [low.storage, copy if copy is not None else t.weight()]
-    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=[parameter])
+    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=[parameter], kind="linear", sizes=(inner, outer))
     if copy is not None:
         t.release(copy)
     t.drop(low)
