@@ -66,7 +66,8 @@ def deepspeed_optimizers(context: Context, c: Combination) -> str | None:
 
 def eight_bit_fsdp(context: Context, c: Combination) -> str | None:
     """optimizer.py of bitsandbytes 0.50.2: ``get_state_buffer`` makes states like the parameter, a DTensor, and
-    ``update_step`` hands both to kernels that read raw storages."""
+    ``update_step`` hands both to operators that have no sharding strategy.
+    """
     if c.strategy == "fsdp" and context.scenario.optimizer == "adamw_bnb_8bit":
         return "bitsandbytes' 8-bit kernels read raw storages, and FSDP's weights and states are DTensors"
     return None
@@ -81,8 +82,9 @@ def eight_bit_tensor_parallel(context: Context, c: Combination) -> str | None:
 def checkpointed_adapter(context: Context, c: Combination) -> str | None:
     """The recomputation gathered frozen weights and freed them before torch had compared shapes: 0 against saved.
 
-    DeepSpeed pull request 8148 keeps them until the backward pass has used them (partitioned_param_coordinator.py:
-    ``in_checkpoint_recompute``)."""
+    Since 0.19.3 (pull request 8148) they are kept until the backward pass has used them
+    (partitioned_param_coordinator.py: ``in_checkpoint_recompute``).
+    """
     if c.strategy == "zero3" and c.checkpointing != "none" and context.request.adapter is not None:
         return "ZeRO-3 frees frozen weights while checkpointing recomputes them: CheckpointError in the backward pass"
     return None
@@ -90,7 +92,8 @@ def checkpointed_adapter(context: Context, c: Combination) -> str | None:
 
 def whole_modules(context: Context, c: Combination) -> str | None:
     """PEFT copied empty, partitioned weights; since 0.9 it gathers them first, and since 0.15.1 it saves them
-    (peft/utils/other.py: ``ModulesToSaveWrapper.update``)."""
+    (peft/utils/other.py: ``ModulesToSaveWrapper.update``).
+    """
     adapter = context.request.adapter
     if c.strategy == "zero3" and adapter is not None and adapter.modules_to_save:
         return f"{', '.join(adapter.modules_to_save)} trained whole beside an adapter is copied empty under ZeRO-3"
@@ -157,7 +160,7 @@ RULES: Final = (
         check=checkpointed_adapter,
         fix="set distributed.type: zero2, or training.gradient_checkpointing: none",
         link="https://github.com/huggingface/transformers/issues/47254",
-        versions=(Versions(library="deepspeed", first="0.10", until="0.19.8"),),
+        versions=(Versions(library="deepspeed", first="0.10", until="0.19.3"),),
     ),
     Rule(
         id="zero3-modules-to-save",
