@@ -54,8 +54,7 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
         "load": base
         | {
             "weights while loading": ranks * copied_at_load_bytes(scenario, c),
-            # zero.Init's partitions are filled by copies; other weights stay mapped until training writes them
-            "tensors of the ranks": device * np.where(c.uses("zero3"), ranks * states.weights(scenario, c), 0.0),
+            "tensors of the ranks": device * ranks * _placed_on_cpu_bytes(scenario, c),
         },
         "train": base
         | kept
@@ -96,6 +95,16 @@ def copied_at_load_bytes(scenario: Scenario, c: Columns) -> Floats:
     if scenario.quantized:  # each tensor goes to the device as it is read, and is quantized there
         plain = np.zeros(len(c))
     return np.where(c.uses("zero3"), zero3, plain)
+
+
+def _placed_on_cpu_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of one CPU rank, before it trains and beyond what loading copied; other weights stay mapped until they are written.
+
+    zero.Init fills partitions by copying. accelerate calls a CPU rank's device cpu:0, and torch copies to it what is on cpu.
+    """
+    resident = states.weights(scenario, c)
+    moved = np.maximum(0.0, resident - copied_at_load_bytes(scenario, c))
+    return np.select([c.uses("zero3"), c.uses("ddp")], [resident, moved], 0.0)
 
 
 def _saving(scenario: Scenario, c: Columns, ranks: Floats) -> Floats:
