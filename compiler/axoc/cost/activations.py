@@ -56,7 +56,11 @@ def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     index, places = _distinct(scenario, c)
     few = c.rows(index)
     low = few.deepspeed | few.uses("fsdp")  # these compute in a low-precision module: another dtype than the rest
-    parts = [(rows, _tapes(scenario, few.rows(rows), tokens[index][rows])) for rows in (low, ~low) if rows.any()]
+    parts = [
+        (rows, _tapes(scenario, few.rows(rows), tokens[index][rows]))
+        for rows in (low, ~low)
+        if rows.any() or not len(few)
+    ]
     stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
     entry = cast(Floats, scenario.model.hidden_size * stream * tokens)
     return _summed(scenario, c, _placed(parts, len(few), places), entry)
@@ -66,7 +70,7 @@ def _distinct(scenario: Scenario, c: Columns) -> tuple[Ints, Ints]:
     """Rows of the first candidate of each sort, and the sort of each candidate."""
     _, key = np.unique(_gradient_bytes(scenario, c), return_inverse=True)
     for column in (c.deepspeed | c.uses("fsdp"), c.micro_batch, c.tensor_parallel):
-        key = key * (int(column.max()) + 1) + column
+        key = key * (int(column.max(initial=0)) + 1) + column
     _, index, places = np.unique(key, return_index=True, return_inverse=True)
     return index, places
 
@@ -162,8 +166,7 @@ def masks(s: Setting, tokens: Floats) -> Floats:
     alternate = 0 < model.sliding_window_layers < model.num_layers
     if scenario.attention == "eager":
         return tokens * seq * s.stream * (2.0 if alternate else 1.0)
-    short = model.sliding_window is not None and model.sliding_window < seq
-    return np.full(len(tokens), seq * seq if short or model.family == "falcon" else 0.0)
+    return np.full(len(tokens), seq * seq if blocks.has_short_window(scenario) or model.family == "falcon" else 0.0)
 
 
 def _largest(profiles: list[Profile]) -> Profile:

@@ -40,11 +40,13 @@ def trained_matrices(scenario: Scenario) -> list[int]:
 
 
 def _block_matrices(scenario: Scenario) -> list[int]:
-    """Of one block: linear layers, then the router and the experts' two fused parameters."""
+    """Of the last block: linear layers, the experts' two fused parameters and the router, which comes first in Mixtral."""
     model = scenario.model
-    dense = [shape.weights for shape in linear_shapes(model)]
-    if model.moe is None or model.moe.num_dense_layers == model.num_layers:
-        return dense
-    experts = model.moe.num_experts * model.hidden_size
-    width = model.moe.expert_intermediate_size
-    return [*dense, experts, experts * 2 * width, experts * width]
+    shapes, moe = linear_shapes(model), model.moe
+    if moe is None or moe.num_dense_layers == model.num_layers:
+        return [shape.weights for shape in shapes]
+    router = moe.num_experts * model.hidden_size
+    experts = [router * 2 * moe.expert_intermediate_size, router * moe.expert_intermediate_size]
+    sparse = [router, *experts] if model.family == "mixtral" else [*experts, router]
+    apart = [shape.weights for shape in shapes if shape.part == "shared_expert"]
+    return [*(shape.weights for shape in shapes if shape.part != "shared_expert"), *sparse, *apart]

@@ -211,7 +211,8 @@ def repeated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
 def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value:
     """Scores in full: product, scale, cap, mask, softmax in fp32, cast, product."""
     model = s.scenario.model
-    keys, repeated_values = repeated(t, s, key, query.width), repeated(t, s, values, query.width)
+    keys, repeated_values = (dense(t, s, repeated(t, s, v, query.width), query.width) for v in (key, values))
+    query = dense(t, s, query, query.width)
     low_query, low_key = lowered(t, s, query), lowered(t, s, keys)
     t.drop(query, keys)
     scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
@@ -255,6 +256,17 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     else:
         t.drop(shares)
     return gathered(t, result)
+
+
+def dense(t: Tape, s: Setting, value: Value, width: Size) -> Value:
+    """matmul copies what it cannot view as one matrix a head: a part of a wider product, heads that are broadcast."""
+    model = s.scenario.model
+    broadcast = model.family == "falcon" and value.width is not width and model.num_kv_heads == 1
+    if not broadcast and value.storage.size is value.size:
+        return value
+    result = t.apply(width if broadcast else value.width, value.bytes, [value])
+    t.drop(value)
+    return result
 
 
 def replaced(t: Tape, old: Value, new: Value) -> Value:

@@ -45,10 +45,16 @@ def groups(scenario: Scenario) -> tuple[tuple[Kind, ...], ...]:
     return tuple(group for group in found if group)
 
 
+def has_short_window(scenario: Scenario) -> bool:
+    """Rows as long as the window, or longer, get a mask (transformers/masking_utils.py, _ignore_causal_mask_sdpa)."""
+    window = scenario.model.sliding_window
+    return window is not None and window <= scenario.seq_length
+
+
 def _alternating(scenario: Scenario, count: int, sparse: bool, *, first: bool = False) -> tuple[Kind, ...]:
     """Blocks with a window that is shorter than the rows, and the others, in the model's proportion."""
     model = scenario.model
-    short = model.sliding_window is not None and model.sliding_window < scenario.seq_length
+    short = has_short_window(scenario)
     windowed = model.sliding_window_layers / model.num_layers * count if short else 0.0
     if scenario.model.family == "falcon":  # its attention is always given a mask
         windowed = float(count)

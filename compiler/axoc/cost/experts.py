@@ -62,7 +62,7 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     rows = t.apply(copies * hidden, value.bytes, [value], saves=[order], kind="send")
     up = product(t, s, rows, "gate_up_proj", 2 * width * hidden * moe.num_experts, 2 * width * copies)
     t.drop(rows)
-    masked = t.apply(up.width, up.bytes, [up], kind="scale")
+    masked = t.apply(up.width, up.bytes, [up], kind="masked_fill")
     t.drop(up)
     gate, other = halves(t, masked, width * copies)
     t.drop(masked)
@@ -71,7 +71,7 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     inner = times(t, active, other)
     down = product(t, s, inner, "down_proj", width * hidden * moe.num_experts, copies * hidden)
     t.drop(inner)
-    masked = t.apply(down.width, down.bytes, [down], kind="scale")
+    masked = t.apply(down.width, down.bytes, [down], kind="masked_fill")
     t.drop(down)
     weighted = t.apply(
         masked.width,

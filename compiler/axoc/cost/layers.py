@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from axoc.cost.columns import Floats
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Flow, Parameter, Size, Storage, Tape, Value
@@ -140,6 +142,7 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
     adapter = s.scenario.adapter
     assert adapter is not None
     quantized = s.four_bit and bool(s.scenario.sizes.blocks_quantizable)
+    t.did("adapter")
     base = four_bit(t, s, value, inner, outer) if quantized else plain(t, s, value, inner, outer)
     if quantized:  # result.clone()
         cloned = t.apply(outer, base.bytes, [base], flows=("same",), kind="copy")
@@ -169,7 +172,7 @@ def magnitudes(t: Tape, s: Setting, base: Value, added: Value, dropped: Value, i
     identity passed through the pair, and from the weight in fp32: its sum with the product, and both factors."""
     adapter = s.scenario.adapter
     assert adapter is not None
-    t.scratch(inner * inner * (FP32 + s.compute) + inner * outer * (4 * FP32 + s.compute))
+    t.scratch(np.maximum(inner * inner * (FP32 + s.compute), inner * outer * (4 * FP32 + s.compute)))
     own = plain(t, s, dropped, inner, outer) if adapter.dropout > 0 else t.again(base)
     whole = outer * FP32 * t.tokens
     first = t.apply(outer, FP32, [own], saves=[own.storage], scratch=whole)
