@@ -1,15 +1,30 @@
-"""Seconds of one optimizer step, by part."""
+"""Seconds of one optimizer step, by part: the model's kernels one after the other, and the host that launches them.
+
+Host and device run side by side. The device starts an operation once it has been launched and the one before is done; so
+a stretch of them ends at the largest, over all points in it, of the host's time up to that point and the device's from
+there on. The Trainer waits for the device after each micro-step (it looks whether the loss is a number).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import communication, flops, kernels
-from axoc.cost.columns import Columns, Floats
+from axoc.cost import communication, flops, stretches
+from axoc.cost.activations import setting
+from axoc.cost.columns import Bools, Columns, Floats, Ints
+from axoc.cost.kernels import bandwidth, dense_rate, kernels_of
+from axoc.cost.kinds import PARTS
+from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
+from axoc.cost.layers import Setting
 from axoc.cost.scenario import Scenario
+from axoc.cost.stretches import Passes, Stretch
+from axoc.cost.tensors import trained_tensors
+
+HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
+"""Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +38,12 @@ class TimeColumns:
 
 
 def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
-    parts = _micro_step(scenario, c)
-    busy = cast(Floats, sum(parts.values()))
-    launches = kernels.launch_seconds(scenario, c)
-    breakdown = {name: seconds * c.accumulation for name, seconds in parts.items()}
-    breakdown["waiting for launches"] = np.maximum(0.0, launches - busy) * c.accumulation
-    compute = cast(Floats, np.maximum(busy, launches))
-    breakdown |= _communication(scenario, c, compute)
-    breakdown["optimizer"] = kernels.optimizer_seconds(scenario, c)
+    device, elapsed = _micro_step(scenario, c)
+    breakdown = {name: seconds * c.accumulation for name, seconds in device.items()}
+    breakdown["weight casts and gradient sums"] += _gradient_sums(scenario, c) * np.maximum(c.accumulation - 1, 0)
+    breakdown["waiting for the host"] = (elapsed - cast(Floats, sum(device.values()))) * c.accumulation
+    breakdown |= _communication(scenario, c, elapsed)
+    breakdown["optimizer"] = optimizer_seconds(scenario, c)
     step = cast(Floats, sum(breakdown.values()))
     tokens = flops.tokens(scenario, c) * c.accumulation * c.data_parallel
     useful = flops.model_flops(scenario, c) * c.accumulation
@@ -38,19 +51,104 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
         step_seconds=step,
         breakdown=breakdown,
         tokens_per_second=tokens / step,
-        mfu=useful / (step * kernels.dense_rate(scenario)),
+        mfu=useful / (step * dense_rate(scenario)),
     )
 
 
-def _micro_step(scenario: Scenario, c: Columns) -> dict[str, Floats]:
-    return {
-        "matrix products": kernels.matmul_seconds(scenario, c),
-        "attention": kernels.attention_seconds(scenario, c),
-        "memory-bound kernels": kernels.elementwise_seconds(scenario, c),
-        "weight casts and gradient sums": kernels.weight_cast_seconds(scenario, c),
-        "loss": kernels.loss_seconds(scenario, c),
-        "dequantization": kernels.dequantization_seconds(scenario, c),
-    }
+def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
+    """(device seconds by part, seconds until the device is done). Counted once for each distinct shape."""
+    low = c.deepspeed | c.uses("fsdp")
+    device = {part: np.zeros(len(c)) for part in PARTS}
+    elapsed = np.zeros(len(c))
+    for chosen in (low, ~low):
+        if chosen.any():
+            parts, seconds = _alike(scenario, c.rows(chosen))
+            elapsed[chosen] = seconds
+            for part in PARTS:
+                device[part][chosen] = parts[part]
+    return device, elapsed
+
+
+def _alike(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
+    """Rows whose modules are of one precision."""
+    _, first, which = np.unique(
+        np.stack([c.micro_batch, c.tensor_parallel], axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    chosen = np.zeros(len(c), dtype=np.bool_)
+    chosen[first] = True
+    order = np.argsort(np.argsort(first))  # rows() keeps the table's order
+    distinct = c.rows(cast(Bools, chosen))
+    tokens = flops.tokens(scenario, distinct)
+    line = _Line(scenario, setting(scenario, distinct), tokens, order[which.reshape(-1)], c)
+    return line.run()
+
+
+class _Line:
+    """Segments of a micro-step in the order the host launches them."""
+
+    def __init__(self, scenario: Scenario, s: Setting, tokens: Floats, which: Ints, c: Columns) -> None:
+        self.scenario, self.which, self.columns = scenario, which, c
+        kernels = kernels_of(scenario)
+        self.embedding = stretches.embedding(s, kernels, tokens)
+        self.groups = list(stretches.grouped_blocks(s, kernels, tokens))
+        self.tail = stretches.tail(s, kernels, tokens)
+        self.costs: HostCosts = host_costs(scenario)
+        self.device = {part: np.zeros(len(c)) for part in PARTS}
+        self.segments: list[tuple[Floats, Floats]] = []
+
+    def run(self) -> tuple[dict[str, Floats], Floats]:
+        whole = np.ones(len(self.columns))
+        counts = self._checkpointed()
+        self.segments.append((whole * self.costs.micro_step, 0.0 * whole))
+        self._add(self.embedding.forward, whole)
+        for (count, passes), again in zip(self.groups, counts, strict=True):
+            self._add(passes.forward, again, extra=self.costs.each_pass + self.costs.checkpoint / 2)
+            self._add(passes.forward, count - again, extra=self.costs.each_pass)
+        self._add(self.tail.forward, whole)
+        self._add(self.tail.backward, whole)
+        for (count, passes), again in reversed(list(zip(self.groups, counts, strict=True))):
+            self._add(passes.backward, count - again, extra=self.costs.each_pass)
+            self._add(_both(passes), again, extra=2 * self.costs.each_pass + self.costs.checkpoint / 2)
+        self._add(self.embedding.backward, whole)
+        return self.device, self._elapsed()
+
+    def _checkpointed(self) -> list[Floats]:
+        """Blocks of each group that are: the first ones."""
+        found, begin = [], 0.0
+        for count, _ in self.groups:
+            found.append(np.clip(self.columns.checkpointed_layers - begin, 0.0, count))
+            begin += count
+        return found
+
+    def _add(self, stretch: Stretch, times: Floats, *, extra: float = 0.0) -> None:
+        for part, seconds in stretch.device.items():
+            self.device[part] = self.device[part] + self._of(seconds) * times
+        self.segments.append(((stretch.host(self.costs) + extra) * times, self._of(stretch.seconds) * times))
+
+    def _of(self, seconds: Floats) -> Floats:
+        return cast(Floats, np.broadcast_to(seconds, (int(np.max(self.which)) + 1,))[self.which])
+
+    def _elapsed(self) -> Floats:
+        """The largest, over the bounds of segments, of the host's time before and the device's after."""
+        host = np.cumsum([h for h, _ in self.segments], axis=0)
+        device = np.cumsum([d for _, d in self.segments][::-1], axis=0)[::-1]
+        bounds = [host[0] + device[0], *(host[i] + device[i + 1] for i in range(len(host) - 1)), host[-1]]
+        return cast(Floats, np.max(bounds, axis=0))
+
+
+def _both(passes: Passes) -> Stretch:
+    """A checkpointed block's second forward and its backward."""
+    again, back = passes.again, passes.backward
+    return Stretch(
+        device={part: again.device[part] + back.device[part] for part in PARTS},
+        **{name: getattr(again, name) + getattr(back, name) for name in stretches.COUNTED},
+    )
+
+
+def _gradient_sums(scenario: Scenario, c: Columns) -> Floats:
+    """Each micro-step but the first adds its gradients to those that are there."""
+    trained = scenario.trainable / (c.gradient_shards * c.tensor_parallel)
+    return cast(Floats, kernels_of(scenario).pointwise("add_", trained, float(scenario.trainable_bytes)))
 
 
 def _communication(scenario: Scenario, c: Columns, compute: Floats) -> dict[str, Floats]:
@@ -67,3 +165,20 @@ def _communication(scenario: Scenario, c: Columns, compute: Floats) -> dict[str,
         "tensor-parallel communication": communication.tensor_parallel_seconds(scenario, c) * c.accumulation,
         "host copies": each_micro * c.accumulation + each_step,
     }
+
+
+def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """Clipping and step, the device idle at first; on the host where it is offloaded."""
+    local = scenario.trainable / (c.optimizer_shards * c.tensor_parallel)
+    tensors, kernels = trained_tensors(scenario), kernels_of(scenario)
+    bytes_ = float(scenario.trainable_bytes)
+    host = [optimizer_host_seconds(scenario, name, tensors) for name in ("grad_norm", scenario.optimizer)]
+    device = [kernels.optimizer(name, local, tensors, bytes_) for name in ("grad_norm", scenario.optimizer)]
+    on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1]))
+    # DeepSpeed casts gradients up and weights down, and steps on fp32 masters
+    masters = kernels.optimizer(scenario.optimizer, local, tensors, 4.0) + local * 3 * 4.0 / bandwidth(scenario)
+    on_device = np.where(c.deepspeed, masters, on_device) + host_costs(scenario).step
+    on_host = (
+        local * 28.0 / (HOST_MEMORY_BYTES_PER_SECOND / np.minimum(c.world, scenario.cluster.accelerators_per_node))
+    )
+    return cast(Floats, np.where(c.offloads_optimizer, on_host, on_device))

@@ -1,0 +1,88 @@
+"""Seconds of kernels from an accelerator's datasheet: a roofline, with shares that public measurements sustain.
+
+Large bf16 products reach 0.70 to 0.80 of the dense rate, copies 0.85 to 0.92 of the bandwidth on Hopper and Ampere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost.columns import Floats
+from axoc.cost.tape import Size
+
+MATMUL_SHARE: Final = 0.72
+CPU_MATMUL_SHARE: Final = 0.6
+BANDWIDTH_SHARE: Final = 0.85
+ATTENTION_SHARE: Final = {64: 0.40, 128: 0.60, 256: 0.50}
+"""Forward of fused kernels, by head size, of the dense rate (FlashAttention-3, https://arxiv.org/abs/2407.08608, figure
+5, causal at 2k to 8k; half of it for a backward's five products is in BACKWARD_SHARE)."""
+BACKWARD_SHARE: Final = 0.75
+"""Of the forward's rate (the same source, figure 6)."""
+CPU_ATTENTION_SHARE: Final = 0.3
+LAUNCH_SECONDS: Final = 2.2e-6
+"""The least a kernel takes from the one before to the one after."""
+PASSES: Final = {"cast": 1.0, "copy": 2.0, "add": 3.0, "add_": 3.0, "mul": 3.0, "silu_backward": 3.0}
+"""Tensors that a kernel reads and writes; 2 where it is not here."""
+STATE_PASSES: Final = {"sgd": 3.0, "adamw_torch_fused": 7.0, "adamw_torch": 16.0, "muon": 6.0}
+"""Of an optimizer's step, tensors of a parameter's size read and written: weight and gradient, and the states twice;
+torch's unfused AdamW goes over them in several kernels (torch/optim/adamw.py, _multi_tensor_adamw)."""
+BLOCKWISE_BYTES: Final = 30.0
+"""bitsandbytes' 8-bit AdamW, bytes moved a parameter: it is bound by arithmetic on blocks, about a third of a copy's rate."""
+ADAFACTOR_BYTES: Final = 90.0
+"""transformers' Adafactor: some twenty kernels in fp32 over each matrix (optimization.py, step)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Datasheet:
+    flops_per_second: float
+    """Dense, of the dtype that products run in."""
+    bytes_per_second: float
+    cpu: bool
+
+    @property
+    def launch_seconds(self) -> float:
+        return 0.0 if self.cpu else LAUNCH_SECONDS
+
+    def moved(self, num_bytes: Size) -> Floats:
+        return cast(Floats, num_bytes / (self.bytes_per_second * BANDWIDTH_SHARE) + self.launch_seconds)
+
+    def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> Floats:
+        share = CPU_MATMUL_SHARE if self.cpu else MATMUL_SHARE
+        arithmetic = 2.0 * m * n * k / (self.flops_per_second * share)
+        return np.maximum(arithmetic, self.moved(bytes_ * (m * n + n * k + m * k))) + 0.0 * arithmetic
+
+    def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
+        if kernel == "cast":
+            return self.moved(6.0 * elements)
+        return self.moved(PASSES.get(kernel, 2.0) * bytes_ * elements)
+
+    def attention(
+        self, batch: Size, heads: Size, kv_heads: Size, head_dim: float, seq: float, *, masked: bool, backward: bool
+    ) -> Floats:
+        near = min(ATTENTION_SHARE, key=lambda d: abs(d - head_dim))
+        share = CPU_ATTENTION_SHARE if self.cpu else ATTENTION_SHARE[near] * (BACKWARD_SHARE if backward else 1.0)
+        flops = 4.0 * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5) * (2.5 if backward else 1.0)
+        return cast(Floats, flops / (self.flops_per_second * share) + self.launch_seconds)
+
+    def grouped(self, rows: Size, experts: float, inner: Size, outer: Size, role: str, bytes_: float) -> Floats:
+        moved = self.moved(bytes_ * (experts * inner * outer + rows * (inner + outer)))
+        return np.maximum(self.matmul("nt", rows, outer, inner, bytes_), moved)
+
+    def dequantize(self, elements: Size, *, nested: bool) -> Floats:
+        return self.moved(elements * (0.5 + 2.0))
+
+    def embedding(self, tokens: Size, width: float, vocabulary: float, bytes_: float, *, backward: bool) -> Floats:
+        table = vocabulary * width * bytes_ if backward else 0.0
+        return self.moved(2.0 * tokens * width * bytes_ + table)
+
+    def optimizer(self, name: str, elements: Size, tensors: float, bytes_: float) -> Floats:
+        """``name``: as TrainingArguments.optim, or ``grad_norm`` for clipping."""
+        if name == "grad_norm":  # read for the norm, read and written for the scaling
+            return self.moved(3.0 * bytes_ * elements)
+        each = {"adamw_bnb_8bit": BLOCKWISE_BYTES * 3, "adafactor": ADAFACTOR_BYTES}.get(
+            name, STATE_PASSES.get(name, 7.0) * bytes_
+        )
+        return self.moved(each * elements)

@@ -1,0 +1,185 @@
+"""Seconds of kernels from a calibration profile: a measured shape gives its own seconds, others what lies between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, Final, cast
+
+import numpy as np
+
+from axoc.cost.columns import Floats
+from axoc.cost.datasheet import Datasheet
+from axoc.cost.surfaces import Curve, Surface
+from axoc.cost.tape import Size
+from axoc.facts.profile import Profile, Table
+
+NAMES: Final = {4.0: "fp32", 2.0: "bf16"}
+"""Of a dtype, by bytes of an element."""
+MOVED_BY_MUL: Final = 3.0
+"""Tensors that an elementwise product reads and writes: kernels that were not measured go at its rate."""
+
+
+def stacked(*sizes: Size) -> Floats:
+    """One row a shape."""
+    return np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(s, dtype=np.float64)) for s in sizes)), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    profile: Profile
+    datasheet: Datasheet
+    """For ideals, and where a table is missing."""
+    _remembered: dict[tuple[object, ...], Floats] = field(default_factory=dict, repr=False)
+    """Seconds by kernel and sizes: blocks alike ask for the same ones again and again."""
+
+    @cached_property
+    def sustained(self) -> float:
+        """What arithmetic takes once it has run for seconds, over what it takes at first: power bounds the clock."""
+        if "sustained" not in self.profile.tables:
+            return 1.0
+        table = self.profile.tables["sustained"]
+        return float(table.column("last_seconds")[0] / table.column("first_seconds")[0])
+
+    # --- matrix products
+
+    def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> Floats:
+        sizes = stacked(m, n, k)
+        key = (layout, bytes_, sizes.tobytes())
+        found = self._remembered.get(key)
+        if found is None:
+            seconds = self._matmuls(NAMES[bytes_], layout).seconds(sizes, self._product(sizes, bytes_))
+            found = self._remembered[key] = seconds * self.sustained
+        return found
+
+    def _product(self, sizes: Floats, bytes_: float) -> Floats:
+        m, n, k = sizes.T
+        return self._ideal(2.0 * m * n * k, bytes_ * (m * n + n * k + m * k))
+
+    def _ideal(self, flops: Floats, num_bytes: Floats) -> Floats:
+        d = self.datasheet
+        return flops / d.flops_per_second + num_bytes / d.bytes_per_second + d.launch_seconds
+
+    @lru_cache(maxsize=16)  # noqa: B019 (one a process and accelerator)
+    def _matmuls(self, dtype: str, layout: str) -> Surface:
+        table = self.profile.tables["matmul"].where(dtype=dtype, layout=layout)
+        sizes = np.array([row[2:5] for row in table.rows], dtype=np.float64)
+        bytes_ = next(b for b, name in NAMES.items() if name == dtype)
+        return Surface.over(sizes, np.array(table.column("seconds")), self._product(sizes, bytes_))
+
+    def grouped(self, rows: Size, experts: float, inner: Size, outer: Size, role: str, bytes_: float) -> Floats:
+        """``role``: forward | input_gradient | weight_gradient"""
+        sizes = stacked(rows, experts, inner, outer)
+        return self._groups(role).seconds(sizes, self._grouped(sizes)) * self.sustained
+
+    def _grouped(self, sizes: Floats) -> Floats:
+        rows, experts, inner, outer = sizes.T
+        return self._ideal(2.0 * rows * inner * outer, 2.0 * (experts * inner * outer + rows * (inner + outer)))
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _groups(self, role: str) -> Surface:
+        table = self.profile.tables["grouped_matmul"]
+        sizes = np.array([row[:4] for row in table.rows], dtype=np.float64)
+        return Surface.over(sizes, np.array(table.column(f"{role}_seconds")), self._grouped(sizes))
+
+    # --- attention
+
+    def attention(
+        self, batch: Size, heads: Size, kv_heads: Size, head_dim: float, seq: float, *, masked: bool, backward: bool
+    ) -> Floats:
+        sizes = stacked(batch, heads, kv_heads, head_dim, seq)
+        found = self._attentions(masked, backward).seconds(sizes, self._attended(sizes, masked, backward))
+        return found * self.sustained
+
+    def _attended(self, sizes: Floats, masked: bool, backward: bool) -> Floats:
+        batch, heads, kv_heads, head_dim, seq = sizes.T
+        flops = 4.0 * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5)
+        moved = 2.0 * batch * seq * head_dim * (2.0 * heads + 2.0 * kv_heads)
+        return self._ideal(flops * (2.5 if backward else 1.0), moved * (2.0 if backward else 1.0))
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _attentions(self, masked: bool, backward: bool) -> Surface:
+        """Of the backend that torch picks by itself."""
+        mask = "bool" if masked else "causal"
+        table = self.profile.tables["attention"].where(dtype="bf16", mask=mask, backend=self._backend(mask))
+        sizes = np.array([row[3:8] for row in table.rows], dtype=np.float64)
+        seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
+        return Surface.over(sizes, seconds, self._attended(sizes, masked, backward))
+
+    def _backend(self, mask: str) -> str:
+        chosen = self.profile.tables["attention_default"].where(dtype="bf16", mask=mask).column("backend")
+        return cast(str, max(set(chosen), key=chosen.count))
+
+    # --- bound by memory
+
+    def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
+        """``width``: of the rows that a kernel goes along."""
+        size = np.atleast_1d(np.asarray(elements, dtype=np.float64))
+        wide = float(np.max(width))
+        key = (kernel, bytes_, wide, size.tobytes())
+        found = self._remembered.get(key)
+        if found is None:
+            found = self._remembered[key] = self._pointwise_seconds(kernel, bytes_, wide, size)
+        return found
+
+    def _pointwise_seconds(self, kernel: str, bytes_: float, wide: float, size: Floats) -> Floats:
+        cold, warm = self._curves(kernel, NAMES[bytes_], self._width(kernel, wide))
+        share = np.clip(2.0 * size * bytes_ / self.profile.cache_bytes, 0.0, 1.0)  # in the cache beside what is written
+        return cast(Floats, share * cold.at(size) + (1.0 - share) * warm.at(size))
+
+    @lru_cache(maxsize=512)  # noqa: B019
+    def _width(self, kernel: str, wanted: float) -> float:
+        found = set(self._pointwise[kernel].column("width"))
+        return float(min(found, key=lambda w: abs(np.log(w) - np.log(max(wanted, 1.0))))) if wanted else 0.0
+
+    @lru_cache(maxsize=512)  # noqa: B019
+    def _curves(self, kernel: str, dtype: str, width: float) -> tuple[Curve, Curve]:
+        table = self._pointwise[kernel].where(dtype=dtype)
+        table = table.where(width=int(width)) if width else table
+        sizes = [rows * wide for rows, wide in zip(table.column("rows"), table.column("width"), strict=True)]
+        return Curve.of(sizes, table.column("cold_seconds")), Curve.of(sizes, table.column("warm_seconds"))
+
+    @cached_property
+    def _pointwise(self) -> dict[str, Table]:
+        table = self.profile.tables["pointwise"]
+        by_kernel: dict[str, list[tuple[Any, ...]]] = {}
+        for row in table.rows:
+            by_kernel.setdefault(row[0], []).append(row)
+        return {name: Table(columns=table.columns, rows=tuple(rows)) for name, rows in by_kernel.items()}
+
+    def moved(self, num_bytes: Size) -> Floats:
+        """A kernel that was not measured, at the rate of one that was."""
+        return self.pointwise("mul", np.asarray(num_bytes) / (MOVED_BY_MUL * 2.0), 2.0)
+
+    def dequantize(self, elements: Size, *, nested: bool) -> Floats:
+        table = self.profile.tables["nf4_dequantize"].where(double_quantization=nested)
+        sizes = [a * b for a, b in zip(table.column("rows"), table.column("columns"), strict=True)]
+        return Curve.of(sizes, table.column("seconds")).at(np.atleast_1d(np.asarray(elements, dtype=np.float64)))
+
+    def embedding(self, tokens: Size, width: float, vocabulary: float, bytes_: float, *, backward: bool) -> Floats:
+        sizes = stacked(tokens, width, vocabulary)
+        return self._embeddings(NAMES[bytes_], backward).seconds(sizes, self._looked_up(sizes, bytes_, backward))
+
+    def _looked_up(self, sizes: Floats, bytes_: float, backward: bool) -> Floats:
+        tokens, width, vocabulary = sizes.T
+        table = vocabulary * width if backward else 0.0
+        return self._ideal(np.zeros(len(sizes)), bytes_ * (2.0 * tokens * width + table))
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _embeddings(self, dtype: str, backward: bool) -> Surface:
+        table = self.profile.tables["embedding"].where(dtype=dtype)
+        sizes = np.array([row[1:4] for row in table.rows], dtype=np.float64)
+        bytes_ = next(b for b, name in NAMES.items() if name == dtype)
+        seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
+        return Surface.over(sizes, seconds, self._looked_up(sizes, bytes_, backward))
+
+    def optimizer(self, name: str, elements: Size, tensors: float, bytes_: float) -> Floats:
+        table = self.profile.tables["optimizer"].where(name=name, dtype=NAMES[bytes_])
+        if not table.rows:
+            return self.datasheet.optimizer(name, elements, tensors, bytes_)
+        sizes = [a * b for a, b in zip(table.column("tensors"), table.column("elements"), strict=True)]
+        # small tensors were launched one by one: what they took was the host's
+        largest = max(zip(sizes, table.column("seconds"), strict=True))
+        return cast(
+            Floats, np.asarray(elements, dtype=np.float64) * largest[1] / largest[0] + self.datasheet.launch_seconds
+        )
