@@ -22,6 +22,9 @@ HEADS_FIRST: Final = ("gpt_neox", "phi3", "falcon")
 PARTIAL_ROTARY: Final = ("gpt_neox", "phi3")
 """Families that put the rotated part and the rest together again, even where the rest is empty."""
 
+ROTARY_IN_FULL: Final = ("olmo2",)
+"""Families whose rotary tables are fp32 whatever the stream, and whose queries and keys are cast back after them."""
+
 
 @dataclass(frozen=True)
 class Heads:
@@ -117,7 +120,8 @@ def positions(t: Tape, s: Setting, query: Value, key: Value) -> tuple[Value, Val
 
 def rotated(t: Tape, s: Setting, value: Value) -> Value:
     """value * cos + rotate_half(value) * sin."""
-    bytes_ = max(value.bytes, s.stream)
+    in_full = s.scenario.model.family in ROTARY_IN_FULL
+    bytes_ = FP32 if in_full else max(value.bytes, s.stream)
     straight = t.apply(value.width, bytes_, [value], scratch=_narrowed(t, value, bytes_), kind="mul_rotary")
     t.scratch(value.size / 2)
     halves = t.apply(
@@ -127,9 +131,13 @@ def rotated(t: Tape, s: Setting, value: Value) -> Value:
     t.drop(halves)
     result = add(t, straight, crossed)
     t.drop(straight, crossed)
+    if in_full:
+        narrow = cast(t, result, value.bytes)
+        t.drop(result)
+        return narrow
     if s.scenario.model.family not in PARTIAL_ROTARY:
         return result
-    whole = t.apply(value.width, bytes_, [result], flows=("same",), kind="copy")
+    whole = t.apply(value.width, bytes_, [result], flows=("same",), kind="join_rotary")
     t.drop(result)
     return whole
 
@@ -203,7 +211,8 @@ def repeated(t: Tape, s: Setting, value: Value, width: Size) -> Value:
     model = s.scenario.model
     if model.num_kv_heads == model.num_heads or model.mla is not None or model.family == "falcon":
         return value
-    result = t.apply(width, value.bytes, [value], kind="repeat")
+    single = model.num_kv_heads == 1  # expand and reshape of one head make a view
+    result = t.apply(width, value.bytes, [value], onto=value.storage if single else None, kind="repeat")
     t.drop(value)
     return result
 

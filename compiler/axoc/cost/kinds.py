@@ -297,6 +297,7 @@ FORWARD: Final[dict[str, Kind]] = {
     "slice": _nothing,
     "liger_rope": _liger,
     "mul_rotary": _rotary_product,
+    "join_rotary": _flat("copy"),
     "rotate_half": _rotate_half,
     "gather_heads": _flat("copy"),
     "attention": _attention,
@@ -426,6 +427,12 @@ def _rotary_back(op: Operation, m: Meter) -> None:
         m.cast(op.elements, op.bytes)
 
 
+def _join_rotary_back(op: Operation, m: Meter) -> None:
+    """The part that is not turned, even an empty one, was cut out: zeros as wide as the whole, added to the rest."""
+    m.moved(op.elements * op.bytes)
+    m.pointwise("add", op.elements, op.bytes)
+
+
 def _attention_back(op: Operation, m: Meter) -> None:
     _attention(op, m, backward=True)
 
@@ -516,6 +523,7 @@ BACKWARD: Final[dict[str, Kind]] = {
     "slice": _slice_back,
     "liger_rope": _liger,
     "mul_rotary": _rotary_back,
+    "join_rotary": _join_rotary_back,
     "rotate_half": _rotate_half_back,
     "gather_heads": _nothing,
     "attention": _attention_back,
