@@ -17,10 +17,10 @@ MATMUL_SHARE: Final = 0.72
 CPU_MATMUL_SHARE: Final = 0.6
 BANDWIDTH_SHARE: Final = 0.85
 ATTENTION_SHARE: Final = {64: 0.40, 128: 0.60, 256: 0.50}
-"""Forward of fused kernels, by head size, of the dense rate (FlashAttention-3, https://arxiv.org/abs/2407.08608, figure
-5, causal at 2k to 8k; half of it for a backward's five products is in BACKWARD_SHARE)."""
+"""Of the dense rate, by head size, forward and causal: allowances under what FlashAttention-3 reports for Hopper at long
+rows (up to 0.75, https://arxiv.org/abs/2407.08608)."""
 BACKWARD_SHARE: Final = 0.75
-"""Of the forward's rate (the same source, figure 6)."""
+"""Of the forward's rate: its five products overlap less with the softmax."""
 CPU_ATTENTION_SHARE: Final = 0.3
 LAUNCH_SECONDS: Final = 2.2e-6
 """The least a kernel takes from the one before to the one after."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from axoc.cost.columns import Floats
-from axoc.cost.datasheet import BANDWIDTH_SHARE, Datasheet
+from axoc.cost.datasheet import Datasheet
 from axoc.cost.measured import Measured
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Size
@@ -69,7 +69,3 @@ def dense_rate(scenario: Scenario) -> float:
         return rates["fp8"]
     dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(scenario.mixed_precision, scenario.dtype)
     return rates.get(dtype) or rates["float32"]
-
-
-def bandwidth(scenario: Scenario) -> float:
-    return scenario.cluster.accelerator.memory_bandwidth_bytes_per_second * BANDWIDTH_SHARE

@@ -131,8 +131,9 @@ def _along(kernel: str) -> Kind:
 
 
 def _row(op: Operation, m: Meter) -> Size:
+    """The stream's norms go along the stream's width; those of queries and keys, in some families, along a head."""
     model = m.scenario.model
-    return op.width if model.qk_norm != "head" or op.width == model.hidden_size else model.head_dim
+    return op.width if model.qk_norm != "head" or op.width is model.hidden_size else float(model.head_dim)
 
 
 def _flat(kernel: str) -> Kind:

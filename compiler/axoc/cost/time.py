@@ -15,7 +15,7 @@ import numpy as np
 from axoc.cost import communication, flops, stretches
 from axoc.cost.activations import setting
 from axoc.cost.columns import Bools, Columns, Floats, Ints
-from axoc.cost.kernels import bandwidth, dense_rate, kernels_of
+from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.kinds import PARTS
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.layers import Setting
@@ -25,6 +25,11 @@ from axoc.cost.tensors import trained_tensors
 
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
+
+DEEPSPEED_BYTES: Final = 36.0
+"""Moved a trained parameter beside the optimizer's own, gradients in bf16: into the bucket 4, divided 4, out of it 4, cast
+to fp32 6, read for the norm 4, clipped 8 where it is done, weights cast back 6
+(deepspeed/runtime/zero/stage_1_and_2.py: reduce_independent_p_g_buckets_and_remove_grads, get_flat_partition, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +180,7 @@ def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
     host = [optimizer_host_seconds(scenario, name, tensors) for name in ("grad_norm", scenario.optimizer)]
     device = [kernels.optimizer(name, local, tensors, bytes_) for name in ("grad_norm", scenario.optimizer)]
     on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1]))
-    # DeepSpeed casts gradients up and weights down, and steps on fp32 masters
-    masters = kernels.optimizer(scenario.optimizer, local, tensors, 4.0) + local * 3 * 4.0 / bandwidth(scenario)
+    masters = kernels.optimizer(scenario.optimizer, local, tensors, 4.0) + kernels.moved(local * DEEPSPEED_BYTES)
     on_device = np.where(c.deepspeed, masters, on_device) + host_costs(scenario).step
     on_host = (
         local * 28.0 / (HOST_MEMORY_BYTES_PER_SECOND / np.minimum(c.world, scenario.cluster.accelerators_per_node))

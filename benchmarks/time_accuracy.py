@@ -1,0 +1,162 @@
+"""Step time predicted and measured, row by row: from the shipped profile, and from the datasheet alone.
+
+    python benchmarks/time_accuracy.py [--judge] [--markdown docs/accuracy-time.md] [--bands compiler/axoc/facts/data/time_errors.json]
+
+``built`` and ``seen`` rows were looked at while the time model was made. ``judge`` and ``borderline`` rows were not; they are
+read only with --judge. ``borderline`` rows ran four steps, so that what stands for their step is one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+from axoc.cost.scenario import Scenario
+from axoc.cost.time import TimeColumns, step_time
+from closed_form import columns_of, model_of, read_rows, scenario_of
+from memory_accuracy import knobs
+
+HERE: Final = Path(__file__).resolve().parent
+BUILT: Final = {
+    "built": HERE.parent / "tests/cost/measured_h100.jsonl",
+    "seen": HERE / "rows/h100-seen.jsonl",
+}
+JUDGING: Final = {
+    "judge": HERE / "rows/h100-judge.jsonl",
+    "borderline": HERE / "rows/h100-borderline.jsonl",
+}
+INVENTORY: Final = "h100-sxm-80gb"
+UNPROFILED: Final = "an H100 that no profile is of"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    row: dict[str, Any]
+    profiled: TimeColumns
+    datasheet: TimeColumns
+
+    @property
+    def measured(self) -> float:
+        return float(self.row["step_median_s"])
+
+    def error(self, *, profiled: bool = True) -> float:
+        found = self.profiled if profiled else self.datasheet
+        return float(found.step_seconds[0]) / self.measured - 1
+
+    @property
+    def waits(self) -> float:
+        """Share of the step in which the device waits for the host."""
+        return float(self.profiled.breakdown["waiting for the host"][0] / self.profiled.step_seconds[0])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--judge", action="store_true", help="read the rows that judge, too")
+    parser.add_argument("--markdown", type=Path, help="write the tables there as well")
+    parser.add_argument("--bands", type=Path, help="write the judging rows' errors there: the planner's error bands")
+    options = parser.parse_args()
+    sets = BUILT | (JUDGING if options.judge or options.bands else {})
+    found = {name: [predict(row) for row in timed(path)] for name, path in sets.items()}
+    lines = [line for name, rows in found.items() for line in table(name, rows)]
+    print("\n".join(lines))
+    if options.markdown:
+        options.markdown.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
+    if options.bands:
+        options.bands.write_text(json.dumps(bands([*found["judge"], *found["borderline"]]), indent=1) + "\n", "utf-8")
+    return 0
+
+
+def timed(path: Path) -> list[dict[str, Any]]:
+    return [row for row in read_rows(path) if row.get("step_median_s")]
+
+
+def predict(row: dict[str, Any]) -> Predicted:
+    scenario = scenario_of(row, INVENTORY)
+    columns = columns_of(row, scenario.model)
+    return Predicted(row, step_time(scenario, columns), step_time(without_profile(scenario), columns))
+
+
+def without_profile(scenario: Scenario) -> Scenario:
+    cluster = scenario.cluster
+    return replace(scenario, cluster=replace(cluster, accelerator=replace(cluster.accelerator, name=UNPROFILED)))
+
+
+def bands(rows: list[Predicted]) -> dict[str, Any]:
+    """What cost/bands.py reads. 4 digits, so that another machine's last bits change nothing."""
+    return {
+        "version": 1,
+        "made": datetime.now(UTC).date().isoformat(),
+        "by": "python benchmarks/time_accuracy.py --bands; errors are of (predicted - measured) / measured, without sign",
+        "kinds": {
+            "profile": {"rows": len(rows), **errors(r.error() for r in rows)},
+            "datasheet": {"rows": len(rows), **errors(r.error(profiled=False) for r in rows)},
+        },
+    }
+
+
+def errors(values: Iterable[float]) -> dict[str, float]:
+    sizes = [abs(v) for v in values]
+    return {"mean": round(statistics.mean(sizes), 4), "largest": round(max(sizes), 4)}
+
+
+HEAD: Final = """# Accuracy of the predicted step time
+
+Made by `python benchmarks/time_accuracy.py --judge --markdown docs/accuracy-time.md`, from rows measured as
+[accuracy.md](accuracy.md) tells: the optimizer step of the plain Trainer on one H100, without data loading. Errors are
+(predicted - measured) / measured, with the profile that ships for that accelerator and with its datasheet alone. "waits" is the
+share of the step in which, as predicted, the device waits for the host; there the host's own speed decides, which differed
+by 10 to 20% between the machines and days that rows of one kind were measured on.
+
+"""
+
+
+def table(name: str, rows: list[Predicted]) -> list[str]:
+    lines = [f"## {name}: {len(rows)} rows", ""]
+    lines += [
+        "| row | configuration | measured s | predicted | error | datasheet | waits |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for r in rows:
+        shown = [f"{r.measured:.4f}", f"{r.measured * (1 + r.error()):.4f}", f"{r.error():+.1%}"]
+        shown += [f"{r.error(profiled=False):+.1%}", f"{r.waits:.0%}"]
+        lines.append(f"| {r.row['id']} | {knobs(r.row)} | " + " | ".join(shown) + " |")
+    return [*lines, "", *summary(rows), "", *by_family(rows), ""]
+
+
+def summary(rows: list[Predicted]) -> list[str]:
+    lines = ["| | mean of absolute errors | largest | mean of errors | Kendall's tau |", "|---|--:|--:|--:|--:|"]
+    for label, profiled in (("profile", True), ("datasheet", False)):
+        found = [r.error(profiled=profiled) for r in rows]
+        sizes = errors(found)
+        shown = [f"{sizes['mean']:.1%}", f"{sizes['largest']:.1%}", f"{statistics.mean(found):+.1%}"]
+        lines.append(f"| {label} | " + " | ".join([*shown, f"{kendall(rows, profiled=profiled):.3f}"]) + " |")
+    return lines
+
+
+def kendall(rows: list[Predicted], *, profiled: bool) -> float:
+    """Share of pairs in the measured order less that of pairs in the other (ties are none)."""
+    pairs = list(combinations([(r.measured, r.measured * (1 + r.error(profiled=profiled))) for r in rows], 2))
+    return sum(1 if (a[0] - b[0]) * (a[1] - b[1]) > 0 else -1 for a, b in pairs) / len(pairs)
+
+
+def by_family(rows: list[Predicted]) -> list[str]:
+    families: dict[str, list[float]] = {}
+    for r in rows:
+        families.setdefault(model_of(r.row).family, []).append(r.error())
+    lines = ["| family | rows | mean | largest |", "|---|--:|--:|--:|"]
+    for family, found in sorted(families.items()):
+        sizes = errors(found)
+        lines.append(f"| {family} | {len(found)} | {sizes['mean']:.1%} | {sizes['largest']:.1%} |")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
