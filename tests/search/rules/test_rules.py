@@ -76,7 +76,9 @@ def test_a_plan_that_needs_more_host_memory_than_there_is() -> None:
     made = request(QWEN, distributed__type="ddp")
     roomy = facts(made, EIGHT)
     assert isinstance(search(made, roomy), Plan)
-    small = replace(roomy, clusters=tuple(replace(c, host_memory_bytes=16 << 30, host_memory_given=True) for c in roomy.clusters))
+    small = replace(
+        roomy, clusters=tuple(replace(c, host_memory_bytes=16 << 30, host_memory_given=True) for c in roomy.clusters)
+    )
     result = search(made, small)
     assert isinstance(result, NoPlan)
     assert "host-memory" in refused_by(result)
