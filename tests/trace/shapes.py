@@ -46,7 +46,7 @@ def job(folder: Path, config: dict[str, Any], **changes: Any) -> Job:
         "config": None,
     }
     base = {
-        "model__decoder_block": BLOCKS[config["model_type"]],
+        "model__decoder_block": BLOCKS.get(config["model_type"], ""),
         "model__family": config["model_type"],
         "training__micro_batch_size": 2,
         "training__gradient_accumulation_steps": 1,

@@ -100,6 +100,15 @@ def test_a_spec_is_verified(spec: Path) -> None:
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
     names = [r["name"] for r in told["rows"]]
-    assert names == ["load", "forward", "loss", "backward", "optimizer", "peak allocated", "peak reserved", "device used"]
+    assert names == [
+        "load",
+        "forward",
+        "loss",
+        "backward",
+        "optimizer",
+        "peak allocated",
+        "peak reserved",
+        "device used",
+    ]
     assert all(r["trace_bytes"] > 0 for r in told["rows"])
     assert told["layers_run"] == [3]

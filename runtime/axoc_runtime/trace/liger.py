@@ -7,6 +7,8 @@ which modules it patches: transformers/monkey_patch.py.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ from torch.nn import functional
 
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.liger_loss import fused_loss
+from axoc_runtime.trace.patching import replaced
 
 NOT_IN_PLACE: Final = ("Gemma2", "Gemma3", "Olmo2", "Olmo3", "Glm4")
 """Families whose norms may not write the gradient over its input (transformers/rms_norm.py, in_place=False)."""
@@ -73,11 +76,19 @@ def rotated(value: Any) -> Any:
     return value.transpose(1, 2).contiguous().transpose(1, 2)
 
 
+@contextmanager
+def rotations(causal: Any) -> Iterator[None]:
+    """Liger's rotary positions in the model's module, for a while: other models come from the same module."""
+    modelling = sys.modules[type(causal).__module__]
+    if not hasattr(modelling, "apply_rotary_pos_emb"):
+        yield
+        return
+    with replaced(modelling, "apply_rotary_pos_emb", rotation):
+        yield
+
+
 def patch(causal: Any, device: Device) -> None:
     """Puts the stand-ins where Liger puts its kernels, in the model given."""
-    modelling = sys.modules[type(causal).__module__]
-    if hasattr(modelling, "apply_rotary_pos_emb"):
-        modelling.apply_rotary_pos_emb = rotation  # type: ignore[attr-defined]
     in_place = not type(causal).__name__.startswith(NOT_IN_PLACE)
     for module in causal.modules():
         if type(module).__name__.endswith("RMSNorm"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import torch
 from axoc_runtime.job import Job
 from axoc_runtime.trace.cuda_as_cpu import as_on_cuda
 from axoc_runtime.trace.device import Device
+from axoc_runtime.trace.liger import rotations
 from axoc_runtime.trace.liveness import Event, Liveness
-from axoc_runtime.trace.model import blocks, build, compute_dtype, decoder, depth_of
+from axoc_runtime.trace.model import blocks, build, causal_model, compute_dtype, decoder, depth_of
 from axoc_runtime.trace.select import strategy_for
 from axoc_runtime.trace.strategy import Strategy
 
@@ -57,9 +59,12 @@ def trace_depth(
     """Runs the job's model as deep as ``config`` says. ``edge`` blocks at each end make up the first and last
     phases of the backward."""
     imported(job)
+    gc.collect()  # what an earlier run left must not go in the middle of this one
     with as_on_cuda(device, padded=padded) as live, ExitStack() as stack:
         strategy = stack.enter_context(closing(strategy_for(job, live)))
         model = build(job, config, device, live, strategy.weights_dtype())
+        if job.model.kernels == "liger":
+            stack.enter_context(rotations(causal_model(model)))
         if input_gradients:
             model.enable_input_require_grads()
         strategy.take(model)
@@ -78,7 +83,7 @@ def imported(job: Job) -> None:
         import peft  # noqa: F401
     if job.distributed.strategy == "fsdp":
         import accelerate.utils.fsdp_utils  # noqa: F401
-        import torch.distributed.fsdp
+        import torch.distributed.fsdp  # noqa: F401
         import transformers.distributed.tensor_parallel  # noqa: F401
 
 

@@ -5,14 +5,17 @@ Source: deepspeed 0.19.8, runtime/zero/stage3.py; named are its methods.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any, Final
 
 import torch
 
 from axoc_runtime.trace.model import causal_model
 from axoc_runtime.trace.optimizers import optimizer_for, trained
+from axoc_runtime.trace.patching import replaced
 from axoc_runtime.trace.zero import Zero, flat, norm_of
 from axoc_runtime.trace.zero_fetch import Fetching, Part, watch
+from axoc_runtime.trace.zero_linear import zero_linear
 
 REDUCE_STREAM: Final = 2
 
@@ -31,7 +34,11 @@ class SubGroup:
 
 
 class ZeroThree(Zero):
+    own_context: ExitStack
+
     def take(self, model: Any) -> None:
+        self.own_context = ExitStack()
+        self.own_context.enter_context(replaced(torch.nn.functional, "linear", zero_linear))
         self.configure(model)
         self.model = model
         self.optimizer = optimizer_for(self.job, model)
@@ -175,6 +182,9 @@ class ZeroThree(Zero):
             group.master.grad = None
         self.fetching.gather_persistent()
         del norms
+
+    def close(self) -> None:
+        self.own_context.close()
 
     def _gradients(self, group: SubGroup) -> list[torch.Tensor]:
         return [self.gradients.narrow(0, 0, part.per_rank) for part in group.parts]

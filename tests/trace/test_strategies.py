@@ -1,0 +1,274 @@
+"""What several ranks share, against sizes worked out by hand from DeepSpeed's and torch's sources."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .shapes import LLAMA, TIED, job
+
+pytestmark = pytest.mark.slow
+WORKSPACES = 2 * 4096 * 8 * 1024
+"""cuBLAS's, one for each thread."""
+SHALLOW = {**LLAMA, "num_hidden_layers": 3}
+LORA = {
+    "type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": "all-linear", "use_rslora": False,
+    "use_dora": False, "modules_to_save": [],
+}  # fmt: skip
+
+
+def distributed(strategy: str, data: int, tensor: int = 1, config: str | None = None) -> dict[str, Any]:
+    return {
+        "strategy": strategy,
+        "device": "cuda",
+        "world_size": data * tensor,
+        "nodes": 1,
+        "processes_per_node": data * tensor,
+        "data_parallel": data,
+        "tensor_parallel": tensor,
+        "mixed_precision": "bf16",
+        "offload": "none",
+        "config": config,
+    }
+
+
+def run(
+    folder: Path,
+    strategy: str,
+    data: int,
+    tensor: int = 1,
+    model: dict[str, Any] = SHALLOW,
+    settings: Any = None,
+    **changes: Any,
+) -> Any:
+    """One depth traced. ``settings``: DeepSpeed's zero_optimization."""
+    from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.step import trace_depth
+
+    config = None
+    if settings is not None:
+        (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": settings}))
+        config = "deepspeed.json"
+    made = job(folder, model, distributed=distributed(strategy, data, tensor, config), **changes)
+    return trace_depth(made, model, DEVICES["h100"], 1)
+
+
+def sizes(traced: Any, phase: str | None = None, stream: int | None = None) -> list[int]:
+    """Of all allocations."""
+    return [
+        e.num_bytes
+        for e in traced.events
+        if e.num_bytes > 0 and phase in (None, e.phase) and stream in (None, e.stream)
+    ]
+
+
+def numbers(model: dict[str, Any] = SHALLOW) -> list[int]:
+    """Elements of each parameter."""
+    import torch
+    from axoc_runtime.trace.model import library_config
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return [p.numel() for p in AutoModelForCausalLM.from_config(library_config(model)).parameters()]
+
+
+def up(num_bytes: int) -> int:
+    return -(-num_bytes // 512) * 512
+
+
+SMALL = {"stage": 0, "reduce_bucket_size": 20_000}
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_zero_splits_states_and_keeps_weights_whole(tmp_path: Path, stage: int) -> None:
+    """A flat bf16 group of weights on each rank; an fp32 master and two moments of its share."""
+    total = sum(numbers())
+    for world in (1, 4):
+        traced = run(tmp_path, f"zero{stage}", world, settings=SMALL)
+        held = traced.phases["forward"]  # of the second step: states are there
+        states = 2 * total + 12 * total / world
+        activations = run(tmp_path, f"zero{stage}", 64, settings=SMALL).phases["forward"] - 2 * total - 12 * total / 64
+        assert abs(held - states - activations) < 0.02 * total, world
+
+
+def test_zeros_bucket_is_made_whole_with_the_first_gradient(tmp_path: Path) -> None:
+    """setup_buckets: reduce_bucket_size elements of the module's dtype, once more where reductions overlap."""
+    buffer = up(2 * 20_000)
+    assert sizes(run(tmp_path, "zero2", 4, settings=SMALL)).count(buffer) == 2  # a step each
+    twice = run(tmp_path, "zero2", 4, settings={**SMALL, "overlap_comm": True})
+    assert sizes(twice).count(buffer) == 4
+    assert sizes(run(tmp_path, "zero1", 4)).count(2 * 500_000_000) == 2  # DeepSpeed's default
+
+
+def test_zero_one_keeps_all_gradients_until_they_are_reduced_and_zero_two_its_own(tmp_path: Path) -> None:
+    """copy_grads_in_partition: a buffer of the parameters that touch this rank's share."""
+    total = sum(numbers())
+    one, two = (run(tmp_path, f"zero{s}", 8, settings=SMALL).phases for s in (1, 2))
+    saved = one["backward_last"] - two["backward_last"]
+    assert 0.5 * 2 * total < saved < 2 * total
+    alone = run(tmp_path, "zero2", 1, settings=SMALL)
+    assert up(2 * total) in [e.num_bytes for e in alone.events if e.phase.startswith("backward")]
+
+
+def test_a_bucket_for_several_ranks_is_copied_and_one_for_a_single_rank_is_not() -> None:
+    """allreduce_and_scatter: neighbouring slices for one rank are one, which flatten returns as it is."""
+    import torch
+    from axoc_runtime.trace.zero_1_2 import Bucket, Group, ZeroOneTwo
+
+    made = ZeroOneTwo.__new__(ZeroOneTwo)
+    first, second = torch.zeros(60), torch.zeros(60)
+    for share, expected in ((120, [120]), (30, [30, 30, 30, 30]), (80, [80, 40])):
+        group = Group(
+            parameters=[first, second],
+            master=torch.zeros(share),
+            low=torch.zeros(share),
+            starts={id(first): 0, id(second): 60},
+            mine=[],
+            begin=0,
+        )
+        made.group_of = {id(first): group, id(second): group}
+        made.bucket = Bucket(parameters=[first, second])
+        assert made._slices() == expected
+
+
+def test_zero_three_pads_each_parameter_to_the_ranks_and_holds_its_buffers_from_the_start(tmp_path: Path) -> None:
+    """Shares of weights in bf16, masters and moments in fp32, this rank's gradients in one buffer, and the bucket."""
+    world = 3
+    share = sum(-(-n // world) for n in numbers())
+    traced = run(tmp_path, "zero3", world, settings=SMALL)
+    assert traced.phases["optimizer"] >= share * (2 + 4 + 8 + 2) + 2 * 20_000
+    assert sizes(traced, "load").count(up(2 * share)) >= 2  # the weights' buffer and the gradients'
+    assert up(2 * 20_000) in sizes(traced, "load")
+
+
+def gathered(traced: Any) -> int:
+    """The most bytes that were gathered at once."""
+    now = most = 0
+    homes: dict[int, int] = {}
+    for event in traced.events:
+        if event.num_bytes > 0 and event.stream == 1:
+            homes[event.block] = event.num_bytes
+            now += event.num_bytes
+            most = max(most, now)
+        elif event.num_bytes < 0:
+            now -= homes.pop(event.block, 0)
+    return most
+
+
+def test_zero_three_gathers_no_more_than_it_may_keep(tmp_path: Path) -> None:
+    """What is used again soon stays gathered, and the rest is let go."""
+    tight = {**SMALL, "stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 0}
+    tight["stage3_param_persistence_threshold"] = 0
+    much, little = (gathered(run(tmp_path, "zero3", 4, settings=s)) for s in (SMALL, tight))
+    whole, largest = 2 * sum(numbers()), 2 * max(numbers())
+    assert whole <= much <= 2 * whole
+    assert largest <= little < 1.2 * largest  # what autograd saved must not keep the rest
+    assert gathered(run(tmp_path, "zero3", 1, settings=SMALL)) == 0  # one rank has all it needs
+
+
+def test_zero_threes_gathers_of_several_are_copied_out_of_one_buffer(tmp_path: Path) -> None:
+    """_all_gather_dtype, AllGatherCoalescedHandle.wait: for a moment they are there twice."""
+    ahead = {**SMALL, "stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 10_000}
+    gathered = sizes(run(tmp_path, "zero3", 4, settings=ahead), "forward", stream=1)
+    block = [4096, 2048, 2048, 4096, 10240, 10240, 10240]
+    assert any(up(2 * sum(block[i:j])) in gathered for i in range(7) for j in range(i + 2, 8))
+
+
+@pytest.mark.parametrize("strategy", ["zero1", "zero2", "zero3"])
+def test_deepspeed_runs_without_autocast_in_one_dtype(tmp_path: Path, strategy: str) -> None:
+    """Adapters and norms too are in bf16: with LoRA nothing trained is in fp32 but masters and moments."""
+    adapted = run(tmp_path, strategy, 2, settings=SMALL, adapter=LORA, model__dtype="bfloat16")
+    full = run(tmp_path, strategy, 2, settings=SMALL, model__dtype="bfloat16")
+    assert adapted.phases["optimizer"] < full.phases["optimizer"]
+
+
+def test_the_first_rank_is_not_always_the_fullest() -> None:
+    """Rank 1's share lies in the large parameter alone, rank 0's in all the small ones and in it."""
+    import torch
+    from axoc_runtime.trace.zero_1_2 import ZeroOneTwo
+
+    made = ZeroOneTwo.__new__(ZeroOneTwo)
+    made.world = 2
+    made.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(n)) for n in (100, 60, 40)], lr=0.1)
+    assert made._fullest() == 0
+    made.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(n)) for n in (80, 40, 80)], lr=0.1)
+    made.optimizer.param_groups[0]["params"].reverse()
+    assert made._fullest() == 0
+    made.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(n)) for n in (90, 30, 60, 20)], lr=0.1)
+    assert made._fullest() in (0, 1)
+
+
+def test_settings_that_are_not_modelled_are_refused(tmp_path: Path) -> None:
+    from axoc_runtime.errors import RuntimeFailure
+
+    with pytest.raises(RuntimeFailure, match="ZeRO with contiguous_gradients: False cannot be traced"):
+        run(tmp_path, "zero2", 2, settings={**SMALL, "contiguous_gradients": False})
+    with pytest.raises(RuntimeFailure, match="tensor parallelism under ddp cannot be traced"):
+        run(tmp_path, "ddp", 2, 2)
+
+
+def test_auto_is_what_transformers_makes_of_it(tmp_path: Path) -> None:
+    from axoc_runtime.trace.zero import zero_settings
+
+    (tmp_path / "d.json").write_text(
+        json.dumps(
+            {
+                "zero_optimization": dict.fromkeys(
+                    ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold"), "auto"
+                )
+            }
+        )
+    )
+    found = zero_settings(job(tmp_path, LLAMA, distributed=distributed("zero3", 2, config="d.json")), 64)
+    assert (found.reduce_bucket, found.prefetch, found.persistence) == (4096, 3686, 640)
+
+
+def test_ddp_adds_a_copy_of_the_gradients_in_buckets_of_torchs_own_making(tmp_path: Path) -> None:
+    import torch
+    from axoc_runtime.trace.strategy import bucket_sizes
+
+    total = sum(numbers())
+    alone, several = (run(tmp_path, *what).phases["optimizer"] for what in (("single", 1), ("ddp", 4)))
+    assert 4 * total <= several - alone <= 4 * total + 512 * 40
+    large = [torch.nn.Parameter(torch.zeros(n, device="meta")) for n in (10_000_000, 3_000_000, 1_000_000, 100)]
+    assert [n for n, _ in bucket_sizes(large)] == [1_000_100, 13_000_000]  # above 1 MiB, then above 25 MiB
+
+
+def test_fsdp_splits_every_unit_and_gathers_one_at_a_time(tmp_path: Path) -> None:
+    """fp32 shares of weights, gradients and two moments; a unit is gathered in bf16."""
+    world, total = 4, sum(numbers())
+    traced = run(tmp_path, "fsdp", world, model__dtype="float32")
+    held = traced.phases["optimizer"] - WORKSPACES
+    assert 16 * total / world <= held <= 16 * total / world + 4096 * 40
+    block = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160 + 2 * 64
+    assert up(2 * block) in sizes(traced, "forward")  # all-gather of a block, in a stream of its own
+    assert up(2 * block) not in sizes(traced, "forward", stream=0)
+    back = [e for e in traced.events if e.phase.startswith("backward") and e.stream == 0]
+    assert up(2 * block) in [e.num_bytes for e in back]  # reduce-scatter's input; its output is in a stream of its own
+
+
+def test_fsdp_with_accumulation_holds_whole_gradients(tmp_path: Path) -> None:
+    """accelerate's no_sync: until a step's last micro-batch nothing is reduced."""
+    one, two = (
+        run(tmp_path, "fsdp", 4, training__gradient_accumulation_steps=n, training__gradient_checkpointing="full")
+        for n in (1, 2)
+    )
+    assert two.phases["forward"] - one.phases["forward"] > 2 * sum(numbers()) * 0.7
+
+
+def test_a_tied_embedding_is_one_unit_with_the_head(tmp_path: Path) -> None:
+    assert (
+        run(tmp_path, "fsdp", 2, model={**TIED, "num_hidden_layers": 3}).phases["load"]
+        < run(tmp_path, "fsdp", 2).phases["load"]
+    )
+
+
+def test_tensor_parallel_ranks_hold_parts_of_the_linear_layers(tmp_path: Path) -> None:
+    one, two = (run(tmp_path, "fsdp", 2, tensor) for tensor in (1, 2))
+    linear = 3 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160) + 512 * 64  # and the head
+    saved = one.phases["load"] - two.phases["load"]
+    assert abs(saved - 4 * linear / 2 / 2) < 512 * 40
+    assert two.phases["forward"] < one.phases["forward"]
