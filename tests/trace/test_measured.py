@@ -24,9 +24,12 @@ def accuracy() -> Any:
     return module
 
 
-@pytest.mark.parametrize("id_", ["a05", "a06", "a09", "a10", "a11", "a12", "a18", "a20", "a23", "a24", "a27", "a30"])
+PLAIN = ["a05", "a06", "a09", "a10", "a11", "a12", "a18", "a20", "a23", "a24", "a27", "a30"]
+
+
+@pytest.mark.parametrize("id_", [*PLAIN, "a13", "a14", "a15"])
 def test_a_measured_row(accuracy: Any, id_: str) -> None:
-    """fp32 and bf16, checkpointed and not, Liger, 8-bit AdamW, Adafactor, accumulation, a tied head, LoRA, QLoRA."""
+    """fp32 and bf16, checkpointed and not, Liger, 8-bit AdamW, Adafactor, accumulation, a tied head, LoRA, QLoRA, ZeRO."""
     compared = accuracy.compared(ROWS[id_])
     assert abs(compared["errors"]["allocated"]) < 1
     # how four-bit weights came to the device leaves holes that are not followed yet
