@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from axoc.cost.columns import STRATEGIES, Columns
+from axoc.cost.exact import settle
 from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
@@ -43,7 +44,9 @@ def read_rows(*paths: Path) -> list[dict[str, Any]]:
 def predict(row: dict[str, Any], inventory: str = "h100-sxm-80gb") -> Predicted:
     scenario = scenario_of(row, inventory)
     columns = columns_of(row, scenario.model)
-    return Predicted(memory=memory(scenario, columns), time=step_time(scenario, columns))
+    found = memory(scenario, columns)
+    settle(scenario, columns, found, 0)
+    return Predicted(memory=found, time=step_time(scenario, columns))
 
 
 def model_of(row: dict[str, Any]) -> ModelFacts:

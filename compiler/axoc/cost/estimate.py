@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from axoc.cost.bands import memory_band, time_band
 from axoc.cost.columns import Columns, Floats
+from axoc.cost.exact import settle
 from axoc.cost.host import HOST_PHASES
 from axoc.cost.memory import PHASES, MemoryColumns, memory
 from axoc.cost.scenario import Scenario
@@ -25,6 +26,10 @@ class Costed:
     time: TimeColumns
     capacity_bytes: int
     """Device bytes a plan may use, before the safety margin."""
+
+    def settle(self, row: int) -> None:
+        """Makes the row's reserved memory that of a replay."""
+        settle(self.scenario, self.columns, self.memory, row)
 
     def estimate(self, row: int) -> Estimate:
         band = memory_band(self.scenario)

@@ -43,21 +43,27 @@ class Knob:
     at: Callable[[int], tuple[Scenario, Columns]]
 
 
-def knob_margins(scenario: Scenario, c: Columns, row: int, room: Room) -> tuple[KnobMargin, ...]:
-    """For each setting that can be moved at all, in the order in which people think of them."""
+def knob_margins(
+    scenario: Scenario, c: Columns, row: int, room: Room, reserved_share: float = 1.0
+) -> tuple[KnobMargin, ...]:
+    """For each setting that can be moved at all, in the order in which people think of them.
+
+    ``reserved_share``: of reserved over allocated bytes in the plan as it is, which is taken to stay as high.
+    """
     one = one_row(c, row)
-    return tuple(_margin(knob, room) for knob in knobs(scenario, one) if len(knob.values) > 1)
+    return tuple(_margin(knob, room, reserved_share) for knob in knobs(scenario, one) if len(knob.values) > 1)
 
 
 def one_row(c: Columns, row: int) -> Columns:
     return Columns(**{f.name: getattr(c, f.name)[row : row + 1] for f in fields(Columns)})
 
 
-def fits(scenario: Scenario, c: Columns, room: Room) -> bool:
+def fits(scenario: Scenario, c: Columns, room: Room, reserved_share: float = 1.0) -> bool:
     """Of a single row."""
     found = memory(scenario, c)
+    used = found.device_used + np.maximum(0.0, found.allocated * reserved_share - found.reserved)
     disk = cast(Floats, sum(found.disk.values()))
-    within = (found.device_used <= room.device_bytes) & (found.host.bytes <= room.host_bytes)
+    within = (used <= room.device_bytes) & (found.host.bytes <= room.host_bytes)
     return bool((within & (disk <= room.disk_bytes))[0])
 
 
@@ -114,12 +120,12 @@ def _with_rank(scenario: Scenario, rank: int) -> Scenario:
     return replace(scenario, adapter=adapter, trainable=trainable_parameters(scenario.model, adapter))
 
 
-def _margin(knob: Knob, room: Room) -> KnobMargin:
+def _margin(knob: Knob, room: Room, reserved_share: float) -> KnobMargin:
     """The last value that fits, by bisection: the first fits (it is the plan), and after one that does not, none does."""
     low, high = 0, len(knob.values)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(*knob.at(knob.values[middle]), room) else (low, middle)
+        low, high = (middle, high) if fits(*knob.at(knob.values[middle]), room, reserved_share) else (low, middle)
     return KnobMargin(
         field=knob.field,
         label=knob.label,

@@ -41,7 +41,7 @@ class Facts:
 def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     """The best plan for a request. Raises UserError where no kind of the inventory has enough accelerators."""
     passes = all_passes(request, facts)
-    ranked = order(_exact_first(passes))
+    ranked = settled(passes)
     rejections = _rejections(passes)
     if not ranked:
         return no_plan(request, facts, rejections)
@@ -87,6 +87,18 @@ def _pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantizatio
     steps = total_steps(request, facts.data, total)
     scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps, facts.data)
     return run_pass(request, scenario, capacity_bytes(request, cluster))
+
+
+def settled(passes: list[Pass]) -> list[tuple[Pass, int]]:
+    """Ranked rows, the first of which fits by a replay of its allocations too. What does not is ranked again."""
+    seen: set[tuple[int, int]] = set()
+    while True:
+        ranked = order(_exact_first(passes))
+        if not ranked or (id(ranked[0][0]), ranked[0][1]) in seen:
+            return ranked
+        best, row = ranked[0]
+        seen.add((id(best), row))
+        best.settle(row)
 
 
 def _exact_first(passes: list[Pass]) -> list[Pass]:

@@ -16,6 +16,7 @@ def margin(found: Pass, row: int) -> Margin:
         host_bytes=limits.host_bytes,
         disk_bytes=limits.disk_bytes,
     )
+    reserved_share = float(costed.memory.reserved[row] / costed.memory.allocated[row])
     host, disk = -float(found.host_shortfall()[row]), -float(found.disk_shortfall()[row])
     host_known = math.isfinite(host) and not limits.host_is_usual
     return Margin(
@@ -23,5 +24,5 @@ def margin(found: Pass, row: int) -> Margin:
         kept_free=found.safety,
         host_free_bytes=round(host) if host_known else None,
         disk_free_bytes=round(disk) if math.isfinite(disk) else None,
-        knobs=knob_margins(costed.scenario, costed.columns, row, room),
+        knobs=knob_margins(costed.scenario, costed.columns, row, room, reserved_share),
     )

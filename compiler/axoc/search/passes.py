@@ -54,6 +54,16 @@ class Pass:
     def fits(self) -> Bools:
         return self.worst_shortfall() <= 0
 
+    def settle(self, row: int) -> None:
+        """Replays a row. One that does not fit takes the rows with it that differ by a larger micro-batch alone."""
+        self.costed.settle(row)
+        memory, micro = self.costed.memory, self.costed.columns.micro_batch
+        if self.shortfall()[row] > 0:
+            alike = [combo is self.combinations[row] for combo in self.combinations]
+            larger = np.array(alike) & (micro > micro[row]) & (memory.allocated >= memory.allocated[row])
+            for column in (memory.reserved, memory.device_used):
+                column[larger] = np.maximum(column[larger], column[row])
+
     def candidate(self, row: int) -> Candidate:
         columns_, scenario, combo = self.costed.columns, self.costed.scenario, self.combinations[row]
         return make_candidate(scenario, combo, int(columns_.micro_batch[row]), int(columns_.accumulation[row]))

@@ -1,0 +1,24 @@
+"""Reserved memory of single candidates, from a replay of their allocations.
+
+Too slow for the whole space (0.1 s for a deep model), so a search replays what it would choose, and what it shows
+beside that keeps the quick account of memory.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from axoc.cost.columns import Columns
+from axoc.cost.memory import GROWTH_BYTES, MemoryColumns, device_used
+from axoc.cost.replay.run import replay
+from axoc.cost.scenario import Scenario
+
+
+def settle(scenario: Scenario, c: Columns, memory: MemoryColumns, row: int) -> None:
+    """Writes the row's replayed ``reserved`` and ``device_used`` over the quick ones. A CPU reserves nothing."""
+    if scenario.on_cpu:
+        return
+    one = c.rows(np.arange(len(c)) == row)
+    pages = -(-float(memory.allocated[row]) // GROWTH_BYTES)
+    memory.reserved[row] = max(float(replay(scenario, one).peak_reserved_bytes), pages * GROWTH_BYTES)
+    memory.device_used[row] = device_used(scenario, one, memory.reserved[row : row + 1])[0]

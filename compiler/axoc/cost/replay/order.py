@@ -1,0 +1,44 @@
+"""In which order a model's blocks run, and its trained weights stand in the optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from axoc.cost import states
+from axoc.cost.blocks import Kind, groups
+from axoc.cost.scenario import Scenario
+from axoc.facts.parameters import linear_shapes
+
+
+def blocks_in_order(scenario: Scenario) -> Iterator[Kind]:
+    """Kinds of the blocks from the first to the last; those that alternate are spread evenly."""
+    for group in groups(scenario):
+        count = round(sum(kind.count for kind in group))
+        last = group[-1].count
+        for number in range(count):
+            yield group[-1] if int((number + 1) * last / count) > int(number * last / count) else group[0]
+
+
+def trained_elements(scenario: Scenario) -> Iterator[float]:
+    """Elements of each trained weight."""
+    return _all(scenario) if scenario.is_full else _adapters(scenario)
+
+
+def _all(scenario: Scenario) -> Iterator[float]:
+    """Embedding, matrices of each block and what else it has, head."""
+    sizes, layers = scenario.sizes, scenario.model.num_layers
+    yield float(sizes.embedding)
+    matrices = [float(shape.weights) for shape in linear_shapes(scenario.model) if shape.layers == layers]
+    rest = float(sizes.blocks) / layers - sum(matrices)
+    for _ in range(layers):
+        yield from matrices
+        yield rest
+    yield float(sizes.lm_head)
+
+
+def _adapters(scenario: Scenario) -> Iterator[float]:
+    """Matrices of the adapters, taken alike, and modules that are trained whole."""
+    saved = states.saved_elements(scenario)
+    count = max(1, 2 * scenario.sizes.lora_targets * scenario.model.num_layers)
+    yield from [(scenario.trainable - saved) / count] * count
+    yield float(saved)

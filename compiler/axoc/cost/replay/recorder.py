@@ -1,0 +1,171 @@
+"""A tape whose tensors are blocks of the allocator's model, with checkpoints that recompute when the backward comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from axoc.cost.replay.allocator import Allocator, Block
+from axoc.cost.tape import Node, Parameter, Size, Storage, Tape, Value
+
+Program = Callable[[Tape, Value], Value]
+ENDLESS: Final = 1 << 62
+
+
+@dataclass(eq=False)
+class Placed(Storage):
+    """Memory that has an address."""
+
+    block: Block | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A stretch of the forward of which only the input was kept."""
+
+    run: Program
+    entered: Value
+    output: Value
+    last_save: int
+
+
+class Recorder(Tape):
+    """One candidate's tape: sizes are numbers, and every birth and death of a tensor reaches the allocator."""
+
+    def __init__(self, tokens: float, allocator: Allocator) -> None:
+        self.allocator = allocator
+        self.gradients: list[Storage] = []
+        """Of parameters, until the optimizer has used them."""
+        self.workspaces: list[float] = []
+        """Bytes that the matrix library will ask for once, when a backward first multiplies."""
+        self._cache: list[Storage] = []
+        self._cached: Size = 0.0
+        self._until = ENDLESS
+        """Recomputing stops with the operation that saves last: what follows makes no tensor (early_stop of
+        torch/utils/checkpoint.py)."""
+        super().__init__(tokens)  # type: ignore[arg-type]
+
+    @property
+    def cached(self) -> Size:
+        """Autocast's copies of weights that nothing saved: memory until the forward's context ends."""
+        return self._cached
+
+    @cached.setter
+    def cached(self, size: Size) -> None:
+        if more := size - self._cached:
+            self._cache.append(self.allocate(more))
+        self._cached = size
+
+    def end_autocast(self) -> None:
+        while self._cache:
+            self.release(self._cache.pop())
+        self._cached = 0.0
+
+    def allocate(self, size: Size) -> Storage:
+        wanted = size if self._until > 0 else 0.0
+        return Placed(size, block=self.allocator.allocate(wanted))  # type: ignore[arg-type]
+
+    def scratch(self, size: Size) -> None:
+        if self._until > 0:
+            self.allocator.free(self.allocator.allocate(size))  # type: ignore[arg-type]
+
+    def release(self, storage: Storage) -> None:
+        storage.references -= 1
+        if storage.references == 0 and isinstance(storage, Placed):
+            self.allocator.free(storage.block)
+
+    def again_stored(self, storage: Storage) -> Storage:
+        storage.references += 1
+        return storage
+
+    def apply(self, *args: Any, **keywords: Any) -> Value:
+        self._until -= 1
+        return super().apply(*args, **keywords)
+
+    def checkpointed(self, run: Program, value: Value, last_save: int) -> Value:
+        """Runs without keeping anything but the input."""
+        self.records = False
+        output = run(self, value)
+        self.records = True
+        value.storage.references += 1
+        output.needs_gradient = True
+        self.nodes.append(Checkpoint(run, value, output, last_save))  # type: ignore[arg-type]
+        return output
+
+    def backward(self, output: Value, gradient: Storage) -> None:
+        output.gradient = gradient
+        while self.nodes:
+            node: Node | Checkpoint = self.nodes.pop()
+            if isinstance(node, Checkpoint):
+                self._recompute(node)
+            else:
+                self._step(node)
+
+    def _recompute(self, checkpoint: Checkpoint) -> None:
+        gradient = checkpoint.output.gradient
+        assert gradient is not None
+        checkpoint.output.gradient = None
+        outer, self.nodes = self.nodes, []
+        self._until = checkpoint.last_save
+        output = checkpoint.run(self, checkpoint.entered)
+        self._until = ENDLESS
+        self.end_autocast()
+        self.drop(output)
+        self.backward(output, gradient)
+        self.nodes = outer
+        self.release(checkpoint.entered.storage)
+
+    def _step(self, node: Node) -> None:
+        if self.workspaces and is_product(node):  # its result is there before the library is called
+            result = self.allocate(node.inputs[0].size)
+            self.allocate(self.workspaces.pop())
+            self.release(result)
+        super()._step(node)
+
+    def _keep(self, parameter: Parameter, storage: Storage) -> None:
+        """What stays is the tensor that was computed, or a copy in another dtype, or this rank's part; nothing where it
+        is added to the gradient of the micro-step before. ``computed`` is nothing where the operation had saved it
+        already (Liger's loss), whose memory is free at this moment."""
+        if parameter.kept > 0 and parameter.kept == storage.size:
+            self.gradients.append(storage)
+            return
+        if parameter.kept > 0:
+            self.gradients.append(self.allocate(parameter.kept))
+        self.release(storage)
+
+    def zero_gradients(self) -> None:
+        for storage in self.gradients:
+            self.release(storage)
+        self.gradients.clear()
+
+
+def is_product(node: Node) -> bool:
+    """Of matrices: nothing else turns one input into an output of another width, whose memory is its own."""
+    one = len(node.inputs) == 1 and node.output.storage is not node.inputs[0].storage
+    return one and bool(node.output.width > 0) and node.output.width is not node.inputs[0].width
+
+
+class Counter(Tape):
+    """Counts operations up to the last one that saves a tensor."""
+
+    def __init__(self) -> None:
+        self.count = self.last_save = 0
+        super().__init__(1.0)  # type: ignore[arg-type]
+
+    def apply(self, *args: Any, **keywords: Any) -> Value:
+        self.count += 1
+        if keywords.get("saves"):
+            self.last_save = self.count
+        return super().apply(*args, **keywords)
+
+    def keep_output(self, result: Value) -> None:
+        self.last_save = self.count + 1
+        super().keep_output(result)
+
+
+def last_save(program: Program, width: float, bytes_: float, needs_gradient: bool) -> int:
+    """How many operations a checkpointed program runs again."""
+    counter = Counter()
+    program(counter, counter.value(width, bytes_, needs_gradient))
+    return counter.last_save

@@ -1,0 +1,182 @@
+"""Two optimizer steps and an evaluation of one candidate, tensor by tensor, on the programs that the closed form counts.
+
+In the first step the optimizer's states are born among the gradients; in the second they are there from the start, and
+what the first one's gradients leave free is in pieces that large tensors do not fit: the peak of reserved memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from axoc.cost import head, states
+from axoc.cost.activations import setting
+from axoc.cost.adafactor import adafactor_bytes
+from axoc.cost.blocks import Kind, block
+from axoc.cost.columns import Columns
+from axoc.cost.layers import Setting, norm
+from axoc.cost.ledger import BLAS_HANDLES, workspace_bytes
+from axoc.cost.replay.allocator import Allocator
+from axoc.cost.replay.order import blocks_in_order, trained_elements
+from axoc.cost.replay.recorder import Recorder, last_save
+from axoc.cost.scenario import Scenario
+from axoc.cost.tape import Storage, Tape, Value
+
+STEPS: Final = 2
+MICRO_STEPS: Final = 2
+"""Of each step: the first makes the gradients, all others add to them."""
+EVALUATED_BATCHES: Final = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+
+
+def replay(scenario: Scenario, c: Columns) -> Replayed:
+    """``c``: one candidate. Of sharded strategies, buffers of collectives are taken to stay where they are."""
+    allocator = Allocator()
+    run = Run(scenario, c, allocator)
+    for _ in range(STEPS):
+        run.optimizer_step()
+    if scenario.evaluates:
+        run.evaluate()
+    return Replayed(peak_allocated_bytes=allocator.peak_allocated, peak_reserved_bytes=allocator.reserved)
+
+
+class Run:
+    """A candidate's run in progress."""
+
+    def __init__(self, scenario: Scenario, c: Columns, allocator: Allocator) -> None:
+        self.scenario, self.columns = scenario, c
+        self.tape = Recorder(float(c.micro_batch[0]) * scenario.seq_length, allocator)
+        self.first, self.more = settings(scenario, c)
+        self.kinds = tuple(blocks_in_order(scenario))
+        programs = {kind: partial(_block, self.first, kind) for kind in set(self.kinds)}
+        width = scenario.model.hidden_size
+        self.last_saves = {
+            kind: last_save(program, width, self.first.stream, not kind.first) for kind, program in programs.items()
+        }
+        self.states: list[Storage] = []
+        self._load()
+
+    def _load(self) -> None:
+        """Weights, and what is there before the first step. DeepSpeed makes its optimizer's flat states beforehand
+        (runtime/zero/stage_1_and_2.py, initialize_optimizer_states)."""
+        t, scenario, c = self.tape, self.scenario, self.columns
+        workspace = float(workspace_bytes(scenario) // BLAS_HANDLES)
+        t.allocate(float(states.weights(scenario, c)[0] + states.buffers(scenario, c)[0]))
+        t.allocate(workspace)
+        t.workspaces.append(workspace)
+        if bool(c.deepspeed[0]):
+            self.states.append(t.allocate(float(states.optimizer(scenario, c)[0])))
+        if bool(states.held_from_start(c)[0]):
+            t.allocate(float(states.gradients(scenario, c)[0]))
+
+    def optimizer_step(self) -> None:
+        for number in range(min(MICRO_STEPS, int(self.columns.accumulation[0]))):
+            self._micro_step(self.first if number == 0 else self.more, first=number == 0)
+        self._update()
+        self.tape.zero_gradients()
+
+    def evaluate(self) -> None:
+        t, s = self.tape, self.first
+        t.records = False
+        for _ in range(EVALUATED_BATCHES):
+            value = t.value(self.scenario.model.hidden_size, s.stream)
+            for kind in self.kinds:
+                value = _next(t, value, block(t, s, value, kind))
+            t.drop(_finished(t, s, value))
+            t.end_autocast()
+
+    def _micro_step(self, s: Setting, *, first: bool) -> None:
+        t, checkpointed = self.tape, int(self.columns.checkpointed_layers[0])
+        embedded = t.value(self.scenario.model.hidden_size, s.stream, self._trains_embedding)
+        value = embedded
+        for number, kind in enumerate(self.kinds):
+            program = partial(_block, s, kind)
+            again = number < checkpointed
+            result = t.checkpointed(program, value, self.last_saves[kind]) if again else program(t, value)
+            value = _next(t, value, result)
+        loss = _finished(t, s, value)
+        t.end_autocast()
+        t.drop(loss)
+        before = len(t.gradients)
+        t.backward(loss, t.allocate(4.0))
+        tied = self.scenario.is_full and not self.scenario.sizes.lm_head and len(t.gradients) > before
+        self._embedding_gradient(embedded, t.gradients.pop(before) if tied else None, first=first)
+
+    @property
+    def _trains_embedding(self) -> bool:
+        adapter = self.scenario.adapter
+        return self.scenario.is_full or (adapter is not None and "embed_tokens" in adapter.modules_to_save)
+
+    def _embedding_gradient(self, embedded: Value, waiting: Storage | None, *, first: bool) -> None:
+        """Of the lookup. A tied matrix' is added to the head's, which has waited: in a third tensor where that is a view
+        of a product's result, transposed, and not a copy in another dtype."""
+        t, scenario = self.tape, self.scenario
+        if embedded.gradient is None:
+            return
+        made = t.allocate(scenario.sizes.embedding * float(scenario.weight_bytes))
+        t.release(embedded.gradient)
+        if waiting is not None:
+            apart = not scenario.fused_loss and scenario.weight_bytes == scenario.compute_bytes
+            total = t.allocate(made.size) if apart else t.again_stored(waiting)
+            t.release(made)
+            t.release(waiting)
+            made = total
+        if first:
+            t.gradients.append(made)
+        else:
+            t.release(made)
+
+    def _update(self) -> None:
+        """States are made when the optimizer first steps; foreach needs a copy of everything, Adafactor of a matrix."""
+        t = self.tape
+        if not self.states:
+            self.states += [t.allocate(size) for size in self._state_sizes()]
+        if self.scenario.optimizer == "adamw_torch":
+            copies = [t.allocate(n * self.first.gradient_bytes) for n in trained_elements(self.scenario)]
+            for copy in copies:
+                t.release(copy)
+        if self.scenario.optimizer == "adafactor":
+            t.scratch(adafactor_bytes(self.scenario))
+
+    def _state_sizes(self) -> Iterator[float]:
+        """Bytes of the optimizer's states, tensor by tensor."""
+        extra = states.embedding_states_bytes(self.scenario)
+        whole = float(states.optimizer(self.scenario, self.columns)[0]) - extra
+        parts = 2 if self.scenario.optimizer.startswith("adamw") else 1
+        for number, elements in enumerate(trained_elements(self.scenario)):
+            size = elements / max(1, self.scenario.trainable) * whole + (extra if number == 0 else 0.0)
+            yield from [size / parts] * parts
+
+
+def settings(scenario: Scenario, c: Columns) -> tuple[Setting, Setting]:
+    """Of a step's first micro-step, whose gradients stay, and of those that add to them. Sizes are numbers."""
+    found = setting(scenario, c)
+    share = float(states.gradients(scenario, c)[0]) / max(1.0, states.trained_bytes(scenario))
+    held = bool(states.held_from_start(c)[0])
+    more = replace(found, tensor_parallel=float(found.tensor_parallel[0]), gradient_bytes=0.0)  # type: ignore[arg-type]
+    return replace(more, gradient_bytes=0.0 if held else share * scenario.trainable_bytes), more  # type: ignore[arg-type]
+
+
+def _block(s: Setting, kind: Kind, t: Tape, value: Value) -> Value:
+    return block(t, s, value, kind)
+
+
+def _next(t: Tape, value: Value, result: Value) -> Value:
+    t.drop(value)
+    return result
+
+
+def _finished(t: Tape, s: Setting, hidden: Value) -> Value:
+    """Final norm, head and loss. Consumes the last block's output."""
+    normal = norm(t, s, hidden) if s.scenario.model.final_norm else t.again(hidden)
+    t.drop(hidden)
+    loss = head.fused_loss(t, s, normal) if s.scenario.fused_loss else head.plain_loss(t, s, normal)
+    t.drop(normal)
+    return loss
