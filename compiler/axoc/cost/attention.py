@@ -11,7 +11,7 @@ from typing import Final
 
 from axoc.cost import latent
 from axoc.cost.layers import DROPOUT, FP32, Setting, add, cast, dropout, linear, lowered, norm, scaled
-from axoc.cost.tape import Flow, Size, Tape, Value
+from axoc.cost.tape import Flow, Size, Storage, Tape, Value
 
 LARGEST_SHARED_HEAD: Final = 256
 """Up to it SDPA shares keys and values among queries where there is no mask (use_gqa_in_sdpa)."""
@@ -225,7 +225,7 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     low_query, low_key = lowered(t, s, query), lowered(t, s, keys)
     t.drop(query, keys)
     scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
-    saves = [low_query.storage, low_key.storage]
+    saves = factors(low_query, low_key)
     weights = t.apply(
         scores, low_query.bytes, [low_query, low_key], saves=saves, kind="scores", sizes=(model.head_dim,)
     )
@@ -255,7 +255,7 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         query.width,
         shares.bytes,
         [shares, low_values],
-        saves=[shares.storage, low_values.storage],
+        saves=factors(shares, low_values),
         kind="weighted_values",
         sizes=(model.head_dim,),
     )
@@ -265,6 +265,11 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     else:
         t.drop(shares)
     return gathered(t, result)
+
+
+def factors(one: Value, other: Value) -> list[Storage]:
+    """What a product saves: each factor for the other's gradient, where there is one."""
+    return [a.storage for a, b in ((one, other), (other, one)) if b.needs_gradient]
 
 
 def dense(t: Tape, s: Setting, value: Value, width: Size) -> Value:

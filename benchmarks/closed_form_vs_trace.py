@@ -1,0 +1,302 @@
+"""The closed form of memory against the trace, over random configurations of every family.
+
+    python benchmarks/closed_form_vs_trace.py [--markdown docs/closed_form_vs_trace.md] [--set built|judging]
+    python benchmarks/closed_form_vs_trace.py --trace 2160 --out benchmarks/rows/closed_form_vs_trace.jsonl.xz
+
+The first form takes seconds: it evaluates the closed form against traces that are kept. The second makes the traces
+(two or three seconds each on one core; it goes on where it stopped). Every third configuration judges: the closed form was
+mended by the others alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from axoc.cost.columns import STRATEGIES, Columns
+from axoc.cost.memory import MemoryColumns, memory
+from axoc.cost.scenario import Scenario
+from axoc.cost.sizes import sizes_of, trainable_parameters
+from axoc.facts.inventory import parse_inventory
+from axoc.facts.models import lookup_model
+from axoc.ir.facts import ModelFacts
+from axoc.ir.request import AdapterRequest
+
+KEPT: Final = Path(__file__).resolve().parent / "rows/closed_form_vs_trace.jsonl.xz"
+SEED: Final = 20261124
+OUTLIER: Final = 0.03
+GIB: Final = 1 << 30
+DEPTHS: Final = ("num_hidden_layers", "n_layer", "num_layers")
+H100: Final = parse_inventory("h100-sxm-80gb", None, None)[0]
+PHASES: Final = {
+    "forward": (("forward",), ("forward",)),
+    "loss": (("loss",), ("loss",)),
+    "backward": (
+        ("backward_first", "backward_recompute", "backward_last", "backward_embedding"),
+        ("backward_first", "backward_middle", "backward_last"),
+    ),
+    "optimizer": (("optimizer",), ("optimizer",)),
+    "evaluate": (("evaluate",), ("evaluate",)),
+}
+"""Phases that both know: their parts in the closed form, and in the trace."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One configuration; errors are (closed form - trace) / trace."""
+
+    row: dict[str, Any]
+    error: float
+    """Of the peak of allocated bytes."""
+    phases: dict[str, float]
+    peak_bytes: int
+    top: str
+    """The trace's phase of the peak."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=Path, default=KEPT)
+    parser.add_argument("--set", choices=("built", "judging"))
+    parser.add_argument("--markdown", type=Path, help="write the tables there as well")
+    parser.add_argument("--trace", type=int, help="make this many traces first")
+    options = parser.parse_args()
+    if options.trace:
+        make(options.rows, options.trace)
+    rows = [r for r in read(options.rows) if "error" not in r and options.set in (None, set_of(r))]
+    text = "\n".join(report([compared(row) for row in rows]))
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(HEAD + text + "\n", encoding="utf-8")
+    return 0
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with lzma.open(path, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with lzma.open(path, "wt", preset=9) as file:
+        file.writelines(json.dumps(row, sort_keys=True, separators=(",", ":")) + "\n" for row in rows)
+
+
+def make(path: Path, count: int) -> None:
+    """Traces what is not there yet. A configuration that cannot be traced is kept with the reason."""
+    import traced_rows
+    from random_configurations import configurations
+
+    traced_rows.prepare()
+    rows = {row["id"]: row for row in read(path)}
+    for number, row in enumerate(r for r in configurations(count, SEED) if r["id"] not in rows):
+        try:
+            rows[row["id"]] = row | traced_rows.traced(row)
+        except Exception as error:
+            rows[row["id"]] = row | {"error": f"{type(error).__name__}: {error}"[:200]}
+        if number % 50 == 49:
+            write(path, rows.values())
+    write(path, rows.values())
+
+
+def set_of(row: dict[str, Any]) -> str:
+    return "judging" if int(row["id"][1:]) % 3 == 2 else "built"
+
+
+def compared(row: dict[str, Any]) -> Compared:
+    found = predicted(row)
+    ours = {name: float(values[0]) for name, values in found.phases.items()}
+    theirs = row["phases"]
+    phases = {}
+    for name, (left, right) in PHASES.items():
+        one, other = max(ours[p] for p in left), max((theirs[p] for p in right if p in theirs), default=0)
+        if other and (name != "evaluate" or row["eval"]):
+            phases[name] = one / other - 1
+    peak = max(theirs.values())
+    return Compared(row, float(found.allocated[0]) / peak - 1, phases, peak, max(theirs, key=lambda p: theirs[p]))
+
+
+def predicted(row: dict[str, Any]) -> MemoryColumns:
+    scenario = scenario_of(row)
+    return memory(scenario, columns_of(row, scenario.model))
+
+
+def model_of(row: dict[str, Any]) -> ModelFacts:
+    """Of the depth that was traced."""
+    config, layers = dict(row["config"]), row["layers"]
+    config |= {key: layers for key in DEPTHS if key in config}
+    if isinstance(config.get("layer_types"), list):
+        config["layer_types"] = config["layer_types"][:layers]
+    return lookup_model(None, config, "config.json", "auto")[0]
+
+
+def scenario_of(row: dict[str, Any]) -> Scenario:
+    model, adapter = model_of(row), adapter_of(row)
+    return Scenario(
+        model=model,
+        sizes=sizes_of(model, adapter),
+        cluster=H100,
+        seq_length=row["seq"],
+        dtype="float32" if row["dtype"] == "fp32" else "bfloat16",
+        mixed_precision=row["mixed"],
+        adapter=adapter,
+        trainable=trainable_parameters(model, adapter),
+        quantization="nf4" if row["dtype"] == "nf4" else "none",
+        double_quantization=row.get("double_quant", True),
+        optimizer=row["optim"],
+        attention=row["attention"],
+        kernels="liger" if row["liger"] else "none",
+        compile=False,
+        packing=False,
+        evaluates=row["eval"],
+        steps=None,
+    )
+
+
+def adapter_of(row: dict[str, Any]) -> AdapterRequest | None:
+    if row["method"] == "full":
+        return None
+    targets = row["targets"]
+    return AdapterRequest(
+        type="lora",
+        rank=row["rank"],
+        alpha=32.0,
+        dropout=row["dropout"],
+        targets=targets if isinstance(targets, str) else tuple(targets),
+        use_dora=row.get("dora", False),
+    )
+
+
+def columns_of(row: dict[str, Any], model: ModelFacts) -> Columns:
+    values = {
+        "strategy": STRATEGIES.index("ddp" if row["ddp"] else "single"),
+        "data_parallel": 2 if row["ddp"] else 1,
+        "tensor_parallel": 1,
+        "micro_batch": row["mbs"],
+        "accumulation": row["ga"],
+        "checkpointed_layers": model.num_layers if row["gc"] is True else int(row["gc"]),
+        "offload": 0,
+    }
+    return Columns(**{name: np.array([value], dtype=np.int64) for name, value in values.items()})
+
+
+def report(found: list[Compared]) -> list[str]:
+    lines = []
+    for name in ("built", "judging"):
+        chosen = [c for c in found if set_of(c.row) == name]
+        if chosen:
+            lines += [f"## {name}: {len(chosen)} configurations", "", *tables(chosen), ""]
+    return lines + outliers(found)
+
+
+def tables(found: list[Compared]) -> list[str]:
+    lines = ["| | configurations | mean | median | largest | above 3% |", "|---|--:|--:|--:|--:|--:|"]
+    lines.append(line("peak", [c.error for c in found]))
+    for phase in PHASES:
+        lines.append(line(phase, [c.phases[phase] for c in found if phase in c.phases]))
+    keys = {
+        "family": lambda c: c.row["model"],
+        "method": method_of,
+        "checkpointing": lambda c: {True: "full", False: "none"}.get(c.row["gc"], "selective"),
+        "attention": lambda c: c.row["attention"],
+    }
+    for title, key in keys.items():
+        lines += ["", f"| {title} | configurations | mean | median | largest | above 3% |", "|---|--:|--:|--:|--:|--:|"]
+        groups: dict[str, list[float]] = defaultdict(list)
+        for one in found:
+            groups[key(one)].append(one.error)  # type: ignore[no-untyped-call]
+        lines += [line(name, errors) for name, errors in sorted(groups.items())]
+    return lines
+
+
+def method_of(one: Compared) -> str:
+    row = one.row
+    name = "DoRA" if row.get("dora") else {"full": "full", "lora": "LoRA", "qlora": "QLoRA"}[row["method"]]
+    return name + (", Liger" if row["liger"] else "")
+
+
+def line(name: str, errors: list[float]) -> str:
+    sizes = [abs(e) for e in errors]
+    above = sum(size > OUTLIER for size in sizes)
+    figures = f"{statistics.mean(sizes):.2%} | {statistics.median(sizes):.2%} | {max(sizes):.1%}"
+    return f"| {name} | {len(sizes)} | {figures} | {above} |"
+
+
+def outliers(found: list[Compared]) -> list[str]:
+    """Those above 3%, with the reason where the closed form's authors know one."""
+    lines = [
+        f"## Outliers above {OUTLIER:.0%}",
+        "",
+        "| row | configuration | error | phase | reason |",
+        "|---|---|--:|---|---|",
+    ]
+    for one in sorted(found, key=lambda c: -abs(c.error)):
+        if abs(one.error) > OUTLIER:
+            lines.append(f"| {one.row['id']} | {knobs(one.row)} | {one.error:+.1%} | {one.top} | {reason(one)} |")
+    return lines
+
+
+def reason(one: Compared) -> str:
+    """Read off the two accounts of memory, tensor by tensor."""
+    row = one.row
+    scenario = scenario_of(row)
+    low = row["mixed"] == "no" or row["dtype"] == "bf16"
+    if scenario.is_full and scenario.sizes.lm_head == 0 and low and one.error < 0:
+        return TIED
+    return UNKNOWN
+
+
+UNKNOWN: Final = "not known"
+TIED: Final = (
+    "the trace sums a tied matrix' two gradients out of place where the head's needs no cast; torch adds in place "
+    "(input_buffer.cpp), as the closed form says"
+)
+
+
+def knobs(row: dict[str, Any]) -> str:
+    gc = {True: "gc", False: "no gc"}.get(row["gc"], f"gc {row['gc']}")
+    parts = [f"{row['model']}@{row['layers']}", row["method"], row["dtype"], f"autocast {row['mixed']}", gc]
+    parts += [f"{row['mbs']} x {row['seq']}", row["attention"], row["optim"]]
+    parts += [k for k in ("liger", "eval", "ddp", "dora") if row.get(k)] + (["ga"] if row["ga"] > 1 else [])
+    if row["method"] != "full":
+        targets = row["targets"] if isinstance(row["targets"], str) else "+".join(row["targets"])
+        parts += [f"rank {row['rank']}", f"dropout {row['dropout']}", targets]
+    return ", ".join(parts)
+
+
+HEAD: Final = """# The closed form against the trace
+
+Made by `python benchmarks/closed_form_vs_trace.py --markdown docs/closed_form_vs_trace.md`, from traces kept in
+`benchmarks/rows/`. The trace runs the real modelling code under fake tensors; on rows measured on a GPU it is exact to a
+few hundredths of a percent, so it is the oracle here: random configurations of every family axoc knows, and of one it
+does not (granite). Errors are (closed form - trace) / trace, of the peak of allocated bytes and of each phase's.
+
+**Built** configurations were looked at while the closed form was mended; **judging** ones (every third) only afterwards.
+When they were first looked at, 425 of them were traced: 0.19% on average, 0.02% in the middle, four above 3%. One of the
+four showed a term that was missing (a product saves a factor only for the other one's gradient), which was then entered;
+the other three are the tied matrices below. Nothing is fitted: each operation of a block stands in `cost/` with what it
+saves, and the peak follows.
+
+A family left out: no figure of the closed form belongs to a family, so leaving one out of the building changes nothing but
+the programs that were read for it. The table by family of the judging set is that comparison, and granite, which axoc
+does not know and plans as a Llama, shows what a new family gets.
+
+What is not covered, because the trace does not cover it or differs there from CUDA: sharded strategies, int8, modules
+trained beside an adapter, fp32 attention with a mask or dropout (the trace runs the CPU's kernel), GPT-2 with four-bit
+weights (the trace leaves its Conv1D whole), Liger with experts.
+
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Traces one configuration of random_configurations.py with the runtime's own trace, for its phases."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import tempfile
+import warnings
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from axoc_runtime.job import Job, read_job
+from trace_accuracy import job_value
+
+
+def prepare() -> None:
+    """Heavy imports, once; nothing may look for a network, and what they made is kept out of later collections."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    warnings.filterwarnings("ignore")
+    import peft  # noqa: F401
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+
+
+def job_of(row: dict[str, Any]) -> Job:
+    """The job that would run the row on one H100, or on the first of two."""
+    value = job_value(row, row["config"])
+    value["distributed"]["mixed_precision"] = row["mixed"]
+    if row["ddp"]:
+        value["distributed"] |= {"strategy": "ddp", "world_size": 2, "processes_per_node": 2, "data_parallel": 2}
+    if value["adapter"] is not None:
+        value["adapter"] |= {"use_dora": row.get("dora", False), "modules_to_save": row.get("saved", [])}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.json"
+        path.write_text(json.dumps(value))
+        return read_job(path)
+
+
+def traced(row: dict[str, Any]) -> dict[str, Any]:
+    """Bytes by phase: of ``layers`` blocks, or, where ``deep``, of the published depth, from two shallow runs."""
+    from axoc_runtime.trace.extrapolate import extrapolate, lead_of, period_of
+    from axoc_runtime.trace.model import depth_of
+
+    if not row["deep"]:
+        return {"layers": row["layers"], "phases": at_depth(row, row["layers"], 1).phases}
+    period, layers = period_of(row["config"]), depth_of(row["config"])
+    lead = lead_of(row["config"])
+    first = lead + 3 * period + (layers - lead) % period
+    few, more = (at_depth(row, depth, period) for depth in (first, first + period))
+    return {"layers": layers, "phases": extrapolate(few, more, layers)}
+
+
+def at_depth(row: dict[str, Any], layers: int, edge: int) -> Any:
+    from axoc_runtime.trace.device import device_named
+    from axoc_runtime.trace.model import with_depth
+    from axoc_runtime.trace.step import trace_depth
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    FakeTensorMode.cache_clear()  # of an earlier row's operations: it only grows
+    config = with_depth(deepcopy(row["config"]), layers)  # the library writes into it
+    return trace_depth(job_of(row), config, device_named("h100-sxm-80gb"), edge)
