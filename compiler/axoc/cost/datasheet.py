@@ -22,6 +22,9 @@ rows (up to 0.75, https://arxiv.org/abs/2407.08608)."""
 BACKWARD_SHARE: Final = 0.75
 """Of the forward's rate: its five products overlap less with the softmax."""
 CPU_ATTENTION_SHARE: Final = 0.3
+SCORE_BYTES: Final = 24.0
+"""Of each score of plain attention in fp32, forward or backward: written by a product, read and written by mask and softmax,
+read by the next product (ATen/native/transformers/attention.cpp, _scaled_dot_product_attention_math)."""
 LAUNCH_SECONDS: Final = 2.2e-6
 """The least a kernel takes from the one before to the one after."""
 PASSES: Final = {"cast": 1.0, "copy": 2.0, "add": 3.0, "add_": 3.0, "mul": 3.0, "silu_backward": 3.0}
@@ -39,6 +42,8 @@ ADAFACTOR_BYTES: Final = 90.0
 class Datasheet:
     flops_per_second: float
     """Dense, of the dtype that products run in."""
+    float32_flops_per_second: float
+    """Dense and exact, without tf32."""
     bytes_per_second: float
     cpu: bool
 
@@ -60,11 +65,27 @@ class Datasheet:
         return self.moved(PASSES.get(kernel, 2.0) * bytes_ * elements)
 
     def attention(
-        self, batch: Size, heads: Size, kv_heads: Size, head_dim: float, seq: float, *, masked: bool, backward: bool
+        self,
+        batch: Size,
+        heads: Size,
+        kv_heads: Size,
+        head_dim: float,
+        seq: float,
+        *,
+        masked: bool,
+        backward: bool,
+        fused: bool,
     ) -> Floats:
+        products = 5.0 if backward else 2.0
+        if not fused:
+            scores = batch * heads * seq * seq
+            arithmetic = (
+                2.0 * scores * head_dim * (products - backward) / (self.float32_flops_per_second * MATMUL_SHARE)
+            )
+            return cast(Floats, arithmetic + self.moved(scores * SCORE_BYTES))
         near = min(ATTENTION_SHARE, key=lambda d: abs(d - head_dim))
         share = CPU_ATTENTION_SHARE if self.cpu else ATTENTION_SHARE[near] * (BACKWARD_SHARE if backward else 1.0)
-        flops = 4.0 * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5) * (2.5 if backward else 1.0)
+        flops = 2.0 * products * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5)
         return cast(Floats, flops / (self.flops_per_second * share) + self.launch_seconds)
 
     def grouped(self, rows: Size, experts: float, inner: Size, outer: Size, role: str, bytes_: float) -> Floats:

@@ -23,9 +23,18 @@ class Kernels(Protocol):
         """All experts' products at once. ``role``: forward | input_gradient | weight_gradient"""
 
     def attention(
-        self, batch: Size, heads: Size, kv_heads: Size, head_dim: float, seq: float, *, masked: bool, backward: bool
+        self,
+        batch: Size,
+        heads: Size,
+        kv_heads: Size,
+        head_dim: float,
+        seq: float,
+        *,
+        masked: bool,
+        backward: bool,
+        fused: bool,
     ) -> Floats:
-        """A fused kernel, causal."""
+        """Causal. ``fused``: False where torch takes its plain implementation, with scores in full and in fp32."""
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
         """Bound by memory. ``width``: of the rows it goes along."""
@@ -46,14 +55,20 @@ class Kernels(Protocol):
 def kernels_of(scenario: Scenario) -> Kernels:
     accelerator = scenario.cluster.accelerator
     return _kernels(
-        accelerator.name, dense_rate(scenario), accelerator.memory_bandwidth_bytes_per_second, scenario.on_cpu
+        accelerator.name,
+        dense_rate(scenario),
+        accelerator.dense_flops_per_second["float32"],
+        accelerator.memory_bandwidth_bytes_per_second,
+        scenario.on_cpu,
     )
 
 
 @lru_cache(maxsize=32)
-def _kernels(accelerator: str, flops_per_second: float, bytes_per_second: float, cpu: bool) -> Kernels:
+def _kernels(accelerator: str, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool) -> Kernels:
     """One of each, so that what was looked up once is remembered."""
-    datasheet = Datasheet(flops_per_second=flops_per_second, bytes_per_second=bytes_per_second, cpu=cpu)
+    datasheet = Datasheet(
+        flops_per_second=rate, float32_flops_per_second=float32_rate, bytes_per_second=bytes_per_second, cpu=cpu
+    )
     profile = shipped_profile(accelerator)
     return datasheet if profile is None else Measured(profile, datasheet)
 

@@ -19,6 +19,7 @@ from axoc.cost.kernels import Kernels
 from axoc.cost.operations import Operation
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Size
+from axoc.ir.facts import ModelFacts
 
 FP32: Final = 4.0
 PRODUCTS: Final = "matrix products"
@@ -171,11 +172,24 @@ def _nothing(op: Operation, m: Meter) -> None:
 def _attention(op: Operation, m: Meter, *, backward: bool = False) -> None:
     heads, head_dim, masked = op.sizes
     model, seq = m.scenario.model, float(m.scenario.seq_length)
-    shared = op.inputs[1].width is op.inputs[0].width
-    kv_heads = heads if shared else heads * model.num_kv_heads / model.num_heads
-    batch = op.tokens / seq
-    seconds = m.kernels.attention(batch, heads, kv_heads, float(head_dim), seq, masked=bool(masked), backward=backward)
+    alike = op.inputs[1].width is op.inputs[0].width
+    seconds = m.kernels.attention(
+        op.tokens / seq,
+        heads,
+        heads if alike else heads * model.num_kv_heads / model.num_heads,
+        float(np.max(head_dim)),
+        seq,
+        masked=bool(np.any(masked)),
+        backward=backward,
+        fused=alike or not broadcasts(model),
+    )
     m.add(ATTENTION, seconds)
+
+
+def broadcasts(model: ModelFacts) -> bool:
+    """Falcon hands SDPA one key head for all queries and does not say so (enable_gqa): fused kernels want as many of both
+    (ATen/native/transformers/sdp_utils_cpp.h, check_batch_size_and_num_heads_dense), the plain one does it in fp32."""
+    return model.family == "falcon" and model.num_kv_heads == 1
 
 
 def _repeat(op: Operation, m: Meter) -> None:

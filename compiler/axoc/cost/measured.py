@@ -85,11 +85,31 @@ class Measured:
     # --- attention
 
     def attention(
-        self, batch: Size, heads: Size, kv_heads: Size, head_dim: float, seq: float, *, masked: bool, backward: bool
+        self,
+        batch: Size,
+        heads: Size,
+        kv_heads: Size,
+        head_dim: float,
+        seq: float,
+        *,
+        masked: bool,
+        backward: bool,
+        fused: bool,
     ) -> Floats:
+        if not fused:
+            return self._plain(batch, heads, head_dim, seq, backward=backward)
         sizes = stacked(batch, heads, kv_heads, head_dim, seq)
         found = self._attentions(masked, backward).seconds(sizes, self._attended(sizes, masked, backward))
         return found * self.sustained
+
+    def _plain(self, batch: Size, heads: Size, head_dim: float, seq: float, *, backward: bool) -> Floats:
+        """By scores and head size: it makes them all, masked or not."""
+        table = self.profile.tables["attention"].where(dtype="bf16", backend="math")
+        values = np.array([row[3:8] for row in table.rows], dtype=np.float64)
+        measured = np.stack([values[:, 0] * values[:, 1] * values[:, 4] ** 2, values[:, 3]], axis=1)
+        seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
+        wanted = stacked(batch * heads * seq * seq, head_dim)
+        return Surface.over(measured, seconds, measured[:, 0]).seconds(wanted, wanted[:, 0])
 
     def _attended(self, sizes: Floats, masked: bool, backward: bool) -> Floats:
         batch, heads, kv_heads, head_dim, seq = sizes.T
