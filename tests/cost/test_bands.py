@@ -16,6 +16,7 @@ from axoc.search.choose import all_passes
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 FILE = files("axoc.facts").joinpath("data", "memory_errors.json")
+TIME_FILE = files("axoc.facts").joinpath("data", "time_errors.json")
 
 
 def scenario(inventory: str, kernels: str) -> Any:
@@ -49,3 +50,20 @@ def test_errors_are_counted_by_kind_and_without_sign(monkeypatch: pytest.MonkeyP
     assert found["fused"]["rows"] == found["plain"]["rows"] == 1
     assert found["fused"]["device_used"] == {"mean": 0.1, "largest": 0.1}
     assert found["plain"]["device_used"] == {"mean": 0.2, "largest": 0.2}
+
+
+def test_a_step_that_waits_for_the_host_is_known_less_well() -> None:
+    measured = json.loads(TIME_FILE.read_text())["kinds"]
+    profiled, bare = scenario("h100-sxm-80gb", "none"), scenario("a100-sxm-80gb", "none")
+    assert bands.time_band(profiled, 0.0, 1) == measured["profile, busy"]["largest"]
+    assert bands.time_band(profiled, 0.4, 1) == measured["profile, waiting"]["largest"]
+    assert bands.time_band(bare, 0.0, 1) == measured["datasheet, busy"]["largest"]
+    assert bands.time_band(profiled, 0.0, 1) < bands.time_band(bare, 0.0, 1) < bands.time_band(profiled, 0.0, 8)
+    assert bands.time_band(scenario("cpu", "none"), 0.0, 1) == bands.CPU
+
+
+def test_time_errors_are_those_of_the_rows_that_judge() -> None:
+    import time_accuracy as accuracy
+
+    rows = [accuracy.predict(row) for path in accuracy.JUDGING.values() for row in accuracy.timed(path)]
+    assert accuracy.bands(rows)["kinds"] == json.loads(TIME_FILE.read_text())["kinds"]

@@ -1,4 +1,4 @@
-"""Error bands stated with each estimate, from what was measured: facts/data/memory_errors.json.
+"""Error bands stated with each estimate, from what was measured: facts/data/memory_errors.json and time_errors.json.
 
 ``benchmarks/memory_accuracy.py --bands`` writes that file from the rows that judge the closed form, by kind of loss: with
 plain logits the allocator's fragmentation is the larger unknown. A band is the largest error seen, not the mean.
@@ -12,10 +12,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from axoc.cost.kernels import profile_of
 from axoc.cost.scenario import Scenario
 
-TIME_DATASHEET: Final = 0.35
-"""Of a step's time from datasheets alone. An allowance: no table of measured step times is published yet."""
+WAITING: Final = 0.1
+"""Share of a step that the device waits for the host, from which on the host's speed decides: it differs more, and from one
+machine and day to the next."""
+SEVERAL: Final = 0.35
+"""Of a step's time on several accelerators: an allowance, for no row of several was measured."""
 CPU: Final = 0.5
 """No rows of CPU runs judge the closed form: half of the prediction either way."""
 
@@ -33,18 +37,27 @@ class MemoryBand:
 def memory_band(scenario: Scenario) -> MemoryBand:
     if scenario.on_cpu:
         return MemoryBand(share=CPU, rows=0, measured="")
-    found = _measured()
+    found = _read("memory_errors.json")
     kind = found["kinds"]["fused" if scenario.fused_loss else "plain"]
     return MemoryBand(share=kind["device_used"]["largest"], rows=kind["rows"], measured=found["made"])
 
 
-def time_band(scenario: Scenario) -> float:
-    """Share of the predicted step time, either way."""
-    return CPU if scenario.on_cpu else TIME_DATASHEET
+def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
+    """Share of the predicted step time, either way. ``waits``: of the step, for the host.
+
+    ``benchmarks/time_accuracy.py --judge --bands`` writes facts/data/time_errors.json from the rows that judge.
+    """
+    if scenario.on_cpu:
+        return CPU
+    if ranks > 1:
+        return SEVERAL
+    source = "datasheet" if profile_of(scenario) is None else "profile"
+    found = _read("time_errors.json")["kinds"][f"{source}, {'waiting' if waits > WAITING else 'busy'}"]
+    return float(found["largest"])
 
 
 @cache
-def _measured() -> dict[str, Any]:
-    text = files("axoc.facts").joinpath("data", "memory_errors.json").read_text(encoding="utf-8")
+def _read(name: str) -> dict[str, Any]:
+    text = files("axoc.facts").joinpath("data", name).read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found

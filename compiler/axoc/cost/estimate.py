@@ -37,7 +37,7 @@ class Costed:
             memory=self._memory(row),
             time=self._time(row),
             memory_error_band=band.share,
-            time_error_band=time_band(self.scenario),
+            time_error_band=time_band(self.scenario, float(self.time.waits[row]), int(self.columns.world[row])),
             memory_error_rows=band.rows,
             memory_error_measured=band.measured,
         )

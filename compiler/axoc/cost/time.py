@@ -23,6 +23,7 @@ from axoc.cost.scenario import Scenario
 from axoc.cost.stretches import Passes, Stretch
 from axoc.cost.tensors import trained_tensors
 
+HOST: Final = "waiting for the host"
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
@@ -41,12 +42,17 @@ class TimeColumns:
     """Of the whole job, batches taken full."""
     mfu: Floats
 
+    @property
+    def waits(self) -> Floats:
+        """Share of the step in which the device waits for the host."""
+        return cast(Floats, self.breakdown[HOST] / self.step_seconds)
+
 
 def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     device, elapsed = _micro_step(scenario, c)
     breakdown = {name: seconds * c.accumulation for name, seconds in device.items()}
     breakdown["weight casts and gradient sums"] += _gradient_sums(scenario, c) * np.maximum(c.accumulation - 1, 0)
-    breakdown["waiting for the host"] = (elapsed - cast(Floats, sum(device.values()))) * c.accumulation
+    breakdown[HOST] = (elapsed - cast(Floats, sum(device.values()))) * c.accumulation
     breakdown |= _communication(scenario, c, elapsed)
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
     step = cast(Floats, sum(breakdown.values()))
