@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from axoc_runtime.job import Job
 
@@ -20,6 +21,8 @@ def prepare_environment(job: Job) -> None:
     drop_foreign_settings()
     if job.distributed.device == "cpu":
         restore_numbered_cpus()
+    if job.distributed.strategy == "single":
+        leave_no_group()
     if not job.distributed.strategy.startswith("zero"):
         return
     os.environ.setdefault("RANK", "0")  # one process: torchrun sets these, a bare start does not
@@ -33,6 +36,22 @@ def prepare_environment(job: Job) -> None:
     # a failure where the environment's path holds a space (its linker options are not quoted). Gloo needs none of these.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo" if job.distributed.device == "cpu" else "nccl")
+
+
+def leave_no_group() -> None:
+    """One process needs no process group, whose communicator would take 0.6 GiB of the device. accelerate makes one where
+    torchrun has set LOCAL_RANK; without it, Trainer would split batches over all devices that it sees, so it sees one."""
+    local = int(os.environ.pop("LOCAL_RANK", "0"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = visible.split(",") if visible else [str(local)]
+    os.environ["CUDA_VISIBLE_DEVICES"] = devices[min(local, len(devices) - 1)]
+
+
+def barrier() -> None:
+    """All ranks arrive, where there are several."""
+    if dist.is_initialized():
+        devices = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None
+        dist.barrier(device_ids=devices)
 
 
 FOREIGN = ("ACCELERATE_", "FSDP_")

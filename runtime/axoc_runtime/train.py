@@ -9,7 +9,7 @@ from axoc_runtime.checkpoint.complete import MarkComplete, complete, newest_comp
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import write_json
 from axoc_runtime.job import Job
-from axoc_runtime.strategies import device_of, prepare_environment, rank
+from axoc_runtime.strategies import barrier, device_of, prepare_environment, rank
 
 
 def run(job: Job, resume: bool = False, fresh: bool = False) -> None:
@@ -145,6 +145,6 @@ def _finished(job: Job) -> bool:
 def _leave() -> None:
     import torch.distributed as dist
 
+    barrier()
     if dist.is_initialized():
-        dist.barrier()
         dist.destroy_process_group()

@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from transformers import TrainerCallback
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
-from axoc_runtime.strategies import rank
+from axoc_runtime.strategies import barrier, rank
 
 
 def resume_key(job: Job) -> str:
@@ -44,8 +43,7 @@ class MarkComplete(TrainerCallback):
         self.key = resume_key(job)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if dist.is_initialized():
-            dist.barrier()
+        barrier()
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if rank() == 0 and folder.is_dir():
             (folder / MARKER).write_text(f"{self.key}\n", encoding="utf-8")
