@@ -124,8 +124,8 @@ by 10 to 20% between the machines and days that rows of one kind were measured o
 gave, with the profile: judge 14.9% on average and 69.3% at worst, borderline 2.4% and 7.3%, all 29 together 9.3%; with the
 datasheet 17.7% and 71.6%, 7.3% and 15.2%. The two worst were Falcon's (-69%, -61%; 7.7% on average without them): it hands
 torch one key head for all queries, which only torch's plain attention takes. That was read from the sources and entered, and so
-was a miscount of what the calibration's quantized models launch (k07, k16: -20%, -24%). Nothing was fitted to a row. The tables below are of
-the model as it is now: for those four rows they are no longer blind.
+was a miscount of what the calibration's quantized models launch (k07, k16: -20%, -24%). Nothing was fitted to a row. The tables
+below are of the model as it is now: for those four rows they are no longer blind.
 
 **What it lacks.** Where the device is kept busy, errors are a few percent; where it waits for the host they are the host's
 noise. Experts (-7 to -22%: something in their layers beside the kernels counted), ZeRO (DeepSpeed's own Python, most of all
