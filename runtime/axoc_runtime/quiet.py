@@ -7,7 +7,6 @@ import warnings
 
 from axoc_runtime.job import Job
 
-
 TALKATIVE = (
     "bitsandbytes",
     "liger_kernel",  # backends for other devices that are not there

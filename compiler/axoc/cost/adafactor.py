@@ -18,9 +18,14 @@ FP32: Final = 4.0
 def adafactor_bytes(scenario: Scenario) -> float:
     """At the top of the step."""
     matrices = trained_matrices(scenario)
-    copies = 2.0 if scenario.trainable_bytes == FP32 else 4.0
+    copies = copies_of_a_matrix(scenario)
     before = [0, *matrices[:-1]]
     return max(FP32 * (copies * own + last) for own, last in zip(matrices, before, strict=True))
+
+
+def copies_of_a_matrix(scenario: Scenario) -> int:
+    """fp32 tensors as large as the matrix that is updated, at the top."""
+    return 2 if scenario.trainable_bytes == FP32 else 4
 
 
 def trained_matrices(scenario: Scenario) -> list[int]:

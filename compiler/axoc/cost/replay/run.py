@@ -13,7 +13,7 @@ from typing import Final
 
 from axoc.cost import head, states
 from axoc.cost.activations import setting
-from axoc.cost.adafactor import adafactor_bytes
+from axoc.cost.adafactor import FP32, copies_of_a_matrix, trained_matrices
 from axoc.cost.blocks import Kind, block
 from axoc.cost.columns import Columns
 from axoc.cost.layers import Setting, norm
@@ -143,7 +143,19 @@ class Run:
             for copy in copies:
                 t.release(copy)
         if self.scenario.optimizer == "adafactor":
-            t.scratch(adafactor_bytes(self.scenario))
+            self._adafactor()
+
+    def _adafactor(self) -> None:
+        """Of each matrix fp32 tensors as large as it, while the last update of the one before is still there."""
+        t = self.tape
+        update = t.allocate(0.0)
+        for elements in trained_matrices(self.scenario):
+            made = [t.allocate(FP32 * elements) for _ in range(copies_of_a_matrix(self.scenario))]
+            t.release(update)
+            update = made.pop()
+            for storage in made:
+                t.release(storage)
+        t.release(update)
 
     def _state_sizes(self) -> Iterator[float]:
         """Bytes of the optimizer's states, tensor by tensor."""
