@@ -20,7 +20,8 @@ version: 1
 name: tiny
 model: {config: config.json, dtype: float32, attention: sdpa, kernels: none, compile: false}
 dataset: {path: data.jsonl, max_seq_length: 64, packing: false, validation_split: 0.0}
-training: {max_steps: 4, global_batch_size: 2, micro_batch_size: 2, gradient_checkpointing: none}
+training: {max_steps: 4, global_batch_size: 8, micro_batch_size: 2, gradient_checkpointing: none}
+distributed: {type: ddp, offload: none}
 """
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 4,
@@ -112,3 +113,15 @@ def test_a_spec_is_verified(spec: Path) -> None:
     ]
     assert all(r["trace_bytes"] > 0 for r in told["rows"])
     assert told["layers_run"] == [3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["zero2", "zero3", "fsdp"])
+def test_a_sharded_plan_is_verified_with_its_own_configuration(spec: Path, strategy: str) -> None:
+    spec.write_text(SPEC.replace("type: ddp", f"type: {strategy}"))
+    done = run(str(spec), "--inventory", "h100-sxm-80gb:4", "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    told = {r["name"]: r for r in json.loads(done.stdout)["rows"]}
+    assert told["device used"]["trace_bytes"] > told["peak reserved"]["trace_bytes"]
+    # a bucket of DeepSpeed's default, which no plan has, would be a GB
+    assert told["peak allocated"]["trace_bytes"] < 100 << 20
