@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from axoc_runtime.calibrate import check, matmul, profile, shapes, tables
-from axoc_runtime.calibrate.clock import now
+from axoc_runtime.calibrate import attention, check, matmul, profile, shapes, tables
+from axoc_runtime.calibrate.clock import CpuClock, now
 from axoc_runtime.calibrate.progress import Bar
 
 CLOCK: Any = SimpleNamespace(release=lambda: None)
@@ -71,3 +71,31 @@ def test_the_stream_holds_what_launches_something() -> None:
         y + z
     found = {key.split()[0]: op.count for key, op in stream.found.items()}
     assert found == {"aten.clone.default": 1, "aten.add.Tensor": 2, "aten.add_.Tensor": 1}
+
+
+def test_keys_and_values_are_repeated_where_varlen_attn_takes_no_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch.nn.attention.varlen as varlen
+
+    seen = []
+
+    def without_groups(q: Any, k: Any, v: Any, cu_q: Any, cu_k: Any, max_q: int, max_k: int, *, is_causal: bool) -> Any:
+        seen.append((q.shape, k.shape, v.shape, max_q))
+        return q * k * v
+
+    monkeypatch.setattr(varlen, "varlen_attn", without_groups)
+    forward, backward = attention.varlen_table(small=True).measure(CpuClock(), (64, 4, 8, 2, 16))
+    assert forward > 0 and backward > 0
+    assert set(seen) == {((64, 8, 16), (64, 8, 16), (64, 8, 16), 16)}
+
+
+def test_what_only_compares_is_measured_at_one_length() -> None:
+    """Without a device the picked backend is flash; the others cost time and are never looked up."""
+    points = attention.table(small=False).points
+    assert {p[-1] for p in points if p[0] == "cudnn" and p[2] == "causal"} == {attention.COMPARED}
+    assert {p[-1] for p in points if p[0] == "flash"} >= {512, 1024, 4096, 8192}
+    assert len(points) == len(set(points)) < 170
+
+
+def test_kernels_of_whole_blocks_come_before_the_long_tables() -> None:
+    names = [t.name for t in profile.tables("cpu", small=True)]
+    assert names.index("liger_loss") < names.index("attention") < names.index("matmul") < names.index("host_models")

@@ -23,7 +23,10 @@ BACKENDS: Final = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
+FUSED: Final = ("flash", "cudnn")
 TOKENS: Final = 8192
+COMPARED: Final = 2048
+"""Rows at which backends that torch does not pick are measured as well."""
 SDPA_KEYS: Final = ("backend", "dtype", "mask", "batch", "heads", "kv_heads", "head_dim", "seq")
 
 
@@ -64,30 +67,41 @@ def varlen_table(*, small: bool) -> Table:
 
 
 def _points() -> list[Point]:
-    """Long rows alone, short rows in a batch; few heads, many heads; grouped heads; masks as sliding windows need."""
-    found: list[Point] = []
-    for backend in ("flash", "cudnn"):
-        for dim, heads in ((64, 32), (128, 32), (64, 14), (96, 32), (128, 16), (80, 32), (256, 8)):
-            sizes = [(s, max(1, TOKENS // s)) for s in (512, 1024, 2048, 4096, 8192)] + [
-                (1024, 1),
-                (2048, 1),
-                (4096, 1),
-            ]
-            found += [(backend, "bf16", "causal", b, heads, heads, dim, s) for s, b in sizes]
-        found += [(backend, "bf16", "causal", 1, 32, 32, dim, 32768) for dim in (64, 128)]
-        grouped = ((32, 8, 64), (32, 8, 128), (32, 4, 128), (14, 2, 64), (8, 4, 256), (4, 1, 256))
-        found += [
-            (backend, "bf16", "causal", TOKENS // s, h, kv, d, s) for h, kv, d in grouped for s in (1024, 2048, 8192)
-        ]
-        found += [(backend, "bf16", "full", 4, 32, 32, d, 2048) for d in (64, 128)]
-    for dim, heads in ((64, 32), (128, 32), (256, 8), (256, 4), (128, 16)):
+    """Long rows alone, short rows in a batch; few heads, many heads; grouped heads; masks as sliding windows need.
+
+    All of them for the backend that torch picks here by itself; for the other one a few, to compare.
+    """
+    picked = _picked()
+    found = [point for backend in (picked, *(b for b in FUSED if b != picked)) for point in _causal(backend)]
+    found = [point for point in found if point[0] == picked or point[-1] == COMPARED]
+    for dim, heads in ((64, 32), (96, 32), (128, 32), (256, 8), (256, 4), (128, 16)):
         for s in (1024, 2048, 4096):
-            found += [("efficient", "bf16", m, TOKENS // s, heads, heads, dim, s) for m in ("causal", "bool")]
-        found += [("efficient", "bf16", "bool", 1, heads, heads, dim, 2048)]
-    found += [("cudnn", "bf16", "bool", 4, 32, 32, d, 2048) for d in (64, 128)]
+            found += [(b, "bf16", "bool", TOKENS // s, heads, heads, dim, s) for b in ("cudnn", "efficient")]
+        found += [(b, "bf16", "bool", 1, heads, heads, dim, COMPARED) for b in ("cudnn", "efficient")]
+    found = [p for p in found if p[0] != "efficient" or p[-1] == COMPARED or picked == "flash"]  # flash takes no mask
     found += [("math", "bf16", "causal", b, 32, 32, d, s) for d in (64, 128) for s, b in ((1024, 4), (2048, 2))]
-    found += [(b, "fp32", "causal", 4, 32, 32, d, 2048) for b in ("efficient", "math") for d in (64, 128)]
+    found += [("efficient", "fp32", "causal", 4, 32, 32, d, 2048) for d in (64, 128)]
     return found
+
+
+def _causal(backend: str) -> list[Point]:
+    found: list[Point] = []
+    for dim, heads in ((64, 32), (128, 32), (64, 14), (96, 32), (128, 16), (80, 32), (256, 8)):
+        sizes = [(s, max(1, TOKENS // s)) for s in (512, 1024, 2048, 4096, 8192)] + [(1024, 1), (2048, 1), (4096, 1)]
+        found += [(backend, "bf16", "causal", b, heads, heads, dim, s) for s, b in sizes]
+    found += [(backend, "bf16", "causal", 1, 32, 32, dim, 32768) for dim in (64, 128)]
+    grouped = ((32, 8, 64), (32, 8, 128), (32, 4, 128), (14, 2, 64), (8, 4, 256), (4, 1, 256))
+    found += [(backend, "bf16", "causal", TOKENS // s, h, kv, d, s) for h, kv, d in grouped for s in (1024, 2048, 8192)]
+    return [*found, *((backend, "bf16", "full", 4, 32, 32, d, COMPARED) for d in (64, 128))]
+
+
+def _picked() -> str:
+    """The fused backend that torch takes for causal attention; flash where there is no device to ask."""
+    if not torch.cuda.is_available():
+        return FUSED[0]
+    q = torch.empty(1, 32, 512, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    choice = torch._fused_sdp_choice(q, q, q, None, 0.0, True)
+    return next((name for name in FUSED if int(BACKENDS[name].value) == int(choice)), FUSED[0])
 
 
 def _small_points() -> list[Point]:
@@ -154,14 +168,15 @@ def _default_backend(clock: Clock, point: Point) -> Sequence[Value]:
 
 
 def _measure_varlen(clock: Clock, point: Point) -> Sequence[Value]:
+    """Where this torch's kernel takes no grouped heads, keys and values are repeated before, as whoever calls it must."""
     from torch.nn.attention.varlen import varlen_attn
 
     tokens, docs, heads, kv_heads, dim = (int(v) for v in point)
     accepted = inspect.signature(varlen_attn).parameters
-    if "enable_gqa" not in accepted and kv_heads != heads:
-        raise NotImplementedError("this torch's varlen_attn takes no grouped heads")
     causal: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in accepted else {"is_causal": True}
-    grouped: dict[str, Any] = {"enable_gqa": True} if kv_heads != heads else {}
+    groups = "enable_gqa" in accepted and kv_heads != heads
+    grouped: dict[str, Any] = {"enable_gqa": True} if groups else {}
+    repeats = 1 if groups else heads // kv_heads
     length = tokens // docs
     bounds = torch.arange(0, tokens + 1, length, dtype=torch.int32, device=clock.device)
 
@@ -169,6 +184,7 @@ def _measure_varlen(clock: Clock, point: Point) -> Sequence[Value]:
         return tuple(random(clock, tokens, h, dim).requires_grad_() for h in (heads, kv_heads, kv_heads))
 
     def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
-        return varlen_attn(q, k, v, bounds, bounds, length, length, **causal, **grouped)
+        keys, values = (x.repeat_interleave(repeats, dim=1) if repeats > 1 else x for x in (k, v))
+        return varlen_attn(q, keys, values, bounds, bounds, length, length, **causal, **grouped)
 
     return _both_ways(clock, make, run, 2 * tokens * dim * (heads + 2 * kv_heads))

@@ -26,7 +26,7 @@ def table(*, small: bool) -> Table:
 
 
 def liger_table(*, small: bool) -> Table:
-    sizes = [(t, h, v) for t in (2048, 8192) for h, v in ((896, 151936), (2048, 128256), (4096, 128256), (4096, 32000))]
+    sizes = [(t, h, v) for t in (2048, 8192) for h, v in ((896, 151936), (2048, 128256), (4096, 32000))]
     return Table(
         name="liger_loss",
         about="Liger's fused linear cross entropy, bf16: its forward computes the gradients, its backward scales them",

@@ -17,7 +17,7 @@ from axoc_runtime.calibrate.clock import Call, Clock, random, rotating
 from axoc_runtime.calibrate.dtypes import DTYPES
 from axoc_runtime.calibrate.tables import Point, Table, Value
 
-TOKENS: Final = (1024, 2048, 4096, 8192, 16384)
+TOKENS: Final = (1024, 2048, 8192, 16384)
 FEW_TOKENS: Final = (2048, 8192)
 GRID_TOKENS: Final = (128, 512, 2048, 8192, 32768)
 THIN: Final = ((2048, 2048), (4096, 4096), (4096, 14336), (14336, 4096))

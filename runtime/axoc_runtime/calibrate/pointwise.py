@@ -88,7 +88,7 @@ ALONG_ROWS: Final[dict[str, Kernel]] = {
     "repeat_rows": Kernel(lambda x: x[:, None, :].expand(-1, 4, -1).reshape(-1, x.shape[-1]), 1),  # repeat_kv
 }
 KERNELS: Final = ELEMENTWISE | ALONG_ROWS
-ELEMENTS: Final = (1 << 12, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 23, 1 << 24, 1 << 25, 1 << 27)
+ELEMENTS: Final = (1 << 12, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 27)
 WIDTHS: Final = (128, 2048, 8192, 131072)
 ROW_ELEMENTS: Final = (1 << 18, 1 << 22, 1 << 24, 1 << 26)
 

@@ -58,6 +58,9 @@ def tables(device: str, *, small: bool) -> list[Table]:
         attention.varlen_table(small=small),
         optimizer.table(small=small),
         optimizer.host_table(small=small),
+        loss.liger_table(small=small),
+        liger.table(small=small),
+        collectives.table(small=small, device=device),
     ]
     long = [
         attention.table(small=small),
@@ -65,9 +68,6 @@ def tables(device: str, *, small: bool) -> list[Table]:
         pointwise.table(small=small),
         trainer.table(small=small),
         host.models_table(small=small),
-        loss.liger_table(small=small),
-        liger.table(small=small),
-        collectives.table(small=small, device=device),
         memory.end_table(small=small),
     ]
     return cheap + long
