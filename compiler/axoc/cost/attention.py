@@ -239,14 +239,20 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         weights = replaced(t, tanh, scaled(t, tanh))
     summed = max(weights.bytes, s.stream)  # the mask is of the stream's dtype
     flow: Flow = "same" if summed == weights.bytes else "new"
-    weights = replaced(t, weights, t.apply(scores, summed, [weights], flows=(flow,), kind="add_mask"))
+    plain, weights = weights, t.apply(scores, summed, [weights], flows=(flow,), kind="add_mask")
+    if model.family != "falcon":  # where the sum has no name of its own
+        t.drop(plain)
     as_it_comes = model.family in SOFTMAX_AS_IT_COMES and not s.autocast
     raised = cast(t, weights, weights.bytes if as_it_comes else FP32)  # one kernel for fp16 alone (ATen SoftMax.cpp)
     soft = t.apply(scores, raised.bytes, [raised], kind="softmax")
     t.keep_output(soft)
     t.drop(weights, raised)
     shares = cast(t, soft, low_query.bytes)
-    t.drop(soft)
+    if model.family == "falcon":  # whose block holds the softmax itself
+        t.drop(plain)
+        t.held.append(soft)
+    else:
+        t.drop(soft)
     if model.family in DROPOUT:
         shares = replaced(t, shares, dropout(t, shares))
     low_values = lowered(t, s, repeated_values)

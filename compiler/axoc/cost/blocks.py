@@ -10,7 +10,7 @@ import numpy as np
 from axoc.cost.attention import attention
 from axoc.cost.columns import Floats
 from axoc.cost.experts import experts
-from axoc.cost.layers import DROPOUT, Setting, add, dropout, norm
+from axoc.cost.layers import DROPOUT, FP32, Setting, add, dropout, norm
 from axoc.cost.mlp import mlp
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Tape, Value
@@ -74,8 +74,13 @@ def expert_names(model: ModelFacts, targets: str | tuple[str, ...]) -> frozenset
 
 def block(t: Tape, s: Setting, value: Value, kind: Kind) -> Value:
     """From the stream to the stream. The caller holds ``value``."""
-    family, sequential = s.scenario.model.family, s.scenario.model.norms_per_layer
-    if family == "gpt_neox" or (family == "falcon" and (sequential == 1 or s.scenario.model.num_kv_heads > 1)):
+    model = s.scenario.model
+    family, sequential = model.family, model.norms_per_layer
+    if family == "falcon" and s.scenario.attention == "eager" and not t.records:
+        # FalconModel's name for what the block before returned, its softmax among it, lives until this one returns
+        scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
+        t.held_storages.append(t.allocate(scores * (FP32 if s.autocast else s.stream) * t.tokens))
+    if family == "gpt_neox" or (family == "falcon" and (sequential == 1 or model.num_kv_heads > 1)):
         result = parallel(t, s, value, kind)
     elif family == "olmo2":
         result = after(t, s, value, kind)

@@ -36,7 +36,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.strategy)
 
-    def rows(self, chosen: Bools) -> Columns:
+    def rows(self, chosen: Bools | Ints) -> Columns:
         """Some of the candidates."""
         return Columns(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 

@@ -155,7 +155,7 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
     t.drop(low)
     times = magnitudes(t, s, base, added, dropped, inner, outer) if adapter.use_dora else scaled(t, added)
     t.drop(added, dropped)
-    if quantized:
+    if quantized and not s.autocast:
         same = cast(t, times, base.bytes)
         t.drop(times)
         times = same

@@ -205,12 +205,21 @@ def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats
     if not scenario.is_full:
         return np.zeros(len(c))
     sizes = scenario.sizes
-    second = np.where(
-        _carries(c) | (sizes.lm_head == 0), sizes.vocabulary_matrix * float(scenario.trainable_bytes), 0.0
-    )
+    tied = sizes.lm_head == 0
+    matrix = sizes.vocabulary_matrix * float(scenario.trainable_bytes)
+    second = np.where(_carries(c) | tied, matrix, 0.0)
     rows = np.floor(tokens / 10) + np.minimum(tokens, scenario.model.vocab_size)
     parts = np.where(tokens > EMBEDDING_SORTS_ABOVE, rows * scenario.model.hidden_size * 4.0, 0.0)
-    return cast(Floats, second + parts)
+    return cast(Floats, second + np.maximum(parts, np.where(_summed_apart(scenario, c) & tied, matrix, 0.0)))
+
+
+def _summed_apart(scenario: Scenario, c: Columns) -> Bools:
+    """A tied matrix' two gradients are summed in a third tensor where the head's is a view (of its product, transposed):
+    autograd adds in place only into memory that one tensor alone refers to (torch/csrc/autograd/input_buffer.cpp). A
+    cast of autocast's makes it one, and Liger's is its own. Seen with torch's profiler on tied matrices."""
+    autocast = ~(c.deepspeed | c.uses("fsdp")) & (scenario.mixed_precision != "no")
+    casts = autocast & (scenario.weight_bytes > scenario.compute_bytes)
+    return cast(Bools, ~casts & (not scenario.fused_loss))
 
 
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:
