@@ -14,7 +14,7 @@ from axoc.cost.tape import Flow, Parameter, Size, Tape, Value
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     kind: str
-    """Names a function in kinds.py; "" is one that reads its inputs and writes its output."""
+    """Names a function in forward.py and in backward.py; "" is one that reads its inputs and writes its output."""
     sizes: tuple[Size, ...]
     """Of its own, such as a product's inner and outer width."""
     tokens: Floats

@@ -9,11 +9,13 @@ from typing import Final
 import numpy as np
 
 from axoc.cost import blocks, head
+from axoc.cost.backward import BACKWARD
 from axoc.cost.columns import Floats
+from axoc.cost.forward import FORWARD
 from axoc.cost.kernels import Kernels
-from axoc.cost.kinds import BACKWARD, CASTS, FORWARD, MEMORY_BOUND, PARTS, Meter
 from axoc.cost.launching import HostCosts
 from axoc.cost.layers import Setting
+from axoc.cost.meter import CASTS, MEMORY_BOUND, PARTS, Meter
 from axoc.cost.operations import Operation, Operations, sums
 from axoc.cost.tape import Value
 from axoc.cost.tensors import biases
@@ -28,7 +30,7 @@ class Stretch:
     """Of one block, or of what comes before or after the blocks; one row a shape."""
 
     device: dict[str, Floats]
-    """Seconds by part (kinds.PARTS)."""
+    """Seconds by part (meter.PARTS)."""
     launches: float
     triton: float = 0.0
     dequantized: float = 0.0

@@ -16,9 +16,9 @@ from axoc.cost import communication, flops, stretches
 from axoc.cost.activations import setting
 from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.kernels import dense_rate, kernels_of
-from axoc.cost.kinds import PARTS
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.layers import Setting
+from axoc.cost.meter import PARTS
 from axoc.cost.scenario import Scenario
 from axoc.cost.stretches import Passes, Stretch
 from axoc.cost.tensors import trained_tensors

@@ -1,0 +1,245 @@
+"""What each kind of operation launches in the backward, after torch's derivatives.yaml. Kinds are those of forward.py."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from axoc.cost.forward import (
+    attention,
+    batched,
+    choose,
+    dequantize,
+    flat,
+    group,
+    liger,
+    masked_fill,
+    named,
+    nothing,
+    rotary_product,
+    row,
+)
+from axoc.cost.meter import ATTENTION, CASTS, LOSS, PRODUCTS, Kind, Meter
+from axoc.cost.operations import Operation
+
+
+def _unnamed_back(op: Operation, m: Meter) -> None:
+    """Reads the output's gradient, writes those that are new."""
+    for value, flow in zip(op.inputs, op.flows, strict=True):
+        if value.needs_gradient and flow != "same":
+            m.moved(op.elements * op.bytes + value.size)
+
+
+def _add_back(op: Operation, m: Meter) -> None:
+    """The gradient itself; cast where an input was of another dtype."""
+    for value, flow in zip(op.inputs, op.flows, strict=True):
+        if value.needs_gradient and flow != "same":
+            m.cast(op.elements, op.bytes)
+
+
+def _cast_back(op: Operation, m: Meter) -> None:
+    m.cast(op.elements, op.bytes)
+
+
+def _linear_back(op: Operation, m: Meter) -> None:
+    inner, outer = op.sizes
+    if op.parameters:
+        m.matmul("tn", outer, inner, op.tokens, op.bytes)
+        if op.parameters[0].cast:
+            m.cast(inner * outer, op.bytes, CASTS)
+    if op.needs():
+        m.matmul("nn", op.tokens, inner, outer, op.bytes)
+
+
+def _linear_4bit_back(op: Operation, m: Meter) -> None:
+    if op.needs():
+        dequantize(op, m)
+        m.matmul("nn", op.tokens, op.sizes[0], op.sizes[1], op.bytes)
+
+
+def _pow_back(op: Operation, m: Meter) -> None:
+    """grad * (exponent * x ** (exponent - 1)): three kernels."""
+    m.pointwise("pow2", op.elements, op.bytes)
+    m.pointwise("mul_scalar", op.elements, op.bytes)
+    m.pointwise("mul", op.elements, op.bytes)
+
+
+def _mean_back(op: Operation, m: Meter) -> None:
+    """rsqrt's three small ones, then the mean's gradient spread over the row."""
+    m.tiny(3)
+    value = op.inputs[0]
+    m.moved(value.width * op.tokens * value.bytes)
+
+
+def _mul_column_back(op: Operation, m: Meter) -> None:
+    width = row(op, m)
+    m.pointwise("mul_column", op.elements, op.bytes, width)
+    m.pointwise("mul", op.elements, op.bytes)
+    m.pointwise("sum_columns", op.elements, op.bytes, width)
+
+
+def _mul_row_back(op: Operation, m: Meter) -> None:
+    width = row(op, m)
+    m.pointwise("mul_row", op.elements, op.bytes, width)
+    if op.sizes[0]:
+        m.pointwise("mul", op.elements, op.bytes)
+        m.pointwise("sum_rows", op.elements, op.bytes, width)
+
+
+def _layer_norm_back(op: Operation, m: Meter) -> None:
+    """Input: reads gradient and input, writes one; weight and bias: reads both again."""
+    m.moved(3.0 * op.elements * op.bytes)
+    if m.scenario.is_full:
+        m.moved(2.0 * op.elements * op.bytes)
+
+
+def _liger_norm_back(op: Operation, m: Meter) -> None:
+    m.moved(3.0 * op.elements * op.bytes)
+    m.triton += 1.0
+
+
+def _part_back(op: Operation, m: Meter) -> None:
+    """Its share of putting the parts' gradients together."""
+    m.pointwise("copy", op.elements, op.bytes)
+
+
+def _slice_back(op: Operation, m: Meter) -> None:
+    """Zeros as wide as what it was cut from, and a copy into them."""
+    m.moved(op.inputs[0].size)
+    m.pointwise("copy", op.elements, op.bytes)
+
+
+def _rotate_half_back(op: Operation, m: Meter) -> None:
+    """Each half's gradient in zeros, the sum of both, the negation; a contiguous copy for the projection."""
+    m.pointwise("neg", op.elements / 2, op.bytes)
+    for _ in range(2):
+        m.moved(op.elements * op.bytes)
+        m.pointwise("copy", op.elements / 2, op.bytes)
+    m.pointwise("add", op.elements, op.bytes)
+    m.pointwise("copy", op.elements, op.bytes)
+
+
+def _rotary_back(op: Operation, m: Meter) -> None:
+    rotary_product(op, m)
+    if op.inputs[0].bytes != op.bytes:
+        m.cast(op.elements, op.bytes)
+
+
+def _join_rotary_back(op: Operation, m: Meter) -> None:
+    """The part that is not turned, even an empty one, was cut out: zeros as wide as the whole, added to the rest."""
+    m.moved(op.elements * op.bytes)
+    m.pointwise("add", op.elements, op.bytes)
+
+
+def _attention_back(op: Operation, m: Meter) -> None:
+    attention(op, m, backward=True)
+
+
+def _scores_back(op: Operation, m: Meter) -> None:
+    m.add(ATTENTION, batched(op, m, op.width * op.tokens), 2.0)
+
+
+def _weighted_values_back(op: Operation, m: Meter) -> None:
+    m.add(ATTENTION, batched(op, m, op.inputs[0].width * op.tokens), 2.0)
+
+
+def _softmax_back(op: Operation, m: Meter) -> None:
+    m.pointwise("softmax_backward", op.elements, op.bytes, row(op, m))
+
+
+def _activation_back(op: Operation, m: Meter) -> None:
+    m.pointwise(named(m)[1], op.elements, op.bytes)
+
+
+def _mul_back(op: Operation, m: Meter) -> None:
+    m.pointwise("mul", op.elements, op.bytes, times=float(sum(v.needs_gradient for v in op.inputs)))
+
+
+def _dropout_back(op: Operation, m: Meter) -> None:
+    m.moved(op.elements * (2.0 * op.bytes + 1.0))
+
+
+def _liger_gated_back(op: Operation, m: Meter) -> None:
+    m.moved(5.0 * op.elements * op.bytes)
+    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
+
+
+def _sum_back(op: Operation, m: Meter) -> None:
+    """Broadcast or repeated: the output's gradient is read, the input's is written."""
+    m.moved(op.elements * op.bytes + op.inputs[0].size)
+
+
+def _send_back(op: Operation, m: Meter) -> None:
+    """index_put, accumulating: rows sorted first, then read, added and written."""
+    m.moved(4.0 * op.elements * op.bytes)
+    m.tiny(6)
+
+
+def _mul_weights_back(op: Operation, m: Meter) -> None:
+    m.moved(op.elements * op.bytes + op.inputs[0].size)
+    m.moved(op.elements * op.bytes + op.inputs[0].size)
+
+
+def _grouped_back(op: Operation, m: Meter) -> None:
+    if op.parameters:
+        m.add(PRODUCTS, group(op, m, "weight_gradient"))
+    if op.needs():
+        m.add(PRODUCTS, group(op, m, "input_gradient"))
+
+
+def _log_softmax_back(op: Operation, m: Meter) -> None:
+    m.add(LOSS, m.kernels.pointwise("log_softmax_backward", op.elements, op.bytes, op.width))
+
+
+def _nll_back(op: Operation, m: Meter) -> None:
+    """Zeros as large as the logits, one filled in a row."""
+    m.add(LOSS, m.kernels.moved(op.inputs[0].size))
+    m.tiny(1)
+
+
+def _fused_loss_back(op: Operation, m: Meter) -> None:
+    """Both gradients are there; a loss of 1 leaves them as they are, which is looked up first."""
+    m.tiny(1)
+
+
+BACKWARD: Final[dict[str, Kind]] = {
+    "": _unnamed_back,
+    "cast": _cast_back,
+    "scale": flat("mul_scalar"),
+    "add": _add_back,
+    "linear": _linear_back,
+    "linear_4bit": _linear_4bit_back,
+    "copy": nothing,
+    "dropout": _dropout_back,
+    "layer_norm": _layer_norm_back,
+    "liger_norm": _liger_norm_back,
+    "pow": _pow_back,
+    "mean": _mean_back,
+    "mul_column": _mul_column_back,
+    "mul_row": _mul_row_back,
+    "part": _part_back,
+    "slice": _slice_back,
+    "liger_rope": liger,
+    "mul_rotary": _rotary_back,
+    "join_rotary": _join_rotary_back,
+    "rotate_half": _rotate_half_back,
+    "gather_heads": nothing,
+    "attention": _attention_back,
+    "repeat": _sum_back,
+    "scores": _scores_back,
+    "tanh": flat("tanh_backward"),
+    "add_mask": nothing,
+    "softmax": _softmax_back,
+    "weighted_values": _weighted_values_back,
+    "liger_gated": _liger_gated_back,
+    "activation": _activation_back,
+    "mul": _mul_back,
+    "choose": choose,
+    "send": _send_back,
+    "masked_fill": masked_fill,
+    "mul_weights": _mul_weights_back,
+    "sum_experts": _sum_back,
+    "grouped": _grouped_back,
+    "log_softmax": _log_softmax_back,
+    "nll": _nll_back,
+    "fused_loss": _fused_loss_back,
+}

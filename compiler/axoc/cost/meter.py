@@ -1,0 +1,72 @@
+"""A meter of device seconds and launches, which a stretch of operations is run past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from axoc.cost.columns import Floats
+from axoc.cost.kernels import Kernels
+from axoc.cost.operations import Operation
+from axoc.cost.scenario import Scenario
+from axoc.cost.tape import Size
+
+PRODUCTS: Final = "matrix products"
+ATTENTION: Final = "attention"
+MEMORY_BOUND: Final = "memory-bound kernels"
+CASTS: Final = "weight casts and gradient sums"
+LOSS: Final = "loss"
+DEQUANTIZATION: Final = "dequantization"
+PARTS: Final = (PRODUCTS, ATTENTION, MEMORY_BOUND, CASTS, LOSS, DEQUANTIZATION)
+
+
+@dataclass(eq=False)
+class Meter:
+    """Device seconds by part, and launches, of a stretch of operations."""
+
+    scenario: Scenario
+    kernels: Kernels
+    rows: int
+    """Shapes that are counted at once."""
+    seconds: dict[str, Floats] = field(default_factory=dict)
+    launches: float = 0.0
+    triton: float = 0.0
+    """Liger's kernels, launched from Python."""
+    dequantized: float = 0.0
+    """Products with a bitsandbytes weight."""
+    adapted: float = 0.0
+    """Forwards of layers with an adapter, which PEFT takes through Python."""
+
+    def add(self, part: str, seconds: Floats, launches: float = 1.0) -> None:
+        before = self.seconds.get(part, np.zeros(self.rows))
+        self.seconds[part] = before + seconds * launches
+        self.launches += launches
+
+    def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> None:
+        self.add(PRODUCTS, self.kernels.matmul(layout, m, n, k, bytes_))
+
+    def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0, times: float = 1.0) -> None:
+        self.add(MEMORY_BOUND, self.kernels.pointwise(kernel, elements, bytes_, width), times)
+
+    def moved(self, num_bytes: Size, launches: float = 1.0) -> None:
+        """A kernel that only its bytes are known of."""
+        self.add(MEMORY_BOUND, self.kernels.moved(num_bytes / launches), launches)
+
+    def tiny(self, launches: float) -> None:
+        """On a number a row, or one alone."""
+        if launches:
+            self.add(MEMORY_BOUND, self.kernels.moved(np.ones(self.rows)), launches)
+
+    def cast(self, elements: Size, bytes_: float, part: str = MEMORY_BOUND) -> None:
+        """``bytes_``: of an element of the input."""
+        self.add(part, self.kernels.pointwise("cast", elements, bytes_))
+
+    @property
+    def total(self) -> Floats:
+        return sum(self.seconds.values(), np.zeros(self.rows))
+
+
+Kind = Callable[[Operation, Meter], None]
