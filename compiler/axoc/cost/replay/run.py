@@ -68,13 +68,29 @@ class Run:
         (runtime/zero/stage_1_and_2.py, initialize_optimizer_states)."""
         t, scenario, c = self.tape, self.scenario, self.columns
         workspace = float(workspace_bytes(scenario) // BLAS_HANDLES)
-        t.allocate(float(states.weights(scenario, c)[0] + states.buffers(scenario, c)[0]))
+        resident = float(states.weights(scenario, c)[0] + states.buffers(scenario, c)[0])
+        if scenario.quantized:
+            self._raise_what_is_not_quantized(resident)
+        else:
+            t.allocate(resident)
         t.allocate(workspace)
         t.workspaces.append(workspace)
         if bool(c.deepspeed[0]):
             self.states.append(t.allocate(float(states.optimizer(scenario, c)[0])))
         if bool(states.held_from_start(c)[0]):
             t.allocate(float(states.gradients(scenario, c)[0]))
+
+    def _raise_what_is_not_quantized(self, resident: float) -> None:
+        """Embedding and head come in the file's dtype; preparing for k-bit training copies them to fp32, and leaves their
+        places free (peft/utils/other.py, prepare_model_for_kbit_training)."""
+        t, sizes = self.tape, self.scenario.sizes
+        matrices = [float(n) for n in (sizes.embedding, sizes.lm_head) if n]
+        low = [t.allocate(n * self.scenario.weight_bytes) for n in matrices[:1]]
+        t.allocate(resident - FP32 * sum(matrices))
+        low += [t.allocate(n * self.scenario.weight_bytes) for n in matrices[1:]]
+        for elements, storage in zip(matrices, low, strict=True):
+            t.allocate(FP32 * elements)
+            t.release(storage)
 
     def optimizer_step(self) -> None:
         for number in range(min(MICRO_STEPS, int(self.columns.accumulation[0]))):
