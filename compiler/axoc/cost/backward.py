@@ -94,7 +94,7 @@ def _layer_norm_back(op: Operation, m: Meter) -> None:
 
 def _liger_norm_back(op: Operation, m: Meter) -> None:
     m.moved(3.0 * op.elements * op.bytes)
-    m.triton += 1.0
+    m.triton = m.triton + 1.0
 
 
 def _part_back(op: Operation, m: Meter) -> None:

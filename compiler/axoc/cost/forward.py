@@ -211,8 +211,8 @@ def _fused_loss(op: Operation, m: Meter) -> None:
     m.add(PRODUCTS, products * chunks, 1.0)
     m.add(LOSS, passes * chunks)
     m.add(CASTS, casts * chunks)
-    m.launches += float(np.mean(chunks)) * (8.0 if trained else 6.0)
-    m.triton += float(np.mean(chunks))
+    m.launches = m.launches + chunks * (8.0 if trained else 6.0)
+    m.triton = m.triton + chunks
 
 
 def _log_softmax(op: Operation, m: Meter) -> None:

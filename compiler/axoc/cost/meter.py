@@ -32,8 +32,8 @@ class Meter:
     rows: int
     """Shapes that are counted at once."""
     seconds: dict[str, Floats] = field(default_factory=dict)
-    launches: float = 0.0
-    triton: float = 0.0
+    launches: Size = 0.0
+    triton: Size = 0.0
     """Liger's kernels, launched from Python."""
     dequantized: float = 0.0
     """Products with a bitsandbytes weight."""
@@ -43,7 +43,7 @@ class Meter:
     def add(self, part: str, seconds: Floats, launches: float = 1.0) -> None:
         before = self.seconds.get(part, np.zeros(self.rows))
         self.seconds[part] = before + seconds * launches
-        self.launches += launches
+        self.launches = self.launches + launches
 
     def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> None:
         self.add(PRODUCTS, self.kernels.matmul(layout, m, n, k, bytes_))

@@ -17,7 +17,7 @@ from axoc.cost.launching import HostCosts
 from axoc.cost.layers import Setting
 from axoc.cost.meter import CASTS, MEMORY_BOUND, PARTS, Meter
 from axoc.cost.operations import Operation, Operations, sums
-from axoc.cost.tape import Value
+from axoc.cost.tape import Size, Value
 from axoc.cost.tensors import biases
 
 COUNTED: Final = ("launches", "triton", "dequantized", "adapted")
@@ -31,12 +31,12 @@ class Stretch:
 
     device: dict[str, Floats]
     """Seconds by part (meter.PARTS)."""
-    launches: float
-    triton: float = 0.0
+    launches: Size
+    triton: Size = 0.0
     dequantized: float = 0.0
     adapted: float = 0.0
 
-    def host(self, costs: HostCosts) -> float:
+    def host(self, costs: HostCosts) -> Size:
         """Seconds that launching it takes."""
         return (
             self.launches * costs.operation

@@ -17,7 +17,6 @@ from axoc.cost.activations import setting
 from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
-from axoc.cost.layers import Setting
 from axoc.cost.meter import PARTS
 from axoc.cost.scenario import Scenario
 from axoc.cost.stretches import Passes, Stretch
@@ -67,39 +66,40 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
 
 
 def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
-    """(device seconds by part, seconds until the device is done). Counted once for each distinct shape."""
+    """(device seconds by part, seconds until the device is done). Rows that differ in nothing it depends on, once."""
     low = c.deepspeed | c.uses("fsdp")
-    device = {part: np.zeros(len(c)) for part in PARTS}
-    elapsed = np.zeros(len(c))
-    for chosen in (low, ~low):
-        if chosen.any():
-            parts, seconds = _alike(scenario, c.rows(chosen))
-            elapsed[chosen] = seconds
+    first, which = _distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low)
+    few, low = c.rows(first), low[first]
+    device = {part: np.zeros(len(few)) for part in PARTS}
+    elapsed = np.zeros(len(few))
+    for alike in (low, ~low):  # modules of one precision
+        if alike.any():
+            parts, elapsed[alike] = _Line(scenario, few.rows(alike)).run()
             for part in PARTS:
-                device[part][chosen] = parts[part]
-    return device, elapsed
+                device[part][alike] = parts[part]
+    return {part: seconds[which] for part, seconds in device.items()}, elapsed[which]
 
 
-def _alike(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
-    """Rows whose modules are of one precision."""
-    _, first, which = np.unique(
-        np.stack([c.micro_batch, c.tensor_parallel], axis=1), axis=0, return_index=True, return_inverse=True
-    )
-    chosen = np.zeros(len(c), dtype=np.bool_)
+def _distinct(*columns: Ints | Bools) -> tuple[Bools, Ints]:
+    """(True at the first row of each kind, each row's kind among those rows)."""
+    key = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        _, ranks = np.unique(column, return_inverse=True)
+        key = (key << 15) | ranks
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    chosen = np.zeros(len(key), dtype=np.bool_)
     chosen[first] = True
-    order = np.argsort(np.argsort(first))  # rows() keeps the table's order
-    distinct = c.rows(cast(Bools, chosen))
-    tokens = flops.tokens(scenario, distinct)
-    line = _Line(scenario, setting(scenario, distinct), tokens, order[which.reshape(-1)], c)
-    return line.run()
+    return chosen, np.argsort(np.argsort(first))[which]
 
 
 class _Line:
     """Segments of a micro-step in the order the host launches them."""
 
-    def __init__(self, scenario: Scenario, s: Setting, tokens: Floats, which: Ints, c: Columns) -> None:
-        self.scenario, self.which, self.columns = scenario, which, c
-        kernels = kernels_of(scenario)
+    def __init__(self, scenario: Scenario, c: Columns) -> None:
+        first, self.which = _distinct(c.micro_batch, c.tensor_parallel)
+        shapes = c.rows(first)
+        s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
+        self.columns = c
         self.embedding = stretches.embedding(s, kernels, tokens)
         self.groups = list(stretches.grouped_blocks(s, kernels, tokens))
         self.tail = stretches.tail(s, kernels, tokens)
@@ -134,7 +134,8 @@ class _Line:
     def _add(self, stretch: Stretch, times: Floats, *, extra: float = 0.0) -> None:
         for part, seconds in stretch.device.items():
             self.device[part] = self.device[part] + self._of(seconds) * times
-        self.segments.append(((stretch.host(self.costs) + extra) * times, self._of(stretch.seconds) * times))
+        host = self._of(np.asarray(stretch.host(self.costs)))
+        self.segments.append(((host + extra) * times, self._of(stretch.seconds) * times))
 
     def _of(self, seconds: Floats) -> Floats:
         return cast(Floats, np.broadcast_to(seconds, (int(np.max(self.which)) + 1,))[self.which])
