@@ -22,6 +22,8 @@ HEADS_FIRST: Final = ("gpt_neox", "phi3", "falcon")
 PARTIAL_ROTARY: Final = ("gpt_neox", "phi3")
 """Families that put the rotated part and the rest together again, even where the rest is empty."""
 
+ROTARY_SHARE: Final = {"gpt_neox": 0.25}
+"""Of a head that positions turn, where it is not all of it (rotary_pct of the published configs)."""
 ROTARY_IN_FULL: Final = ("olmo2",)
 """Families whose rotary tables are fp32 whatever the stream, and whose queries and keys are cast back after them."""
 
@@ -119,9 +121,29 @@ def positions(t: Tape, s: Setting, query: Value, key: Value) -> tuple[Value, Val
 
 
 def rotated(t: Tape, s: Setting, value: Value) -> Value:
-    """value * cos + rotate_half(value) * sin."""
-    in_full = s.scenario.model.family in ROTARY_IN_FULL
+    """value * cos + rotate_half(value) * sin, of each head's first part where positions turn no more than that."""
+    family = s.scenario.model.family
+    in_full = family in ROTARY_IN_FULL
     bytes_ = FP32 if in_full else max(value.bytes, s.stream)
+    turned = t.again(value)
+    if family in ROTARY_SHARE:
+        t.drop(turned)
+        width = value.width * ROTARY_SHARE[family]
+        turned = t.apply(width, value.bytes, [value], onto=value.storage, kind="slice")
+    result = turned_whole(t, turned, bytes_)
+    t.drop(turned)
+    if in_full:
+        narrow = cast(t, result, value.bytes)
+        t.drop(result)
+        return narrow
+    if family not in PARTIAL_ROTARY:
+        return result
+    whole = t.apply(value.width, bytes_, [result], flows=("same",), kind="join_rotary")
+    t.drop(result)
+    return whole
+
+
+def turned_whole(t: Tape, value: Value, bytes_: float) -> Value:
     straight = t.apply(value.width, bytes_, [value], scratch=_narrowed(t, value, bytes_), kind="mul_rotary")
     t.scratch(value.size / 2)
     halves = t.apply(
@@ -131,15 +153,7 @@ def rotated(t: Tape, s: Setting, value: Value) -> Value:
     t.drop(halves)
     result = add(t, straight, crossed)
     t.drop(straight, crossed)
-    if in_full:
-        narrow = cast(t, result, value.bytes)
-        t.drop(result)
-        return narrow
-    if s.scenario.model.family not in PARTIAL_ROTARY:
-        return result
-    whole = t.apply(value.width, bytes_, [result], flows=("same",), kind="join_rotary")
-    t.drop(result)
-    return whole
+    return result
 
 
 def _narrowed(t: Tape, value: Value, bytes_: float) -> Size:
