@@ -97,12 +97,22 @@ def weight_bytes(s: Setting) -> float:
     return s.compute if s.scenario.model.family == "qwen3_moe" else FP32
 
 
+def low_rank(s: Setting, name: str) -> float:
+    """Elements of the experts' low-rank pairs: copies in the weight's dtype are kept beside the whole weight."""
+    moe, adapter, hidden = s.scenario.model.moe, s.scenario.adapter, s.scenario.model.hidden_size
+    assert moe is not None and adapter is not None
+    width = moe.expert_intermediate_size
+    if name == "down_proj":
+        return float(moe.num_experts * adapter.rank * (width + hidden))
+    return float(moe.num_experts * 2 * adapter.rank * (hidden + 2 * width))  # two projections: twice the rank
+
+
 def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: Size) -> Value:
     """torch's grouped product computes in the weights' dtype; autocast does not know it. An adapter of experts makes
     the whole weight anew, low-rank product added, and keeps it (peft/tuners/lora/layer.py, ParamWrapper)."""
     low = cast(t, rows, s.weight)
     adapted = name in s.expert_targets
-    effective = t.allocate(weights * s.weight) if adapted else None
+    effective = t.allocate((weights + low_rank(s, name)) * s.weight) if adapted else None
     parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []
     if adapted:  # the gradient goes on to the low-rank pair
         parameters = [Parameter(weights * s.weight, 0.0, False)]
