@@ -71,6 +71,12 @@ def restore_numbered_cpus() -> None:
     )
 
 
+def reduced_each_micro_step() -> dict[str, Any]:
+    """Else FSDP2 leaves gradients unreduced until a step's last micro-batch (accelerate's no_sync), and every rank holds all
+    of them, whole: the memory that sharding was to save."""
+    return {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+
+
 def strategy_arguments(job: Job) -> dict[str, Any]:
     """Keyword arguments of TrainingArguments."""
     strategy, config = job.distributed.strategy, job.distributed.config
@@ -79,7 +85,7 @@ def strategy_arguments(job: Job) -> dict[str, Any]:
         return {"deepspeed": json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))}
     if strategy == "fsdp":
         assert config is not None
-        return {"fsdp": True, "fsdp_config": fsdp_config(job, config)}
+        return {"fsdp": True, "fsdp_config": fsdp_config(job, config), **reduced_each_micro_step()}
     if strategy == "ddp":
         return {"ddp_find_unused_parameters": False}
     return {}

@@ -246,13 +246,14 @@ def test_fsdp_splits_every_unit_and_gathers_one_at_a_time(tmp_path: Path) -> Non
     assert up(2 * block) in [e.num_bytes for e in back]  # reduce-scatter's input; its output is in a stream of its own
 
 
-def test_fsdp_with_accumulation_holds_whole_gradients(tmp_path: Path) -> None:
-    """accelerate's no_sync: until a step's last micro-batch nothing is reduced."""
+def test_fsdp_with_accumulation_holds_its_share_of_the_gradients(tmp_path: Path) -> None:
+    """The runtime has gradients reduced with each micro-batch; under accelerate's no_sync a rank would hold them whole."""
     one, two = (
         run(tmp_path, "fsdp", 4, training__gradient_accumulation_steps=n, training__gradient_checkpointing="full")
         for n in (1, 2)
     )
-    assert two.phases["forward"] - one.phases["forward"] > 2 * sum(numbers()) * 0.7
+    carried = two.phases["forward"] - one.phases["forward"]
+    assert 0 < carried < 1.2 * 4 * sum(numbers()) / 4
 
 
 def test_a_tied_embedding_is_one_unit_with_the_head(tmp_path: Path) -> None:

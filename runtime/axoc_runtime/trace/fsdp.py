@@ -49,11 +49,6 @@ class Sharded(Strategy):
         for group in self.optimizer.param_groups:
             group["params"] = [self.local.get(id(p), p) for p in group["params"]]
 
-    def before_forward(self, *, last: bool) -> None:
-        """The Trainer reduces gradients with a step's last micro-batch (accelerate's no_sync): until then each rank holds
-        all of them, whole."""
-        self.model.set_requires_gradient_sync(last)
-
     def update(self) -> None:
         """The optimizer sees DTensors, and does with each what it does with the local one."""
         for parameter in self.model.parameters():

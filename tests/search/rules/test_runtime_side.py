@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from axoc_runtime.models import load
 from axoc_runtime.objectives.perplexity import mean_negative_log_likelihood
 from axoc_runtime.objectives.sft import by_length
 from axoc_runtime.prepare import check_vocabulary
-from axoc_runtime.strategies import prepare_environment
+from axoc_runtime.strategies import prepare_environment, strategy_arguments
 from runtime.jobs import LORA, make_job
 
 NF4 = {"method": "nf4", "double_quantization": True, "options": {}}
@@ -79,6 +80,13 @@ def test_whole_checkpoints_are_saved_and_the_best_is_gone_back_to(tmp_path: Path
     stopping = training_arguments(make_job(tmp_path, training__early_stopping_patience=2), evaluates=True)
     assert not plain.save_only_model and not plain.load_best_model_at_end
     assert not stopping.save_only_model and stopping.load_best_model_at_end
+
+
+def test_fsdp_reduces_gradients_with_each_micro_batch(tmp_path: Path) -> None:
+    """accelerate's default would have every rank hold them whole through a step: what sharding was to save."""
+    (tmp_path / "fsdp.json").write_text(json.dumps({"fsdp_version": 2}))
+    made = make_job(tmp_path, distributed__strategy="fsdp", distributed__config="fsdp.json")
+    assert strategy_arguments(made)["accelerator_config"] == {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
 
 
 @pytest.mark.parametrize(("kernels", "used"), [("none", False), ("liger", True)])
