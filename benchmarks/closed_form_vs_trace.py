@@ -290,7 +290,8 @@ When they were first looked at, 425 of them were traced: 0.19% on average, 0.02%
 3%. Two terms were missing, which built configurations showed as well, and were then entered: a product saves a factor only
 for the other one's gradient, and the two gradients of a tied matrix are summed in a third tensor where autocast casts
 neither. A third came from a judging configuration alone, traced later (-6.5%): the copies of experts' low-rank pairs. So
-the judging set is no longer unseen. Nothing is fitted: each operation of a block stands in `cost/` with what it saves, and the peak follows.
+the judging set is no longer unseen. Nothing is fitted: each operation of a block stands in `cost/` with what it saves, and
+the peak follows.
 
 A family left out: no figure of the closed form belongs to a family, so leaving one out of the building changes nothing but
 the programs that were read for it. The table by family of the judging set is that comparison, and granite, which axoc
