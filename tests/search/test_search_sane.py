@@ -9,7 +9,7 @@ from asking import LORA, facts, plan, request
 from axoc.errors import UserError
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import QuantizationRequest
-from axoc.search.choose import all_passes, search
+from axoc.search.choose import all_passes, search, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,7 +149,9 @@ def test_the_chosen_plan_is_not_dominated(model: str, gpus: int, lora: bool) -> 
     made = request(model, adapter=LORA if lora else None)
     known = facts(made, f"h100-sxm-80gb:{gpus}")
     result = chosen(search(made, known))
-    fastest = min(float(t) for p in all_passes(made, known) for t in p.costed.time.step_seconds[p.fits()])
+    passes = all_passes(made, known)
+    settled(passes)  # the fastest may fit by the closed form and not by the replay of its allocations
+    fastest = min(float(t) for p in passes for t in p.costed.time.step_seconds[p.fits()])
     assert result.chosen.estimate.time.step_seconds <= fastest * 1.03 + 1e-12
 
 
