@@ -86,10 +86,12 @@ def _mul_row_back(op: Operation, m: Meter) -> None:
 
 
 def _layer_norm_back(op: Operation, m: Meter) -> None:
-    """Input: reads gradient and input, writes one; weight and bias: reads both again."""
-    m.moved(3.0 * op.elements * op.bytes)
+    """Input: reads gradient and input, writes one; weight and bias, where they are trained: reads both again."""
     if m.scenario.is_full:
-        m.moved(2.0 * op.elements * op.bytes)
+        m.pointwise("layer_norm_backward", op.elements, op.bytes, op.width)
+        m.tiny(1)
+    else:
+        m.moved(3.0 * op.elements * op.bytes)
 
 
 def _liger_norm_back(op: Operation, m: Meter) -> None:

@@ -27,15 +27,24 @@ SCORE_BYTES: Final = 24.0
 read by the next product (ATen/native/transformers/attention.cpp, _scaled_dot_product_attention_math)."""
 LAUNCH_SECONDS: Final = 2.2e-6
 """The least a kernel takes from the one before to the one after."""
-PASSES: Final = {"cast": 1.0, "copy": 2.0, "add": 3.0, "add_": 3.0, "mul": 3.0, "silu_backward": 3.0}
+PASSES: Final = {
+    "cast": 1.0,
+    "copy": 2.0,
+    "add": 3.0,
+    "add_": 3.0,
+    "mul": 3.0,
+    "silu_backward": 3.0,
+    "layer_norm_backward": 5.0,
+}
 """Tensors that a kernel reads and writes; 2 where it is not here."""
 STATE_PASSES: Final = {"sgd": 3.0, "adamw_torch_fused": 7.0, "adamw_torch": 16.0, "muon": 6.0}
 """Of an optimizer's step, tensors of a parameter's size read and written: weight and gradient, and the states twice;
 torch's unfused AdamW goes over them in several kernels (torch/optim/adamw.py, _multi_tensor_adamw)."""
-BLOCKWISE_BYTES: Final = 30.0
-"""bitsandbytes' 8-bit AdamW, bytes moved a parameter: it is bound by arithmetic on blocks, about a third of a copy's rate."""
+BLOCKWISE_BYTES: Final = 90.0
+"""A parameter, as long as which bitsandbytes' 8-bit AdamW takes: it is bound by arithmetic on blocks. By the H100's profile
+(table ``optimizer``: 30 ps a parameter), for want of one of each accelerator."""
 ADAFACTOR_BYTES: Final = 90.0
-"""transformers' Adafactor: some twenty kernels in fp32 over each matrix (optimization.py, step)."""
+"""The same of transformers' Adafactor: some twenty kernels in fp32 over each matrix (optimization.py, step)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +112,7 @@ class Datasheet:
         """``name``: as TrainingArguments.optim, or ``grad_norm`` for clipping."""
         if name == "grad_norm":  # read for the norm, read and written for the scaling
             return self.moved(3.0 * bytes_ * elements)
-        each = {"adamw_bnb_8bit": BLOCKWISE_BYTES * 3, "adafactor": ADAFACTOR_BYTES}.get(
+        each = {"adamw_bnb_8bit": BLOCKWISE_BYTES, "adafactor": ADAFACTOR_BYTES}.get(
             name, STATE_PASSES.get(name, 7.0) * bytes_
         )
         return self.moved(each * elements)

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import numpy as np
 
 from axoc.cost.columns import Floats
-from axoc.cost.datasheet import Datasheet
+from axoc.cost.datasheet import PASSES, Datasheet
 from axoc.cost.surfaces import Curve, Surface
 from axoc.cost.tape import Size
 from axoc.facts.profile import Profile, Table
@@ -135,6 +135,8 @@ class Measured:
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
         """``width``: of the rows that a kernel goes along."""
         size = np.atleast_1d(np.asarray(elements, dtype=np.float64))
+        if kernel not in self._pointwise:  # of a profile made before it was measured
+            return self.moved(PASSES.get(kernel, 2.0) * bytes_ * size)
         wide = float(np.max(width))
         key = (kernel, bytes_, wide, size.tobytes())
         found = self._remembered.get(key)

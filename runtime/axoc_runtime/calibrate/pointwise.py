@@ -39,6 +39,13 @@ def _column(clock: Clock, rows: int, width: int, dtype: torch.dtype) -> Tensors:
     return (random(clock, rows, 1, dtype=dtype),)
 
 
+def _norm_state(clock: Clock, rows: int, width: int, dtype: torch.dtype) -> Tensors:
+    """Mean and reciprocal deviation of each row (fp32 on GPUs, whatever the input), and the weight."""
+    kind = dtype if clock.device.type == "cpu" else torch.float32
+    mean, deviation = (random(clock, rows, 1, dtype=kind) for _ in range(2))
+    return mean, deviation, random(clock, width, dtype=dtype)
+
+
 def _other(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.float32 else torch.float32
 
@@ -83,6 +90,11 @@ ALONG_ROWS: Final[dict[str, Kernel]] = {
     "cat_halves": Kernel(lambda x: torch.cat((x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]), -1), 1),
     "add_bias": Kernel(torch.add, 1, _row),
     "layer_norm": Kernel(lambda x, w: F.layer_norm(x, w.shape, w, w), 1, _row),
+    "layer_norm_backward": Kernel(
+        lambda g, x, m, d, w: aten.native_layer_norm_backward(g, x, w.shape, m, d, w, w, (True, True, True)),
+        2,
+        _norm_state,
+    ),
     "rms_norm": Kernel(lambda x, w: F.rms_norm(x, w.shape, w, 1e-6), 1, _row),
     "transpose_heads": Kernel(lambda x: x.view(-1, 16, x.shape[-1]).transpose(0, 1).contiguous(), 1),
     "repeat_rows": Kernel(lambda x: x[:, None, :].expand(-1, 4, -1).reshape(-1, x.shape[-1]), 1),  # repeat_kv
