@@ -20,7 +20,7 @@ from axoc.cost.kernels import kernels_of
 from axoc.cost.launching import host_costs
 from axoc.cost.measured import Measured
 from axoc.cost.surfaces import Curve, Surface
-from axoc.cost.time import TimeColumns, step_time
+from axoc.cost.time import TimeColumns, orthogonalization_seconds, step_time
 from axoc.facts.catalog import entry_files
 from axoc.facts.profile import parse_profile, shipped_profile
 
@@ -181,6 +181,21 @@ def test_a_frozen_weight_has_no_gradient() -> None:
     share = float((lora.backward.device["matrix products"] / full.backward.device["matrix products"])[0])
     assert 0.48 < share < 0.58
     assert lora.forward.adapted == 1 and full.forward.adapted == 0
+
+
+def test_muon_pays_for_fifteen_products_of_each_matrix() -> None:
+    """Llama 3 8B: 4,096 wide; 32 blocks, each with 2 square matrices, 2 of 1,024 and 3 of 14,336."""
+    scenario = scenario_of(ROW | {"model": "llama-3-8b", "dtype": "bf16", "optim": "muon"}, H100)
+    flops = (
+        32
+        * 5
+        * sum(
+            count * (4 * a * a * b + 2 * a**3) for count, a, b in ((2, 4096, 4096), (2, 1024, 4096), (3, 4096, 14336))
+        )
+    )
+    rate = flops / orthogonalization_seconds(scenario)
+    assert 400e12 < rate < 800e12
+    assert orthogonalization_seconds(without_profile(scenario)) == pytest.approx(flops / (0.72 * 989.4e12), rel=0.05)
 
 
 def test_small_batches_wait_for_the_host_and_large_ones_do_not() -> None:

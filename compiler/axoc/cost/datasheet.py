@@ -28,7 +28,6 @@ read by the next product (ATen/native/transformers/attention.cpp, _scaled_dot_pr
 LAUNCH_SECONDS: Final = 2.2e-6
 """The least a kernel takes from the one before to the one after."""
 PASSES: Final = {
-    "cast": 1.0,
     "copy": 2.0,
     "add": 3.0,
     "add_": 3.0,
@@ -66,7 +65,7 @@ class Datasheet:
     def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> Floats:
         share = CPU_MATMUL_SHARE if self.cpu else MATMUL_SHARE
         arithmetic = 2.0 * m * n * k / (self.flops_per_second * share)
-        return np.maximum(arithmetic, self.moved(bytes_ * (m * n + n * k + m * k))) + 0.0 * arithmetic
+        return np.atleast_1d(np.maximum(arithmetic, self.moved(bytes_ * (m * n + n * k + m * k))))
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
         if kernel == "cast":

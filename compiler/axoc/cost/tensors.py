@@ -20,6 +20,19 @@ def trained_tensors(scenario: Scenario) -> float:
     return float(linears + len(biases(model)) * model.num_layers + norms * vectors + experts + ends)
 
 
+def matrices(scenario: Scenario) -> list[tuple[float, float, int]]:
+    """(shorter side, longer side, how many) of the trained matrices inside the blocks."""
+    model, adapter = scenario.model, scenario.adapter
+    if adapter is None:
+        return [_sides(s.in_features, s.out_features, s.copies) for s in linear_shapes(model)]
+    targets, rank = targeted_linears(model, adapter.targets), adapter.rank
+    return [_sides(rank, wide, t.copies) for t in targets for wide in (t.in_features, t.out_features)]
+
+
+def _sides(one: int, other: int, copies: int) -> tuple[float, float, int]:
+    return float(min(one, other)), float(max(one, other)), copies
+
+
 def biases(model: ModelFacts) -> tuple[float, ...]:
     """Widths of the biases of one block's linear layers."""
     return tuple(float(shape.out_features) for shape in linear_shapes(model) if shape.bias)

@@ -20,12 +20,14 @@ from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.meter import PARTS
 from axoc.cost.scenario import Scenario
 from axoc.cost.stretches import Passes, Stretch
-from axoc.cost.tensors import trained_tensors
+from axoc.cost.tensors import matrices, trained_tensors
 
 HOST: Final = "waiting for the host"
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
+NEWTON_SCHULZ_STEPS: Final = 5
+"""torch.optim.Muon's default."""
 DEEPSPEED_BYTES: Final = 36.0
 """Moved a trained parameter beside the optimizer's own, gradients in bf16: into the bucket 4, divided 4, out of it 4, cast
 to fp32 6, read for the norm 4, clipped 8 where it is done, weights cast back 6
@@ -186,6 +188,8 @@ def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
     bytes_ = float(scenario.trainable_bytes)
     host = [optimizer_host_seconds(scenario, name, tensors) for name in ("grad_norm", scenario.optimizer)]
     device = [kernels.optimizer(name, local, tensors, bytes_) for name in ("grad_norm", scenario.optimizer)]
+    if scenario.optimizer == "muon":
+        device[1] = device[1] + orthogonalization_seconds(scenario)
     on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1]))
     masters = kernels.optimizer(scenario.optimizer, local, tensors, 4.0) + kernels.moved(local * DEEPSPEED_BYTES)
     on_device = np.where(c.deepspeed, masters, on_device) + host_costs(scenario).step
@@ -193,3 +197,12 @@ def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
         local * 28.0 / (HOST_MEMORY_BYTES_PER_SECOND / np.minimum(c.world, scenario.cluster.accelerators_per_node))
     )
     return cast(Floats, np.where(c.offloads_optimizer, on_host, on_device))
+
+
+def orthogonalization_seconds(scenario: Scenario) -> float:
+    """Muon's five rounds of three products a matrix, in bf16 (torch/optim/_muon.py, _zeropower_via_newtonschulz)."""
+    kernels, total = kernels_of(scenario), 0.0
+    for short, long, times in matrices(scenario):
+        shapes = ((short, short, long), (short, short, short), (short, long, short))
+        total += times * NEWTON_SCHULZ_STEPS * sum(float(kernels.matmul("nn", *shape, 2.0)[0]) for shape in shapes)
+    return total
