@@ -128,7 +128,7 @@ was a miscount of what the calibration's quantized models launch (k07, k16: -20%
 below are of the model as it is now: for those four rows they are no longer blind.
 
 **What it lacks.** Where the device is kept busy, errors are a few percent; where it waits for the host they are the host's
-noise, and the four-bit models with checkpoints wait longer than the calibration's small ones tell. Experts (-7 to -22%:
+noise, and most four-bit models wait longer than the small ones of the calibration tell. Experts (-7 to -22%:
 something in their layers beside the kernels counted), ZeRO (DeepSpeed's own Python, most of all in ZeRO-3, -45%), elementwise
 kernels on parts of a fused product (Phi 3, -7 to -11%) and LayerNorm's backward (GPT-NeoX, GPT-2, -5 to -8%), for which the profile has
 no table, are known to be short. No row has several accelerators: collectives are still the datasheet's.
