@@ -95,6 +95,8 @@ def asked(**changes: Any) -> Plan | NoPlan:
         "training__gradient_checkpointing": "full",
         "training__micro_batch_size": 4,
         "training__global_batch_size": 4,
+        "distributed__type": "ddp",
+        "distributed__offload": "none",
     }
     return plan("meta-llama/Llama-3.2-1B", "h100-sxm-80gb", **(wanted | changes))
 
