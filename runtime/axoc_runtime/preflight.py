@@ -29,6 +29,8 @@ KNOWN_NAMES: Final = {
     "mi300x": "MI300X",
 }
 """First part of a catalog name -> what the driver's name of the device must contain."""
+HOSTED_TRACKERS: Final = ("wandb", "mlflow")
+"""No lock pins them."""
 
 
 def run(job: Job) -> None:
@@ -40,6 +42,8 @@ def run(job: Job) -> None:
         fix = "run launch.sh without --no-install, or install what requirements.lock pins"
         if "flash_attn" in missing:  # built for one torch and one CUDA: no lock pins it
             fix = "set model.attention: sdpa and plan again, or install flash-attn for this torch and use --no-install"
+        if hosted := [t for t in missing if t in HOSTED_TRACKERS]:  # clients of services: only who asks for one has it
+            fix = f"take {', '.join(hosted)} out of tracking and plan again, or install it and use --no-install"
         raise RuntimeFailure(f"not installed: {', '.join(missing)}", EXIT_ENVIRONMENT, fix)
     checks: list[Callable[[Job], Iterator[str]]] = [_model, _devices, _host_memory, _disk, _output]
     problems = [p for check in checks for p in check(job)]
@@ -59,7 +63,7 @@ def packages(job: Job) -> list[str]:
     needed += ["flash_attn"] if job.model.attention == "flash_attention_2" else []
     needed += ["liger_kernel"] if job.model.kernels == "liger" else []
     needed += ["bitsandbytes"] if job.model.quantization is not None or job.training.optimizer.endswith("8bit") else []
-    needed += [t for t in job.tracking if t in ("tensorboard", "wandb", "mlflow")]
+    needed += [t for t in job.tracking if t in ("tensorboard", *HOSTED_TRACKERS)]
     needed += ["gguf"] if (job.model.id or "").endswith(".gguf") else []
     return needed
 

@@ -60,20 +60,25 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     import transformers
 
     from axoc_runtime.arguments import training_arguments
+    from axoc_runtime.callbacks.metric_lines import MetricLines
+    from axoc_runtime.callbacks.plugins import own_callbacks
     from axoc_runtime.callbacks.progress import Progress
     from axoc_runtime.callbacks.start import Start
-    from axoc_runtime.callbacks.timing import Timing
+    from axoc_runtime.callbacks.timing import Throughput, Timing
     from axoc_runtime.models.load import load_trainable
     from axoc_runtime.objectives.sft import AxocTrainer, Collator
     from axoc_runtime.prepare import load_prepared, load_tokenizer
 
     transformers.set_seed(job.training.seed)
+    own = own_callbacks()  # first: one that is broken stops the run before the model is loaded
     tokenizer = load_tokenizer(job)
     rows, held_out = load_prepared(job)
     evaluates = held_out is not None and len(held_out) > 0
     arguments = training_arguments(job, evaluates=evaluates)  # before the model: ZeRO-3 partitions while it loads
     model = load_trainable(job, device_of(job))
     start, timing, progress = Start(job, resumed=resumed), Timing(), Progress()
+    throughput = Throughput(timing)
+    lines = MetricLines(job, throughput)
     trainer = AxocTrainer(
         job,
         model=model,
@@ -82,10 +87,10 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
         eval_dataset=held_out if evaluates else None,
         data_collator=Collator(padding_token(tokenizer)),
         processing_class=tokenizer,
-        callbacks=[start, timing, progress, MarkComplete(job), *early_stopping(job, evaluates)],
+        callbacks=[start, timing, progress, lines, MarkComplete(job), *early_stopping(job, evaluates), *own],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    start.trainer = progress.trainer = trainer
+    start.trainer = progress.trainer = throughput.trainer = trainer
     return trainer, tokenizer, start, timing
 
 
@@ -129,7 +134,7 @@ def clear_earlier_run(job: Job) -> None:
 
     for path in job.output.glob("checkpoint-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for name in ("metrics.json", "before.json", "samples.json"):
+    for name in ("metrics.json", "metrics.jsonl", "before.json", "samples.json"):
         (job.output / name).unlink(missing_ok=True)
 
 

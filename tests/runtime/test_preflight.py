@@ -81,3 +81,14 @@ def test_what_a_job_imports(folder: Path) -> None:
     job = make_job(folder, distributed__strategy="zero2", model__kernels="liger", tracking=["wandb"])
     assert {"deepspeed", "liger_kernel", "wandb"} <= set(preflight.packages(job))
     assert "peft" not in preflight.packages(job)
+
+
+@pytest.mark.parametrize("tracker", ["wandb", "mlflow"])
+def test_a_tracker_that_no_lock_pins_is_refused_at_launch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
+) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None if name == tracker else object())
+    failure = refused(folder, tracking=["tensorboard", tracker])
+    assert failure.exit_code == 11 and tracker in str(failure)
+    assert failure.fix is not None and f"take {tracker} out of tracking" in failure.fix
+    preflight.run(make_job(folder, tracking=["tensorboard"]))

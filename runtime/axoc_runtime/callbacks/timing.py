@@ -1,4 +1,4 @@
-"""Seconds of each optimizer step."""
+"""Seconds of each optimizer step, and tokens a second."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+
+from axoc_runtime.strategies import world_size
 
 WARM_UP_STEPS = 3
 """Left out of the median: allocator, autotuning and caches are still settling."""
@@ -35,6 +37,22 @@ class Timing(TrainerCallback):
     @property
     def total_seconds(self) -> float:
         return sum(self.steps)
+
+
+class Throughput:
+    """Real (non-padding) tokens a second of all ranks, taken as alike, while steps are made: no evaluation, no saving."""
+
+    def __init__(self, timing: Timing) -> None:
+        self.timing = timing
+        self.trainer: Any = None
+        self._last = (0, 0.0)
+
+    def since_last(self) -> float | None:
+        """Since the last call; None where no step was made."""
+        tokens, seconds = self.trainer.tokens_seen, self.timing.total_seconds
+        made, took = tokens - self._last[0], seconds - self._last[1]
+        self._last = (tokens, seconds)
+        return made * world_size() / took if took > 0 else None
 
 
 def _wait() -> None:

@@ -1,0 +1,118 @@
+"""What the run tells: metrics.jsonl, the bar's text, own callbacks. No model is trained here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from axoc_runtime.callbacks import plugins
+from axoc_runtime.callbacks.metric_lines import MetricLines
+from axoc_runtime.callbacks.timing import Throughput, Timing
+from axoc_runtime.errors import RuntimeFailure
+
+from runtime.jobs import make_job
+
+
+def at(step: int, of: int = 10) -> Any:
+    return SimpleNamespace(global_step=step, max_steps=of)
+
+
+class Run:
+    """The callbacks of a run whose steps take a second and hold 100 real tokens on each of the two ranks."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        self.timing = Timing()
+        self.throughput = Throughput(self.timing)
+        self.throughput.trainer = self.trainer = SimpleNamespace(tokens_seen=0)
+        self.lines = MetricLines(make_job(folder), self.throughput)
+        self.file = folder / "out" / "metrics.jsonl"
+
+    def begin(self, step: int = 0) -> None:
+        self.lines.on_train_begin(None, at(step), None)
+
+    def make(self, steps: int) -> None:
+        self.timing.steps += [1.0] * steps
+        self.trainer.tokens_seen += 100 * steps
+
+    def log(self, step: int, **logs: float) -> None:
+        self.lines.on_log(None, at(step), None, logs=logs)
+
+    def read(self) -> list[dict[str, Any]]:
+        return [json.loads(line, parse_constant=pytest.fail) for line in self.file.read_text().splitlines()]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    return Run(tmp_path, monkeypatch)
+
+
+def test_a_line_a_metric(run: Run) -> None:
+    run.begin()
+    run.make(2)
+    run.log(2, loss=1.5, learning_rate=1e-3, grad_norm=0.7, epoch=0.1)
+    run.log(2, eval_loss=1.0, eval_perplexity=2.7)
+    run.make(3)
+    run.log(5, loss=float("nan"))
+    first, evaluated, last = run.read()
+    assert first | {"step": 2, "loss": 1.5, "learning_rate": 1e-3, "grad_norm": 0.7} == first
+    assert first["tokens_per_second"] == last["tokens_per_second"] == 200
+    assert first["peak_allocated_bytes"] > 1 << 20
+    assert evaluated == {"step": 2, "eval_loss": 1.0, "eval_perplexity": 2.7}
+    assert last["loss"] is None, "NaN is no JSON"
+
+
+def test_a_resumed_run_replaces_the_lines_of_steps_it_repeats(run: Run) -> None:
+    run.begin()
+    for step in (1, 2, 3):
+        run.log(step, loss=float(step))
+    with run.file.open("a") as file:
+        file.write('{"step": 4, "lo')  # killed while writing
+    run.begin(step=2)
+    run.log(3, loss=30.0)
+    assert [(line["step"], line["loss"]) for line in run.read()] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    run.begin()
+    assert run.read() == []
+
+
+def test_only_the_first_rank_writes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    run.begin()
+    run.log(1, loss=1.0)
+    assert not run.file.exists()
+
+
+def points(monkeypatch: pytest.MonkeyPatch, **made: Any) -> None:
+    """Fake entry points: name -> what it loads."""
+    found = [SimpleNamespace(name=n, value=f"mine:{n}", load=lambda m=m: m) for n, m in made.items()]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: found if group == "axoc_runtime.callbacks" else [])
+
+
+def test_own_callbacks_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import TrainerCallback
+
+    class Mine(TrainerCallback):
+        pass
+
+    class Other(TrainerCallback):
+        pass
+
+    points(monkeypatch, b=Mine, a=Other)
+    assert [type(c) for c in plugins.own_callbacks()] == [Other, Mine]
+
+
+def raising() -> None:
+    raise OSError("no pager")
+
+
+@pytest.mark.parametrize(("made", "told"), [(dict, "is no TrainerCallback"), (raising, "OSError: no pager")])
+def test_a_broken_callback_is_named_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, made: Any, told: str
+) -> None:
+    points(monkeypatch, pager=made)
+    with pytest.raises(RuntimeFailure, match="'pager'") as caught:
+        plugins.own_callbacks()
+    assert told in str(caught.value) and "mine:pager" in str(caught.value) and caught.value.exit_code == 1
