@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final
@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from axoc_runtime.trace.attention import RULES as ATTENTION_RULES
-from axoc_runtime.trace.attention import fused_attention
+from axoc_runtime.trace.attention import attention
 from axoc_runtime.trace.device import LT_WORKSPACE, Device
 from axoc_runtime.trace.liveness import Liveness, Rule
 from axoc_runtime.trace.patching import replaced
@@ -43,11 +43,6 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
         stack.enter_context(CudaAutocast())
         stack.enter_context(live)
         yield live
-
-
-def attention(device: Device) -> Callable[..., Any]:
-    """The CPU has one fused kernel; CUDA has three, which save and hold other things."""
-    return fused_attention(device, functional.scaled_dot_product_attention)
 
 
 @contextmanager
