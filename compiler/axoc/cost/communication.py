@@ -61,6 +61,13 @@ def micro_step_seconds(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, np.where(sharded, gather + scatter, 0.0) + np.where(c.uses("zero2"), scatter, 0.0))
 
 
+def forward_gather_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """Gathers of one forward alone, as in evaluation; nothing where every rank has all weights."""
+    ranks = c.data_parallel.astype(np.float64)
+    gather = _ring(scenario, _weight_bytes(scenario, c), ranks, 1.0, float(scenario.model.num_layers))
+    return cast(Floats, np.where(c.uses("fsdp", "zero3"), gather, 0.0))
+
+
 def step_seconds(scenario: Scenario, c: Columns) -> Floats:
     """Collectives once a step: all-reduce of gradients (DDP, ZeRO-1), gather of updated weights (ZeRO-1/2)."""
     ranks = c.data_parallel.astype(np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from axoc.cost.bands import memory_band, time_band
 from axoc.cost.columns import Columns, Floats
@@ -11,7 +12,8 @@ from axoc.cost.host import HOST_PHASES
 from axoc.cost.memory import PHASES, MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
-from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, PhaseLedger, TimeEstimate
+from axoc.cost.whole_run import ASSUMED, whole_run
+from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, PhaseLedger, RunItem, TimeEstimate
 
 SECONDS_PER_HOUR = 3600
 
@@ -24,6 +26,8 @@ class Costed:
     columns: Columns
     memory: MemoryColumns
     time: TimeColumns
+    run: dict[str, Floats]
+    """Seconds of the whole run by item."""
     capacity_bytes: int
     """Device bytes a plan may use, before the safety margin."""
 
@@ -67,8 +71,9 @@ class Costed:
 
     def _time(self, row: int) -> TimeEstimate:
         step = float(self.time.step_seconds[row])
-        steps = self.scenario.steps
-        total = None if steps is None else step * steps
+        steps, cluster = self.scenario.steps, self.scenario.cluster
+        total = None if steps is None else float(self.run_seconds()[row])
+        world = int(self.columns.world[row])
         return TimeEstimate(
             step_seconds=step,
             breakdown=tuple((k, float(v[row])) for k, v in self.time.breakdown.items() if v[row] > 0),
@@ -76,14 +81,22 @@ class Costed:
             mfu=float(self.time.mfu[row]),
             total_steps=steps,
             total_seconds=total,
-            cost_usd=self._cost(total, int(self.columns.world[row])),
+            cost_usd=_dollars(total, world, cluster.price_usd_per_accelerator_hour),
+            spot_cost_usd=_dollars(total, world, cluster.spot_price_usd_per_accelerator_hour),
+            run_breakdown=tuple(
+                RunItem(item=k, seconds=float(v[row]), source=ASSUMED[k]) for k, v in self.run.items() if v[row] > 0
+            ),
         )
 
-    def _cost(self, total_seconds: float | None, world: int) -> float | None:
-        price = self.scenario.cluster.price_usd_per_accelerator_hour
-        if total_seconds is None or price is None:
-            return None
-        return total_seconds / SECONDS_PER_HOUR * world * price
+    def run_seconds(self) -> Floats:
+        """Of the whole run, by row; where the number of steps is not known, of its start-up alone."""
+        return cast(Floats, sum(self.run.values()))
+
+
+def _dollars(total_seconds: float | None, world: int, usd_per_accelerator_hour: float | None) -> float | None:
+    if total_seconds is None or usd_per_accelerator_hour is None:
+        return None
+    return total_seconds / SECONDS_PER_HOUR * world * usd_per_accelerator_hour
 
 
 def _items(ledger: dict[str, Floats], row: int) -> tuple[LedgerItem, ...]:
@@ -94,10 +107,12 @@ def _items(ledger: dict[str, Floats], row: int) -> tuple[LedgerItem, ...]:
 
 def cost(scenario: Scenario, columns: Columns, capacity_bytes: int) -> Costed:
     """All candidates of a scenario, costed at once."""
+    time = step_time(scenario, columns)
     return Costed(
         scenario=scenario,
         columns=columns,
         memory=memory(scenario, columns),
-        time=step_time(scenario, columns),
+        time=time,
+        run=whole_run(scenario, columns, time.step_seconds),
         capacity_bytes=capacity_bytes,
     )

@@ -87,6 +87,10 @@ class Scenario:
     data_bytes: int | None = None
     saves: int | None = None
     """Checkpoints the run writes, where its length is known."""
+    held_out_rows: int | None = None
+    """Rows that are evaluated on, where the lock knows them."""
+    evaluations: int = 0
+    """Passes over them in the run."""
     downloads: bool = False
     """The base model comes from a hub: its files are stored on this machine too."""
     exports: tuple[str, ...] = ()

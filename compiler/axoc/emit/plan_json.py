@@ -24,6 +24,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "plan": plan.chosen.candidate.as_dict(),
         "decisions": [_decision(d) for d in plan.decisions],
         "estimate": estimate_dict(plan.chosen.estimate),
+        "prices": prices_dict(plan),
         "memory_by_phase": _by_phase(plan.chosen.estimate.memory),
         "margin": margin_dict(plan),
         "candidates": [_scored(s) for s in plan.candidates[:MAX_CANDIDATES]],
@@ -67,8 +68,25 @@ def estimate_dict(estimate: Estimate) -> dict[str, Any]:
         "total_steps": time.total_steps,
         "total_seconds": time.total_seconds,
         "cost_usd": time.cost_usd,
+        "spot_cost_usd": time.spot_cost_usd,
+        "run_breakdown": to_plain(time.run_breakdown),
         "error_band": {"memory": estimate.memory_error_band, "time": estimate.time_error_band},
         "memory_error": {"rows": estimate.memory_error_rows, "measured": estimate.memory_error_measured},
+    }
+
+
+def prices_dict(plan: Plan) -> dict[str, Any]:
+    """Dollars of one accelerator and hour with the source of each; null where none is known."""
+    cluster = plan.cluster
+    return {
+        "on_demand": {
+            "usd_per_accelerator_hour": cluster.price_usd_per_accelerator_hour,
+            "source": cluster.price_source,
+        },
+        "spot": {
+            "usd_per_accelerator_hour": cluster.spot_price_usd_per_accelerator_hour,
+            "source": cluster.spot_price_source,
+        },
     }
 
 

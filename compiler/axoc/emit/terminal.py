@@ -26,7 +26,7 @@ def render_plan(plan: Plan, *, color: bool = False) -> str:
         *_section("Plan", _pairs(view.settings), color),
         *_section("Why", _why(view), color),
         *_section(f"Memory at the peak ({view.peak_phase})", _memory(view), color),
-        *_section("Time and cost", [_in_one_line(view.time)], color),
+        *_section("Time and cost", [_in_one_line(view.time), *_whole_run(view)], color),
         *_section("Runners-up", _runners_up(view), color),
         *_section(f"Refused: {view.refusals_count:,}", _refusals(view.refusals), color),
         *_section("Warnings", [line for w in view.warnings for line in _wrapped(w, "  ")], color),
@@ -104,6 +104,13 @@ def _ledger_line(bar: Bar) -> str:
 
 def _in_one_line(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(_wrapped(", ".join(f"{name} {value}" for name, value in rows), "  "))
+
+
+def _whole_run(view: PlanView) -> list[str]:
+    """Where the time goes, and what an hour is priced at."""
+    parts = ", ".join(f"{row.item} {row.time}" for row in view.run)
+    prices = (f"{kind} {price} an accelerator-hour ({source})" for kind, price, source in view.prices)
+    return [line for p in (f"whole run: {parts}" if parts else "", *prices) if p for line in _hanging(p)]
 
 
 def _runners_up(view: PlanView) -> list[str]:

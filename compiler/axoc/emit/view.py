@@ -46,6 +46,13 @@ class CandidateRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunRow:
+    item: str
+    time: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanView:
     name: str
     axoc_version: str
@@ -68,6 +75,10 @@ class PlanView:
     limit_percent: float
     time: tuple[tuple[str, str], ...]
     breakdown: tuple[Bar, ...]
+    run: tuple[RunRow, ...]
+    """The whole run by item; of a run whose length is not known, what is known of it."""
+    prices: tuple[tuple[str, str, str], ...]
+    """Of an accelerator and hour: kind, price, source."""
     candidates: tuple[CandidateRow, ...]
     candidates_count: int
     refusals: tuple[text.RefusalGroup, ...]
@@ -103,6 +114,8 @@ def plan_view(plan: Plan) -> PlanView:
         limit_percent=round(100 * memory.capacity_bytes / scale, 2),
         time=_time_rows(plan),
         breakdown=_time_bars(time.breakdown, time.step_seconds),
+        run=tuple(RunRow(item=i.item, time=duration(i.seconds), source=i.source) for i in time.run_breakdown),
+        prices=_prices(plan),
         candidates=tuple(_candidate(i, s) for i, s in enumerate(plan.candidates[:CANDIDATES_SHOWN], start=1)),
         candidates_count=plan.candidates_count,
         refusals=tuple(text.refusal_groups(plan.rejections)),
@@ -165,8 +178,19 @@ def _time_rows(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("steps", "not known" if time.total_steps is None else f"{time.total_steps:,}"),
         ("whole run", text.optional_duration(time.total_seconds)),
         ("cost", text.optional_cost(time.cost_usd)),
+        *((("cost on spot", text.optional_cost(time.spot_cost_usd)),) if time.spot_cost_usd is not None else ()),
         ("error band", f"±{text.percent(estimate.time_error_band)}"),
     )
+
+
+def _prices(plan: Plan) -> tuple[tuple[str, str, str], ...]:
+    """Only those that are known, a CPU's left out."""
+    cluster = plan.cluster
+    rows = (
+        ("on demand", cluster.price_usd_per_accelerator_hour, cluster.price_source),
+        ("spot", cluster.spot_price_usd_per_accelerator_hour, cluster.spot_price_source),
+    )
+    return tuple((kind, f"${p:,.4g}", text.printable(source)) for kind, p, source in rows if p is not None)
 
 
 def _bars(items: list[tuple[str, int]], whole: int, scale: int) -> tuple[Bar, ...]:

@@ -63,6 +63,14 @@ def price_of(name: str) -> tuple[float | None, str]:
     return price["usd_per_accelerator_hour"], f"{price['source']}, {price['date']}"
 
 
+def spot_price_of(name: str) -> tuple[float | None, str]:
+    """The same of capacity that may be taken away; None where no public figure is known."""
+    price = (_read("prices.json")["prices"].get(name) or {}).get("spot")
+    if price is None:
+        return None, "no spot price known: give spot_price_per_hour_usd in an inventory file"
+    return price["usd_per_accelerator_hour"], f"{price['source']}, {price['date']}"
+
+
 def _parse(name: str, values: dict[str, Any]) -> CatalogAccelerator:
     own = {k: v for k, v in values.items() if k not in ("node", "driver_names", "driver_total_mib")}
     own["compute_capability"] = tuple(own["compute_capability"])

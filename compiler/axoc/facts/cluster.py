@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from axoc.facts.accelerators import CatalogAccelerator, NodeFacts, price_of
+from axoc.facts.accelerators import CatalogAccelerator, NodeFacts, price_of, spot_price_of
 from axoc.ir.facts import AcceleratorFacts, ClusterFacts
 from axoc.units import GIB
 
@@ -14,6 +14,7 @@ BITS_PER_BYTE = 8
 def typical_cluster(entry: CatalogAccelerator, per_node: int, nodes: int) -> ClusterFacts:
     """Nodes as they are usually rented; a node with half the accelerators has half of the memory and cores."""
     price, source = price_of(entry.facts.name)
+    spot, spot_source = spot_price_of(entry.facts.name)
     node = entry.node
     cluster = ClusterFacts(
         accelerator=entry.facts,
@@ -25,6 +26,8 @@ def typical_cluster(entry: CatalogAccelerator, per_node: int, nodes: int) -> Clu
         network_kind=node.network_kind,
         price_usd_per_accelerator_hour=price,
         price_source=source,
+        spot_price_usd_per_accelerator_hour=spot,
+        spot_price_source=spot_source,
         cpu_cores_per_node=max(1, round(_share(entry, per_node) * node.cpu_cores)),
     )
     return with_processes(cluster, per_node)

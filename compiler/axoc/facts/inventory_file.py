@@ -12,6 +12,7 @@ kinds:
     network: {kind: infiniband, gbps: 3200}   # between nodes: gigabits a second, one direction, of one node
     link: {kind: nvlink, gbps: 3600}          # inside a node: gigabits a second, one direction, of one accelerator
     price_per_hour_usd: 2.99     # of one accelerator
+    spot_price_per_hour_usd: 1.49   # of one whose node may be taken away
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _KIND: Final = (
     "network",
     "link",
     "price_per_hour_usd",
+    "spot_price_per_hour_usd",
 )
 _LINK: Final = ("kind", "gbps")
 _STAND_IN: Final = "cpu"
@@ -79,7 +81,7 @@ def _kind(reader: NodeReader, node: yaml.Node) -> ClusterFacts | None:
     cluster = typical_cluster(entry, per_node, reader.count(values.get("nodes"), "nodes", 1))
     cores = reader.count(values.get("cpu_cores"), "cpu_cores", cluster.cpu_cores_per_node)
     cluster = _own_node(reader, values, with_cores(cluster, cores, cluster.cpu_cores_per_node))
-    cluster = _own_memory(reader, values, cluster)
+    cluster = _own_prices(reader, values, _own_memory(reader, values, cluster))
     return with_processes(cluster, per_node) if known is not None else None
 
 
@@ -99,7 +101,6 @@ def _own_node(reader: NodeReader, values: dict[str, yaml.Node], cluster: Cluster
     """The node as the file says it is, where it says so."""
     memory = reader.number(values.get("host_memory_gb"), "host_memory_gb")
     disk = reader.number(values.get("disk_gb"), "disk_gb")
-    price = reader.number(values.get("price_per_hour_usd"), "price_per_hour_usd")
     net_kind, network = _rate(reader, values.get("network"), "network")
     link_kind, link = _rate(reader, values.get("link"), "link")
     own = cluster.accelerator
@@ -117,9 +118,20 @@ def _own_node(reader: NodeReader, values: dict[str, yaml.Node], cluster: Cluster
         disk_bytes=round(disk * GIB) if disk else cluster.disk_bytes,
         network_kind=net_kind or cluster.network_kind,
         network_bandwidth_bytes_per_second=network or cluster.network_bandwidth_bytes_per_second,
-        price_usd_per_accelerator_hour=price if price is not None else cluster.price_usd_per_accelerator_hour,
-        price_source=f"inventory {reader.file}" if price is not None else cluster.price_source,
     )
+
+
+def _own_prices(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:
+    """The file's prices. One provider's price on demand is not shown beside another's spot price."""
+    price = reader.number(values.get("price_per_hour_usd"), "price_per_hour_usd")
+    spot = reader.number(values.get("spot_price_per_hour_usd"), "spot_price_per_hour_usd")
+    own = f"inventory {reader.file}"
+    if price is not None:
+        cluster = replace(cluster, price_usd_per_accelerator_hour=price, price_source=own)
+    if price is None and spot is None:
+        return cluster
+    source = own if spot is not None else f"{own} gives no spot_price_per_hour_usd"
+    return replace(cluster, spot_price_usd_per_accelerator_hour=spot, spot_price_source=source)
 
 
 def _own_memory(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:

@@ -46,6 +46,14 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunItem:
+    item: str
+    seconds: float
+    source: str
+    """What the figure rests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TimeEstimate:
     step_seconds: float
     breakdown: tuple[tuple[str, float], ...]
@@ -55,7 +63,13 @@ class TimeEstimate:
     """Model FLOP/s over the datasheet's dense rate for the compute dtype."""
     total_steps: int | None
     total_seconds: float | None
+    """Of the whole run, start-up, evaluation and checkpoints included; None where the number of steps is not known."""
     cost_usd: float | None
+    """Of the whole run, at the price on demand or the inventory's own."""
+    spot_cost_usd: float | None = None
+    """The same at the spot price, interruptions not counted."""
+    run_breakdown: tuple[RunItem, ...] = ()
+    """Adds up to total_seconds where that is known; else what is known of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

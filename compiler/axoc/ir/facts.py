@@ -124,6 +124,9 @@ class ClusterFacts:
     price_usd_per_accelerator_hour: float | None
     price_source: str
     cpu_cores_per_node: int
+    spot_price_usd_per_accelerator_hour: float | None = None
+    """Where capacity may be taken away."""
+    spot_price_source: str = "no spot price known"
     host_memory_given: bool = False
     """True: the inventory says it; False: it is what such nodes usually have."""
 

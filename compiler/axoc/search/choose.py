@@ -17,7 +17,7 @@ from axoc.search.margin import margin
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.rank import order
 from axoc.search.resolve import resolve
-from axoc.search.scenarios import capacity_bytes, scenario_of, sized_cluster, total_steps
+from axoc.search.scenarios import capacity_bytes, save_every, scenario_of, sized_cluster, total_steps
 from axoc.search.space import Combination, combinations, shared_global_batch
 from axoc.search.warnings import warnings
 
@@ -118,13 +118,12 @@ def schedule(request: PlanRequest, best: Pass) -> Schedule:
     With early stopping the best evaluation must have been saved: checkpoints left open follow evaluations that are set.
     """
     training, scenario = request.training, best.costed.scenario
-    quarter = None if scenario.steps is None else max(1, scenario.steps // 4)
     evaluates = scenario.evaluates
 
     def steps(wanted: int | str, automatic: int | None) -> int | None:
         return automatic if wanted == AUTO else int(wanted)
 
-    save = steps(training.save_steps, quarter)
+    save = save_every(request, scenario.steps)
     evaluation = steps(training.eval_steps, save) if evaluates else None
     if follows_evaluation(request):
         assert evaluation is not None

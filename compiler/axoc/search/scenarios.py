@@ -73,6 +73,8 @@ def scenario_of(
         data_rows=_known_sum([d.rows for d in data]),
         data_bytes=_known_sum([d.bytes for d in data]),
         saves=_saves(request, steps),
+        held_out_rows=_held_out_rows(request, data),
+        evaluations=_evaluations(request, steps),
         downloads=request.model.looks_remote,
         exports=request.export.formats,
     )
@@ -87,11 +89,36 @@ def _saves(request: PlanRequest, steps: int | None) -> int | None:
     """Checkpoints of a run: as set, four where left open, one an epoch where the length is not known. None: not known."""
     training = request.training
     if steps is not None:
-        every = max(1, steps // 4) if training.save_steps == AUTO else training.save_steps
-        return math.ceil(steps / every)
+        return math.ceil(steps / (save_every(request, steps) or steps))
     if training.save_steps == AUTO and training.epochs is not None:
         return math.ceil(training.epochs)
     return None
+
+
+def save_every(request: PlanRequest, steps: int | None) -> int | None:
+    """Steps between checkpoints: as set, else a quarter of a run of known length, else None for each epoch's end."""
+    wanted = request.training.save_steps
+    if wanted != AUTO:
+        return int(wanted)
+    return None if steps is None else max(1, steps // 4)
+
+
+def _held_out_rows(request: PlanRequest, data: Sequence[DataFacts]) -> int | None:
+    """Rows of all datasets that training does not see; None where one dataset's rows are not known."""
+    if len(data) != len(request.datasets) or any(d.rows is None for d in data):
+        return None
+    pairs = zip(data, request.datasets, strict=True)
+    return sum((d.rows or 0) - math.floor((d.rows or 0) * (1 - wanted.validation_split)) for d, wanted in pairs)
+
+
+def _evaluations(request: PlanRequest, steps: int | None) -> int:
+    """Before and after training, and as often within it as the schedule says: eval_steps left open follow the checkpoints."""
+    if not any(d.validation_split > 0 for d in request.datasets):
+        return 0
+    wanted = request.training.eval_steps
+    every = save_every(request, steps) if wanted == AUTO else int(wanted)
+    within = math.floor(request.training.epochs or 0) if every is None or steps is None else steps // every
+    return within + 2
 
 
 def capacity_bytes(request: PlanRequest, cluster: ClusterFacts) -> int:

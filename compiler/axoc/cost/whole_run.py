@@ -1,0 +1,115 @@
+"""Seconds of a whole run, from a fresh machine to the last file: start-up, training, evaluation, checkpoints.
+
+Training comes from the step's model. The rest needs rates of disks, networks and tokenizers that no inventory states: each
+is one constant below, with where it is from. They are assumptions of the right size, so they are shown item by item.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+import numpy as np
+
+from axoc.cost import communication, flops, stretches
+from axoc.cost.activations import setting
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.disk import ENVIRONMENT_BYTES, checkpoint_bytes, disk
+from axoc.cost.kernels import kernels_of
+from axoc.cost.launching import host_costs
+from axoc.cost.scenario import Scenario
+
+DOWNLOAD_BYTES_PER_SECOND: Final = 500e6
+"""Of one node, from a hub or a registry. An assumption: many parallel streams of the 100 MB/s or so that one HTTPS
+connection reaches, on the 25 Gbit/s or more that nodes with accelerators have."""
+DISK_BYTES_PER_SECOND: Final = 2e9
+"""Of one node, reading or writing large files. An assumption: one data-centre NVMe drive (datasheets: 2 to 4 GB/s written)."""
+TOKENIZED_BYTES_PER_SECOND: Final = 50e6
+"""Of one node. "Takes less than 20 seconds to tokenize a GB of text on a server's CPU":
+https://github.com/huggingface/tokenizers#main-features"""
+PROCESS_SECONDS: Final = {"cpu": 15.0, "gpu": 30.0}
+"""Imports of torch and transformers and, on a GPU, context and communicators, once a launch. An assumption."""
+
+START_UP: Final = ("environment", "model download", "tokenization", "process start", "model load")
+ASSUMED: Final = {
+    "environment": f"the pinned wheels at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",
+    "model download": f"the model's files to each node at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",
+    "tokenization": f"the data's bytes at {TOKENIZED_BYTES_PER_SECOND / 1e6:g} MB/s, as the tokenizers library states",
+    "process start": "imports, contexts and communicators: an assumption",
+    "model load": f"the model's files from disk at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
+    "training": "steps times the predicted step",
+    "evaluation": "forward passes over the held-out rows, taken full, before, during and after training: the step's model",
+    "checkpoints": f"bytes of the disk's ledger at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s a writing node: an assumption",
+    "final model": f"its files at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
+}
+"""What each item is and rests on, in words."""
+
+
+def whole_run(scenario: Scenario, c: Columns, step_seconds: Floats) -> dict[str, Floats]:
+    """Seconds by item, one row a candidate. Training and what recurs in it only where the number of steps is known."""
+    items = {item: np.full(len(c), seconds) for item, seconds in _start_up(scenario).items()}
+    if scenario.steps is None:
+        return items
+    return items | {
+        "training": step_seconds * scenario.steps,
+        "evaluation": _evaluation(scenario, c),
+        "checkpoints": _checkpoints(scenario, c),
+        "final model": _final(scenario, c),
+    }
+
+
+def _start_up(scenario: Scenario) -> dict[str, float]:
+    """Nodes start side by side, each with its own caches: the run waits for one node's work."""
+    kind = "cpu" if scenario.on_cpu else "gpu"
+    model = float(scenario.sizes.total) * scenario.file_bytes
+    return {
+        "environment": ENVIRONMENT_BYTES[kind] / DOWNLOAD_BYTES_PER_SECOND,
+        "model download": model / DOWNLOAD_BYTES_PER_SECOND if scenario.downloads else 0.0,
+        "tokenization": float(scenario.data_bytes or 0) / TOKENIZED_BYTES_PER_SECOND,
+        "process start": PROCESS_SECONDS[kind],
+        "model load": model / DISK_BYTES_PER_SECOND,
+    }
+
+
+def _evaluation(scenario: Scenario, c: Columns) -> Floats:
+    """Passes times the batches of one rank; the last batch of each rank is taken full."""
+    if not scenario.held_out_rows:
+        return np.zeros(len(c))
+    batches = np.ceil(scenario.held_out_rows / (c.micro_batch * c.data_parallel))
+    return cast(Floats, forward_seconds(scenario, c) * batches * scenario.evaluations)
+
+
+def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """One micro-batch through the model without gradients: its kernels or their launches, and the gathers of shards.
+
+    A sharded forward gathers the weights once; like the backward it hides all but the first gather.
+    """
+    _, first, which = np.unique(c.micro_batch << 15 | c.tensor_parallel, return_index=True, return_inverse=True)
+    shapes = c.rows(first)
+    s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
+    costs = host_costs(scenario)
+    ends = [stretches.embedding(s, kernels, tokens).forward, stretches.tail(s, kernels, tokens).forward]
+    parts = [(1.0, end) for end in ends]
+    parts += [(count, passes.forward) for count, passes in stretches.grouped_blocks(s, kernels, tokens)]
+    device = sum((count * part.seconds for count, part in parts), np.zeros(len(shapes)))
+    host = sum((count * np.asarray(part.host(costs)) for count, part in parts), np.zeros(len(shapes)))
+    compute = np.broadcast_to(np.maximum(device, host), (len(shapes),))[which]
+    gather = communication.forward_gather_seconds(scenario, c)
+    hidden = communication.HIDDEN_SHARE
+    return cast(Floats, compute + np.maximum(gather - compute * hidden, gather * (1 - hidden)))
+
+
+def _writers(scenario: Scenario, c: Columns) -> Floats:
+    """Nodes that write at once: sharded states are written by the rank that holds them, all else by the first."""
+    nodes = float(scenario.cluster.nodes)
+    return np.where(c.deepspeed | c.uses("fsdp"), nodes, 1.0)
+
+
+def _checkpoints(scenario: Scenario, c: Columns) -> Floats:
+    """The Trainer waits while a checkpoint is written."""
+    saves = float(scenario.saves or 0)
+    return saves * checkpoint_bytes(scenario, c) / (DISK_BYTES_PER_SECOND * _writers(scenario, c))
+
+
+def _final(scenario: Scenario, c: Columns) -> Floats:
+    ledger = disk(scenario, c)
+    return (ledger["final model"] + ledger["adapter"]) / DISK_BYTES_PER_SECOND
