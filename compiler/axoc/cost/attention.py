@@ -11,10 +11,9 @@ from typing import Final
 
 from axoc.cost import latent
 from axoc.cost.layers import DROPOUT, FP32, Setting, add, cast, dropout, linear, lowered, norm, scaled
-from axoc.cost.tape import Flow, Size, Storage, Tape, Value
+from axoc.cost.tape import Flow, Size, Tape, Value
+from axoc.cost.unfused import LARGEST_SHARED_HEAD, factors, is_unfused, unfused
 
-LARGEST_SHARED_HEAD: Final = 256
-"""Up to it SDPA shares keys and values among queries where there is no mask (use_gqa_in_sdpa)."""
 SOFTMAX_AS_IT_COMES: Final = ("gpt2", "falcon")
 """Families whose eager softmax is of the scores' dtype, where autocast does not raise it."""
 HEADS_FIRST: Final = ("gpt_neox", "phi3", "falcon")
@@ -174,6 +173,8 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
         t.drop(part)
         made.append(low)
     heads = model.num_heads / s.tensor_parallel
+    if is_unfused(s, made[0].bytes, masked=masked):
+        return gathered(t, unfused(t, s, made, query.width, heads, masked=masked))
     result = kernel(t, s, made, query.width, heads, model.head_dim, masked=masked)
     return gathered(t, result) if heads_first(s) else result
 
@@ -258,7 +259,8 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
         t.drop(plain)
     as_it_comes = model.family in SOFTMAX_AS_IT_COMES and not s.autocast
     raised = cast(t, weights, weights.bytes if as_it_comes else FP32)  # one kernel for fp16 alone (ATen SoftMax.cpp)
-    soft = t.apply(scores, raised.bytes, [raised], kind="softmax")
+    product = scores * raised.bytes * t.tokens  # of gradient and output (ATen/native/cuda/SoftMax.cu, softmax_backward)
+    soft = t.apply(scores, raised.bytes, [raised], scratch=product, kind="softmax")
     t.keep_output(soft)
     t.drop(weights, raised)
     shares = cast(t, soft, low_query.bytes)
@@ -285,11 +287,6 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     else:
         t.drop(shares)
     return gathered(t, result)
-
-
-def factors(one: Value, other: Value) -> list[Storage]:
-    """What a product saves: each factor for the other's gradient, where there is one."""
-    return [a.storage for a, b in ((one, other), (other, one)) if b.needs_gradient]
 
 
 def dense(t: Tape, s: Setting, value: Value, width: Size) -> Value:

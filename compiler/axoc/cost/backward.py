@@ -136,6 +136,10 @@ def _attention_back(op: Operation, m: Meter) -> None:
     attention(op, m, backward=True)
 
 
+def _unfused_back(op: Operation, m: Meter) -> None:
+    attention(op, m, backward=True, fused=False)
+
+
 def _scores_back(op: Operation, m: Meter) -> None:
     m.add(ATTENTION, batched(op, m, op.width * op.tokens), 2.0)
 
@@ -226,6 +230,8 @@ BACKWARD: Final[dict[str, Kind]] = {
     "rotate_half": _rotate_half_back,
     "gather_heads": nothing,
     "attention": _attention_back,
+    "unfused": _unfused_back,
+    "within": nothing,
     "repeat": _sum_back,
     "scores": _scores_back,
     "tanh": flat("tanh_backward"),

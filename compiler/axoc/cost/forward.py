@@ -15,7 +15,6 @@ from axoc.cost.head import chunk_rows
 from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, LOSS, PRODUCTS, Kind, Meter
 from axoc.cost.operations import Operation
 from axoc.cost.tape import Size
-from axoc.ir.facts import ModelFacts
 
 FP32: Final = 4.0
 
@@ -101,7 +100,7 @@ def nothing(op: Operation, m: Meter) -> None:
     """A view."""
 
 
-def attention(op: Operation, m: Meter, *, backward: bool = False) -> None:
+def attention(op: Operation, m: Meter, *, backward: bool = False, fused: bool = True) -> None:
     heads, head_dim, masked = op.sizes
     model, seq = m.scenario.model, float(m.scenario.seq_length)
     alike = op.inputs[1].width is op.inputs[0].width
@@ -113,15 +112,13 @@ def attention(op: Operation, m: Meter, *, backward: bool = False) -> None:
         seq,
         masked=bool(np.any(masked)),
         backward=backward,
-        fused=alike or not broadcasts(model),
+        fused=fused,
     )
     m.add(ATTENTION, seconds)
 
 
-def broadcasts(model: ModelFacts) -> bool:
-    """Falcon hands SDPA one key head for all queries and does not say so (enable_gqa): fused kernels want as many of both
-    (ATen/native/transformers/sdp_utils_cpp.h, check_batch_size_and_num_heads_dense), the plain one does it in fp32."""
-    return model.family == "falcon" and model.num_kv_heads == 1
+def _unfused(op: Operation, m: Meter) -> None:
+    attention(op, m, fused=False)
 
 
 def _repeat(op: Operation, m: Meter) -> None:
@@ -248,6 +245,8 @@ FORWARD: Final[dict[str, Kind]] = {
     "rotate_half": _rotate_half,
     "gather_heads": flat("copy"),
     "attention": attention,
+    "unfused": _unfused,
+    "within": nothing,
     "repeat": _repeat,
     "scores": _scores,
     "tanh": flat("tanh"),
