@@ -1,11 +1,16 @@
-"""`finish`: after training, in one process: merge an adapter, answer the sample questions, print the result."""
+"""`finish`: after training, in one process: merge an adapter, answer the sample questions, measure ROUGE, print the result."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from axoc_runtime.files import whole_folder, write_json
+from axoc_runtime import rouge
+from axoc_runtime.comparison import cells, markdown, notes
+from axoc_runtime.files import whole_folder, write_json, write_text
+from axoc_runtime.generate import answers, ends_of, load_to_answer, tokens_at_once
 from axoc_runtime.job import Job
 
 
@@ -14,11 +19,13 @@ def run(job: Job) -> None:
     from axoc_runtime.train import quiet
 
     quiet(job)
-    before = _answers(job, None) if job.samples.prompts else []
+    before = _told(job, None)
     if job.adapter is not None:
         merge(job)
+    after = _told(job, job.output / "final")
     if job.samples.prompts:
-        _show(job, before, _answers(job, job.output / "final"))
+        _show(job, before.samples, after.samples)
+    _keep_rouge(job, before, after)
     _report(job)
 
 
@@ -61,39 +68,47 @@ def check_merge(unmerged: Any, merged: Any, dtype: str) -> None:
         raise RuntimeFailure(message, EXIT_TRAINING, "keep adapter/ and load it with peft; report this model")
 
 
-def _answers(job: Job, trained: Any) -> list[str]:
-    """Greedy answers of the base (None) or of a folder's model."""
-    import torch
-    from transformers import AutoModelForCausalLM
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one model says."""
 
-    from axoc_runtime.models.load import DTYPES, load_base
-    from axoc_runtime.prepare import load_tokenizer
-
-    device = torch.device("cuda" if job.distributed.device == "cuda" and torch.cuda.is_available() else "cpu")
-    tokenizer = load_tokenizer(job)
-    if trained is None:
-        model: Any = load_base(job, device)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(trained, dtype=DTYPES[job.model.dtype])
-    model = model if getattr(model, "quantization_method", None) else model.to(device)
-    model.config.use_cache = True
-    return [_answer(model.eval(), tokenizer, prompt, job.samples.max_new_tokens) for prompt in job.samples.prompts]
+    samples: list[str]
+    """Its answers to the spec's questions."""
+    rouge: dict[str, float]
 
 
-def _answer(model: Any, tokenizer: Any, prompt: str, max_new_tokens: int) -> str:
-    import torch
+def _told(job: Job, trained: Path | None) -> Told:
+    """Of the base (None) or of a folder's model. It is loaded only where something is asked of it."""
+    from axoc_runtime.prepare import load_prepared, load_tokenizer
 
-    ids = encoded(tokenizer, prompt)
-    tokens = torch.tensor([ids], device=model.device)
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=tokens,
-            attention_mask=torch.ones_like(tokens),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
-        )
-    return str(tokenizer.decode(out[0][len(ids) :], skip_special_tokens=True)).strip()
+    held_out = load_prepared(job)[1] if rouge.asked(job) else None
+    if not job.samples.prompts and held_out is None:
+        return Told(samples=[], rouge={})
+    model, tokenizer = load_to_answer(job, trained), load_tokenizer(job)
+    ids = answers(
+        model,
+        tokenizer,
+        [encoded(tokenizer, prompt) for prompt in job.samples.prompts],
+        max_new_tokens=job.samples.max_new_tokens,
+        at_once=tokens_at_once(job),
+        ends=ends_of(model, tokenizer),
+    )
+    samples = [str(tokenizer.decode(i, skip_special_tokens=True)).strip() for i in ids]
+    return Told(samples=samples, rouge={} if held_out is None else rouge.measure(job, model, tokenizer, held_out))
+
+
+def _keep_rouge(job: Job, before: Told, after: Told) -> None:
+    """Into metrics.json, beside the perplexities."""
+    if not after.rouge:
+        if rouge.asked(job):
+            print(f"axoc: {', '.join(rouge.asked(job))}: nothing is held out to measure it on", flush=True)
+        return
+    path = job.output / "metrics.json"
+    found = {f"{name}_before": value for name, value in before.rouge.items()}
+    found |= {f"{name}_after": value for name, value in after.rouge.items()}
+    write_json(path, json.loads(path.read_text(encoding="utf-8")) | found)
+    for name, value in after.rouge.items():
+        print(f"axoc: held-out {name} before {before.rouge[name]:.3f}, after {value:.3f}", flush=True)
 
 
 def encoded(tokenizer: Any, prompt: str) -> list[int]:
@@ -122,16 +137,31 @@ def _show(job: Job, before: list[str], after: list[str]) -> None:
 
 
 def _report(job: Job) -> None:
-    """The figures people look for, last."""
+    """The figures people look for, last; kept in metrics.md."""
     metrics = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
+    write_text(job.output / "metrics.md", markdown(metrics))
     before, after = metrics["perplexity_before"], metrics["perplexity_after"]
     if before is not None and after is not None:
-        print(f"axoc: held-out perplexity before {before:.2f}, after {after:.2f} ({after / before - 1:+.0%})")
+        print(
+            f"axoc: held-out perplexity before {before:.2f}, after {after:.2f} ({after / before - 1:+.0%})", flush=True
+        )
     if metrics["step_seconds"] is None:
         print("axoc: no step was left to make in this run")
         return
-    seconds, predicted = metrics["step_seconds"], metrics["predicted"]["step_seconds"]
-    print(
-        f"axoc: {metrics['steps']} steps, {seconds:.2f} s each (predicted {predicted:.2f}), {metrics['tokens_per_second']:,.0f} tokens/s"
-    )
+    _show_comparison(metrics)
     print(f"axoc: model in {job.output / 'final'}, figures in {job.output / 'metrics.json'}", flush=True)
+
+
+def _show_comparison(metrics: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{metrics['steps']} steps: predicted against measured")
+    table.add_column("")
+    for title in ("predicted", "measured", "difference"):
+        table.add_column(title, justify="right")
+    for row in cells(metrics):
+        table.add_row(*row)
+    Console().print(table)
+    for note in notes(metrics):
+        print(f"axoc: {note}", flush=True)

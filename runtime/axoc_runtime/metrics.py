@@ -36,6 +36,7 @@ def measured(
         "tokens_per_second": tokens / seconds,
         "padded_tokens_per_second": padded / seconds,
         "step_seconds": timing.median_seconds,
+        "batch_fill": _filled(job, padded, len(timing.steps)),
         "steps": trainer.state.global_step,
         "steps_this_run": len(timing.steps),
         "epochs": trainer.state.epoch,
@@ -43,11 +44,18 @@ def measured(
         "peak_reserved_bytes": int(reserved),
         "device_used_bytes": int(used),
         "peak_host_bytes_per_process": int(host),
+        "device": job.distributed.device,
         "world_size": job.distributed.world_size,
         "strategy": job.distributed.strategy,
         "predicted": asdict(job.prediction),
         "versions": versions(),
     }
+
+
+def _filled(job: Job, padded_tokens: float, steps: int) -> float | None:
+    """Tokens of the batches, padding included, as a share of the full rows that the plan counts."""
+    full = steps * job.training.global_batch_size * max(d.max_seq_length for d in job.datasets)
+    return padded_tokens / full if full else None
 
 
 def memory_bytes(job: Job) -> list[float]:

@@ -64,6 +64,7 @@ def packages(job: Job) -> list[str]:
     needed += ["liger_kernel"] if job.model.kernels == "liger" else []
     needed += ["bitsandbytes"] if job.model.quantization is not None or job.training.optimizer.endswith("8bit") else []
     needed += [t for t in job.tracking if t in ("tensorboard", *HOSTED_TRACKERS)]
+    needed += ["rouge_score"] if any(m.startswith("rouge") for m in job.eval_metrics) else []
     needed += ["gguf"] if (job.model.id or "").endswith(".gguf") else []
     return needed
 

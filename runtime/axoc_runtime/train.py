@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from axoc_runtime.checkpoint.complete import MarkComplete, complete, newest_complete
@@ -33,8 +34,10 @@ def run(job: Job, resume: bool = False, fresh: bool = False) -> None:
 
 def _train(job: Job, checkpoint: str | None) -> None:
     """Heavy imports happen here, after the environment is set."""
+    from axoc_runtime.comparison import comparison, whole_run
     from axoc_runtime.metrics import measured
 
+    began = time.perf_counter()
     trainer, tokenizer, start, timing = build(job, resumed=checkpoint is not None)
     if checkpoint is None:
         trainer.accelerator.wait_for_everyone()  # no rank may still be looking at what the first one deletes
@@ -49,6 +52,8 @@ def _train(job: Job, checkpoint: str | None) -> None:
     from axoc_runtime.checkpoint.save import save_trained
 
     save_trained(job, trainer, tokenizer)
+    report |= whole_run(report["predicted"], time.perf_counter() - began, resumed=checkpoint is not None)
+    report["comparison"] = comparison(report)
     if rank() == 0:
         write_json(job.output / "metrics.json", report)
     _leave()
@@ -134,7 +139,7 @@ def clear_earlier_run(job: Job) -> None:
 
     for path in job.output.glob("checkpoint-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for name in ("metrics.json", "metrics.jsonl", "before.json", "samples.json"):
+    for name in ("metrics.json", "metrics.jsonl", "metrics.md", "before.json", "samples.json"):
         (job.output / name).unlink(missing_ok=True)
 
 

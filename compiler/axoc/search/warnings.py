@@ -75,11 +75,6 @@ def on_paper(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
     return None
 
 
-def metrics_to_come(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
-    missing = [m for m in request.eval_metrics if m != "perplexity"]
-    return f"{', '.join(missing)}: not measured by this runtime yet; perplexity is" if missing else None
-
-
 def no_masters(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
     c = chosen.candidate
     if request.adapter is not None or c.dtype == "float32" or c.strategy.startswith("zero"):
@@ -105,7 +100,6 @@ CHECKS: Final[tuple[Callable[[PlanRequest, ModelFacts, Scored], str | None], ...
     offloaded_step,
     flash_attention_unlocked,
     on_paper,
-    metrics_to_come,
     no_masters,
     tool_calls,
 )
