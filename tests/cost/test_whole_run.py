@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from asking import LORA, facts, plan, request
 from axoc.cost import whole_run
+from axoc.emit.job import job_dict
 from axoc.facts.inventory import parse_inventory
 from axoc.ir.estimate import TimeEstimate
 from axoc.ir.facts import DataFacts
@@ -73,6 +74,15 @@ def test_tokenization_follows_the_datas_bytes() -> None:
     assert isinstance(found, Plan)
     seconds = items(found.chosen.estimate.time)["tokenization"]
     assert seconds == pytest.approx(500_000_000 / whole_run.TOKENIZED_BYTES_PER_SECOND)
+
+
+def test_the_job_is_told_what_it_can_measure_itself() -> None:
+    found = plan(MODEL, "h100-sxm-80gb", dataset__validation_split=0.1)
+    assert isinstance(found, Plan)
+    time, told = found.chosen.estimate.time, job_dict(found)["prediction"]
+    own = sum(s for i, s in items(time).items() if i not in ("environment", "model download", "tokenization"))
+    assert told["total_seconds"] == pytest.approx(own) and own < (time.total_seconds or 0)
+    assert told["cost_usd"] / told["total_seconds"] == pytest.approx((time.cost_usd or 0) / (time.total_seconds or 1))
 
 
 def test_without_a_length_only_the_start_is_known() -> None:

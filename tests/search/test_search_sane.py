@@ -150,7 +150,7 @@ def test_the_chosen_plan_is_not_dominated(model: str, gpus: int, lora: bool) -> 
     known = facts(made, f"h100-sxm-80gb:{gpus}")
     result = chosen(search(made, known))
     passes = all_passes(made, known)
-    settled(passes)  # the fastest may fit by the closed form and not by the replay of its allocations
+    settled(made, passes)  # the fastest may fit by the closed form and not by the replay of its allocations
     fastest = min(float(t) for p in passes for t in p.costed.time.step_seconds[p.fits()])
     assert result.chosen.estimate.time.step_seconds <= fastest * 1.03 + 1e-12
 

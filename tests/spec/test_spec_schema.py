@@ -45,7 +45,7 @@ def test_every_field_is_described_and_has_a_default() -> None:
     fields = {f"{name}.{key}": field for name, part in mappings.items() for key, field in part["properties"].items()}
     assert len(fields) == sum(len(part.model_fields) for part in PARTS.values())
     assert [n for n, f in fields.items() if not f.get("description")] == []
-    assert [n for n, f in fields.items() if "default" not in f] == ["Quantization.method"]
+    assert [n for n, f in fields.items() if "default" not in f] == ["Objective.usd_per_hour", "Quantization.method"]
 
 
 def test_unknown_keys_are_refused_everywhere_but_in_options() -> None:

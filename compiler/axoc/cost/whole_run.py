@@ -30,6 +30,8 @@ PROCESS_SECONDS: Final = {"cpu": 15.0, "gpu": 30.0}
 """Imports of torch and transformers and, on a GPU, context and communicators, once a launch. An assumption."""
 
 START_UP: Final = ("environment", "model download", "tokenization", "process start", "model load")
+BEFORE_PROCESSES: Final = START_UP[:3]
+"""Done before the training processes start, so no part of what a run measures of itself."""
 ASSUMED: Final = {
     "environment": f"the pinned wheels at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",
     "model download": f"the model's files to each node at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from axoc import __version__
 from axoc.cost.disk import RUN_ITEMS
+from axoc.cost.whole_run import BEFORE_PROCESSES
 from axoc.emit.placement import config_path, placement
 from axoc.ir.canonical import to_plain
-from axoc.ir.estimate import MemoryEstimate
+from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
 
@@ -125,9 +126,18 @@ def _prediction(plan: Plan) -> dict[str, Any]:
         "host_bytes": memory.host_bytes,
         "step_seconds": time.step_seconds,
         "tokens_per_second": time.tokens_per_second,
-        "total_seconds": time.total_seconds,
-        "cost_usd": time.cost_usd,
+        **_measured_run(time),
     }
+
+
+def _measured_run(time: TimeEstimate) -> dict[str, float | None]:
+    """Time and cost from the start of the training processes on: what the run will measure of itself."""
+    if not time.total_seconds:
+        return {"total_seconds": time.total_seconds, "cost_usd": time.cost_usd}
+    before = sum(i.seconds for i in time.run_breakdown if i.item in BEFORE_PROCESSES)
+    share = 1 - before / time.total_seconds
+    cost = None if time.cost_usd is None else time.cost_usd * share
+    return {"total_seconds": time.total_seconds * share, "cost_usd": cost}
 
 
 def _expect(plan: Plan) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from axoc import __version__
 from axoc.emit.margin import margin_sentence
+from axoc.emit.replan import training_contract
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import Estimate, MemoryEstimate
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Scored
@@ -29,6 +30,9 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "margin": margin_dict(plan),
         "candidates": [_scored(s) for s in plan.candidates[:MAX_CANDIDATES]],
         "candidates_count": plan.candidates_count,
+        "objective": plan.objective,
+        "pareto": [_point(s, plan) for s in plan.pareto],
+        "training_contract": training_contract(plan),
         **_refusals(plan.rejections, plan.rejections_count),
         "warnings": list(plan.warnings),
     }
@@ -151,6 +155,19 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 def _by_phase(memory: MemoryEstimate) -> dict[str, Any]:
     return {"device": to_plain(memory.by_phase), "host": to_plain(memory.host_by_phase)}
+
+
+def _point(scored: Scored, plan: Plan) -> dict[str, Any]:
+    """A candidate that none beats in time, money and device memory at once."""
+    time = scored.estimate.time
+    return {
+        "plan": scored.candidate.as_dict(),
+        "step_seconds": time.step_seconds,
+        "total_seconds": time.total_seconds,
+        "cost_usd": time.cost_usd,
+        "device_used_bytes": scored.estimate.memory.device_used_bytes,
+        "chosen": scored.candidate == plan.chosen.candidate,
+    }
 
 
 def _scored(scored: Scored) -> dict[str, Any]:

@@ -15,6 +15,7 @@ BAR_CELLS: Final = 30
 WIDTH: Final = 96
 DECISIONS_SHOWN: Final = 10
 REFUSALS_SHOWN: Final = 5
+PARETO_SHOWN: Final = 5
 
 
 def render_plan(plan: Plan, *, color: bool = False) -> str:
@@ -27,6 +28,7 @@ def render_plan(plan: Plan, *, color: bool = False) -> str:
         *_section("Why", _why(view), color),
         *_section(f"Memory at the peak ({view.peak_phase})", _memory(view), color),
         *_section("Time and cost", [_in_one_line(view.time), *_whole_run(view)], color),
+        *_section("Not beaten in time, money and device memory at once (* the plan)", _pareto(view), color),
         *_section("Runners-up", _runners_up(view), color),
         *_section(f"Refused: {view.refusals_count:,}", _refusals(view.refusals), color),
         *_section("Warnings", [line for w in view.warnings for line in _wrapped(w, "  ")], color),
@@ -111,6 +113,20 @@ def _whole_run(view: PlanView) -> list[str]:
     parts = ", ".join(f"{row.item} {row.time}" for row in view.run)
     prices = (f"{kind} {price} an accelerator-hour ({source})" for kind, price, source in view.prices)
     return [line for p in (f"whole run: {parts}" if parts else "", *prices) if p for line in _hanging(p)]
+
+
+def _pareto(view: PlanView) -> list[str]:
+    """Nothing where the plan is the only one; the plan itself is always among those shown."""
+    if len(view.pareto) < 2:
+        return []
+    shown = view.pareto[:PARETO_SHOWN]
+    shown += tuple(row for row in view.pareto[PARETO_SHOWN:] if row.chosen)
+    lines = [
+        _cut(f"{'*' if r.chosen else ' '} {r.step:>10}  {r.cost:>10}  {r.memory:>9}  {r.accelerator}: {r.knobs}")
+        for r in shown
+    ]
+    left = len(view.pareto) - len(shown)
+    return [*lines, f"  and {left} more: --format json shows all"] if left else lines
 
 
 def _runners_up(view: PlanView) -> list[str]:

@@ -8,6 +8,7 @@ from axoc import __version__
 from axoc.emit import text
 from axoc.emit.margin import band_in_words, knob_rows, margin_sentence
 from axoc.emit.placement import placement
+from axoc.emit.replan import contract_sentence
 from axoc.ir.estimate import MemoryEstimate
 from axoc.ir.plan import Decision, Plan, Scored
 from axoc.units import count, duration, gib
@@ -43,6 +44,8 @@ class CandidateRow:
     tokens_per_second: str
     total: str
     cost: str
+    accelerator: str
+    chosen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,9 @@ class PlanView:
     """Of an accelerator and hour: kind, price, source."""
     candidates: tuple[CandidateRow, ...]
     candidates_count: int
+    objective: str
+    pareto: tuple[CandidateRow, ...]
+    """Candidates that none beats in time, money and device memory at once; the plan itself is marked."""
     refusals: tuple[text.RefusalGroup, ...]
     refusals_count: int
     warnings: tuple[str, ...]
@@ -118,6 +124,8 @@ def plan_view(plan: Plan) -> PlanView:
         prices=_prices(plan),
         candidates=tuple(_candidate(i, s) for i, s in enumerate(plan.candidates[:CANDIDATES_SHOWN], start=1)),
         candidates_count=plan.candidates_count,
+        objective=plan.objective,
+        pareto=tuple(_candidate(i, s, chosen=plan.chosen) for i, s in enumerate(_front(plan), start=1)),
         refusals=tuple(text.refusal_groups(plan.rejections)),
         refusals_count=plan.rejections_count,
         warnings=tuple(text.printable(w) for w in plan.warnings),
@@ -145,6 +153,7 @@ def _settings(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("precision", f"{c.dtype} weights, mixed precision {c.mixed_precision}, quantization {c.quantization}"),
         ("kernels", f"attention {c.attention}, kernels {c.kernels}, compile {str(c.compile).lower()}"),
         ("offload", c.offload),
+        ("trains", contract_sentence(plan)),
     )
 
 
@@ -218,7 +227,14 @@ def _decision(decision: Decision) -> DecisionRow:
     )
 
 
-def _candidate(rank: int, scored: Scored) -> CandidateRow:
+def _front(plan: Plan) -> tuple[Scored, ...]:
+    """The chosen plan is shown among them, also where one that it ties with beats it by less than the model can tell."""
+    chosen = plan.chosen
+    there = any(s.candidate == chosen.candidate for s in plan.pareto)
+    return plan.pareto if there or not plan.pareto else (chosen, *plan.pareto)
+
+
+def _candidate(rank: int, scored: Scored, *, chosen: Scored | None = None) -> CandidateRow:
     time = scored.estimate.time
     return CandidateRow(
         rank=rank,
@@ -228,4 +244,6 @@ def _candidate(rank: int, scored: Scored) -> CandidateRow:
         tokens_per_second=f"{time.tokens_per_second:,.0f}",
         total=text.optional_duration(time.total_seconds),
         cost=text.optional_cost(time.cost_usd),
+        accelerator=scored.candidate.accelerator,
+        chosen=chosen is not None and scored.candidate == chosen.candidate,
     )

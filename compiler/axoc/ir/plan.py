@@ -70,6 +70,10 @@ class Plan:
     """How many candidates fit, where not all are listed."""
     refused: int | None = None
     """How many candidates were refused or do not fit, where not all are listed."""
+    objective: str = "time"
+    """time | cost | trade-off: what candidates are ranked by."""
+    pareto: tuple[Scored, ...] = ()
+    """Candidates that none beats in time, money and device memory at once, best by the objective first."""
     margin: Margin | None = None
     """How far the chosen candidate is from not fitting."""
 

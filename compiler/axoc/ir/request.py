@@ -115,6 +115,9 @@ class ExportRequest:
 class PolicyRequest:
     max_cost_usd: float | None = None
     max_hours: float | None = None
+    objective: str = AUTO
+    """auto | time | cost | trade-off: the run's dollars and ``usd_per_hour`` for each hour it takes."""
+    usd_per_hour: float | None = None
     max_gpus: int | None = None
     memory_safety: float = 0.03
     """Share of the budget kept free on top of the prediction."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Final
 
 import numpy as np
@@ -11,9 +13,12 @@ from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
-from axoc.search.explain import decisions, follows_evaluation, schedule_decisions
+from axoc.search.explain import decisions, follows_evaluation, objective_decision, schedule_decisions
+from axoc.search.freed import with_freed_memory
 from axoc.search.limits import beyond_usual_if_nothing_else, host_warnings
 from axoc.search.margin import margin
+from axoc.search.objective import objective
+from axoc.search.pareto import pareto
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.rank import order
 from axoc.search.resolve import resolve
@@ -41,7 +46,7 @@ class Facts:
 def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     """The best plan for a request. Raises UserError where no kind of the inventory has enough accelerators."""
     passes = all_passes(request, facts)
-    ranked = settled(passes)
+    ranked = settled(request, passes)
     rejections = _rejections(passes)
     if not ranked:
         return no_plan(request, facts, rejections)
@@ -49,6 +54,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     cluster = best.costed.scenario.cluster
     chosen = best.scored(row)
     planned = schedule(request, best)
+    wanted = objective(request, passes)
     return Plan(
         request=request,
         spec_digest=facts.spec_digest,
@@ -57,13 +63,19 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         data=facts.data,
         chosen=chosen,
         schedule=planned,
-        decisions=(*_decisions(request, facts, best, ranked), *schedule_decisions(request, planned)),
+        decisions=(
+            *_decisions(request, facts, passes, ranked),
+            *schedule_decisions(request, planned),
+            objective_decision(request, wanted),
+        ),
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
         rejections=rejections,
         warnings=tuple(facts.notes)
         + warnings(request, facts.model, chosen)
         + host_warnings(cluster, chosen.estimate.memory),
         fitting=len(ranked),
+        objective=wanted.kind,
+        pareto=tuple(p.scored(r) for p, r in pareto(ranked, wanted)),
         margin=margin(best, row),
         refused=sum(int((~p.fits()).sum()) + len(p.refused) + len(p.impossible) for p in passes),
     )
@@ -73,7 +85,12 @@ def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
     sized = [s for s in (sized_cluster(request, c) for c in facts.clusters) if s is not None]
     if not sized:
         raise UserError(_too_few(request, facts.clusters))
-    passes = [_pass(request, facts, cluster, q) for cluster in sized for q in _quantizations(request, facts, cluster)]
+    world = math.lcm(*(c.world_size for c in sized))
+    passes = [
+        costed_pass(request, facts, cluster, q, world)
+        for cluster in sized
+        for q in _quantizations(request, facts, cluster)
+    ]
     return beyond_usual_if_nothing_else(passes)
 
 
@@ -81,19 +98,20 @@ def _quantizations(request: PlanRequest, facts: Facts, cluster: ClusterFacts) ->
     return resolve(request, facts.model, cluster.accelerator).quantizations
 
 
-def _pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantization: str) -> Pass:
+def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantization: str, world: int) -> Pass:
+    """``world``: a multiple of the world sizes of all kinds, which share one global batch."""
     resolved = resolve(request, facts.model, cluster.accelerator)
-    total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model))
+    total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model), world)
     steps = total_steps(request, facts.data, total)
     scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps, facts.data)
-    return run_pass(request, scenario, capacity_bytes(request, cluster))
+    return run_pass(request, scenario, capacity_bytes(request, cluster), total)
 
 
-def settled(passes: list[Pass]) -> list[tuple[Pass, int]]:
+def settled(request: PlanRequest, passes: list[Pass]) -> list[tuple[Pass, int]]:
     """Ranked rows, the first of which fits by a replay of its allocations too. What does not is ranked again."""
-    seen: set[tuple[int, int]] = set()
+    wanted, seen = objective(request, passes), set[tuple[int, int]]()
     while True:
-        ranked = order(_exact_first(passes))
+        ranked = order(request, _exact_first(passes), wanted)
         if not ranked or (id(ranked[0][0]), ranked[0][1]) in seen:
             return ranked
         best, row = ranked[0]
@@ -103,13 +121,28 @@ def settled(passes: list[Pass]) -> list[tuple[Pass, int]]:
 
 def _exact_first(passes: list[Pass]) -> list[Pass]:
     """Quantization left open is used only where exact weights fit nowhere."""
-    exact = [p for p in passes if p.costed.scenario.quantization == "none"]
+    exact = [p for p in passes if _is_exact(p)]
     return exact if any(p.fits().any() for p in exact) else passes
 
 
-def _decisions(request: PlanRequest, facts: Facts, best: Pass, ranked: list[tuple[Pass, int]]) -> tuple[Decision, ...]:
-    resolved = resolve(request, facts.model, best.costed.scenario.cluster.accelerator)
-    return decisions(request, resolved, [(p.candidate(r), p.costed.estimate(r)) for p, r in ranked[:200]], best)
+def _decisions(
+    request: PlanRequest, facts: Facts, passes: list[Pass], ranked: list[tuple[Pass, int]]
+) -> tuple[Decision, ...]:
+    best, row = ranked[0]
+    cluster = best.costed.scenario.cluster
+    resolved = resolve(request, facts.model, cluster.accelerator)
+    found = decisions(
+        request, resolved, [(p.candidate(r), cache(partial(p.costed.estimate, r))) for p, r in ranked], best
+    )
+    if best.costed.scenario.quantization == "none":
+        return found
+    exact = next((p for p in passes if _is_exact(p) and p.costed.scenario.cluster == cluster), None)
+    exact = exact or costed_pass(request, facts, cluster, "none", best.total)
+    return with_freed_memory(request, found, best, row, exact)
+
+
+def _is_exact(found: Pass) -> bool:
+    return found.costed.scenario.quantization == "none"
 
 
 def schedule(request: PlanRequest, best: Pass) -> Schedule:

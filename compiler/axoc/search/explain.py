@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from axoc.ir.candidate import Candidate
@@ -9,13 +10,14 @@ from axoc.ir.estimate import Estimate
 from axoc.ir.plan import Decision, Schedule
 from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.batch import DEFAULT_GLOBAL_BATCH
+from axoc.search.objective import Objective
 from axoc.search.passes import Pass
 from axoc.search.resolve import Resolved, user_decision
 from axoc.search.space import Combination
 from axoc.units import duration, gib
 
-Rows = list[tuple[Candidate, Estimate]]
-"""Candidates that fit, the chosen one first."""
+Rows = list[tuple[Candidate, Callable[[], Estimate]]]
+"""Candidates that fit, the chosen one first; estimates are made of the few that a reason names."""
 
 SEARCHED: Final = {
     "distributed.type": "strategy",
@@ -31,7 +33,7 @@ GIVEN: Final = ("model.dtype", "distributed.mixed_precision", "training.optimize
 def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) -> tuple[Decision, ...]:
     searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items()]
     given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
-    sizes = [_world(request, rows[0][0]), _global_batch(request, rows[0][0])]
+    sizes = [_world(request, rows), _global_batch(request, rows[0][0])]
     return (*sizes, *searched, *resolved.decisions, _quantization(request, rows[0][0], best), *given)
 
 
@@ -55,6 +57,14 @@ def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decisi
     return tuple(found)
 
 
+def objective_decision(request: PlanRequest, wanted: Objective) -> Decision:
+    field, dollars = "policy.objective", wanted.usd_per_hour
+    value: Any = {"usd_per_hour": dollars} if dollars is not None else wanted.kind
+    if request.policy.objective != AUTO:
+        return user_decision(request, field, value)
+    return Decision(field=field, value=value, because=wanted.why, source="default")
+
+
 def follows_evaluation(request: PlanRequest) -> bool:
     """Early stopping with evaluations that are set and checkpoints that are not: transformers refuses others."""
     training = request.training
@@ -70,12 +80,30 @@ def _wanted(request: PlanRequest, field: str) -> Any:
     return value
 
 
-def _world(request: PlanRequest, chosen: Candidate) -> Decision:
+def _world(request: PlanRequest, rows: Rows) -> Decision:
+    chosen = rows[0][0]
     wanted = request.distributed.gpu_count
     if wanted is not None:
         return user_decision(request, "distributed.gpu_count", wanted)
-    because = f"all of the inventory's {chosen.accelerator}"
+    because = f"all of the inventory's {chosen.accelerator}{_other_kinds(rows)}"
     return Decision(field="distributed.gpu_count", value=chosen.world_size, because=because, source="default")
+
+
+def _other_kinds(rows: Rows) -> str:
+    """The best plan of each other kind, beside the chosen one's time and cost."""
+    best: dict[str, Callable[[], Estimate]] = {}
+    for candidate, estimate in rows:
+        best.setdefault(candidate.accelerator, estimate)
+    if len(best) == 1:
+        return ""
+    return ": " + ", ".join(f"{name} {_time_and_cost(estimate())}" for name, estimate in best.items())
+
+
+def _time_and_cost(estimate: Estimate) -> str:
+    time = estimate.time
+    if time.total_seconds is None:
+        return f"{duration(time.step_seconds)} a step"
+    return duration(time.total_seconds) + ("" if time.cost_usd is None else f" for ${time.cost_usd:,.2f}")
 
 
 def _global_batch(request: PlanRequest, chosen: Candidate) -> Decision:
@@ -87,7 +115,7 @@ def _global_batch(request: PlanRequest, chosen: Candidate) -> Decision:
     if training.micro_batch_size != AUTO and training.gradient_accumulation_steps != AUTO:
         because = f"what your micro-batch and accumulation give: {parts}"
         return Decision(field=field, value=total, because=because, source="user")
-    because = f"at least {DEFAULT_GLOBAL_BATCH} sequences a step, which all ranks can share evenly: {parts}"
+    because = f"at least {DEFAULT_GLOBAL_BATCH} sequences a step, which all ranks can share evenly: {parts}; set it to keep it anywhere"
     return Decision(field=field, value=total, because=because, source="rule:default-global-batch")
 
 
@@ -96,7 +124,7 @@ def _searched(request: PlanRequest, field: str, name: str, rows: Rows, best: Pas
     value = getattr(chosen, name)
     if _wanted(request, field) != AUTO:
         return user_decision(request, field, value)
-    because = _compared(name, value, estimate, rows) + _ruled_out(name, best)
+    because = _compared(name, value, estimate(), rows) + _ruled_out(name, best)
     return Decision(field=field, value=value, because=because, source="search")
 
 
@@ -118,16 +146,19 @@ def _ruled_out(name: str, best: Pass) -> str:
 
 def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
     """What the best plan with another value would cost: the reason is the difference."""
-    others = [(c, e) for c, e in rows[1:] if getattr(c, name) != value]
+    kind = rows[0][0].accelerator
+    others = [(c, e) for c, e in rows[1:] if getattr(c, name) != value and c.accelerator == kind]
     if not others:
         return "the only value with which a plan fits"
-    candidate, other = others[0]
+    candidate, other = others[0][0], others[0][1]()
     slower = other.time.step_seconds / estimate.time.step_seconds - 1
     memory = other.memory.device_used_bytes - estimate.memory.device_used_bytes
     alternative = f"the best plan with {getattr(candidate, name)} takes {duration(other.time.step_seconds)} a step"
     change = f"{'+' if memory >= 0 else '-'}{gib(abs(memory))} a device"
     if slower > 0.03:
         return f"fastest of those that fit: {alternative} ({slower:+.0%}, {change})"
+    if slower < -0.03:
+        return f"best by policy.objective: {alternative} ({slower:+.0%}, {change})"
     return f"as fast as any, with the least machinery: {alternative} ({slower:+.1%}, {change})"
 
 

@@ -15,7 +15,7 @@ from axoc.ir.plan import Rejection, Scored
 from axoc.ir.request import PlanRequest
 from axoc.search.limits import DISK_FIX, HOST_FIX, NodeLimits, disk_reason, host_reason, node_limits
 from axoc.search.rules import Context, Refusal, enforced_rules, refuse
-from axoc.search.space import Combination, columns, combinations, shared_global_batch
+from axoc.search.space import Combination, columns, combinations
 from axoc.units import gib
 
 MEMORY_FIX: Final = "a smaller micro-batch, more checkpointing, sharding or offload; see the candidates that fit"
@@ -120,9 +120,9 @@ def make_candidate(scenario: Scenario, combo: Combination, micro: int, accumulat
     )
 
 
-def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int) -> Pass:
+def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, total: int) -> Pass:
+    """``total``: sequences a step."""
     found = combinations(request, scenario.cluster, scenario.model)
-    total = shared_global_batch(request, scenario.cluster, found)
     context = Context(request=request, scenario=scenario)
     rules = enforced_rules()
     judged = [(c, refuse(rules, context, c)) for c in found]

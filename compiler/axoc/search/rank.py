@@ -1,51 +1,42 @@
-"""Ranking: the fastest first, and of those that are equally fast the simplest.
+"""Ranking: a total order of all rows that fit.
 
-Two predictions closer than TIE_SHARE are not told apart by the model, so the tie goes to the plan with less machinery:
-tensor parallel degree, offload, strategy (single, ddp, zero1, zero2, fsdp, zero3), checkpointed layers, accumulation.
-Across kinds of hardware the cheaper run comes first, since the work is the same.
+1. Rows within policy.max_hours and max_cost_usd before those beyond.
+2. Rows that the model cannot tell from the best by the objective (TIE_SHARE of its training) before all others.
+3. Among those the one with least machinery: exact weights before quantized ones, then tensor parallel degree, offload,
+   strategy (single, ddp, zero1, zero2, fsdp, zero3), checkpointed layers, accumulation; the others by the objective.
+4. What is still equal by the objective, then in the order of the inventory and of the space.
 """
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
+from axoc.ir.request import PlanRequest
+from axoc.search.objective import Objective, within_policy
 from axoc.search.passes import Pass, complexity
 
-TIE_SHARE: Final = 0.03
+Row = tuple[Pass, int]
 
 
-def price_of_step(found: Pass, row: int) -> float:
-    """Dollars of one step, or its seconds on all devices where no price is known."""
-    scenario = found.costed.scenario
-    price = scenario.cluster.price_usd_per_accelerator_hour or 1.0
-    return float(found.costed.time.step_seconds[row]) * price * int(found.costed.columns.world[row]) / found.total
-
-
-def order(passes: list[Pass]) -> list[tuple[Pass, int]]:
-    """Every row that fits, the chosen one first, then by seconds a sequence (one kind) or price (several)."""
-    rows = [(p, int(r)) for p in passes for r in np.flatnonzero(p.fits())]
+def order(request: PlanRequest, passes: list[Pass], wanted: Objective) -> list[Row]:
+    """Every row that fits, the chosen one first."""
+    fitting = [(p, p.fits(), within_policy(request, p), wanted.of(p), wanted.slack(p)) for p in passes]
+    rows = [
+        (not kept[r], float(value[r]), float(slack[r]), i, int(r))
+        for i, (_, fits, kept, value, slack) in enumerate(fitting)
+        for r in np.flatnonzero(fits)
+    ]
     if not rows:
         return []
-    several = len({p.costed.scenario.cluster.label for p, _ in rows}) > 1
+    beyond, best, slack_, *_ = min(rows)
 
-    def score(item: tuple[Pass, int]) -> float:
-        found, row = item
-        return price_of_step(found, row) if several else float(found.costed.time.step_seconds[row]) / found.total
+    def key(item: tuple[bool, float, float, int, int]) -> tuple[object, ...]:
+        breaks, value, _, i, row = item
+        machinery = (quantization_rank(passes[i]), *complexity(passes[i], row))
+        tied = breaks == beyond and value <= best + slack_
+        return (breaks, 0, machinery, value, i, row) if tied else (breaks, 1, value, machinery, i, row)
 
-    exact = {(id(p), r): score((p, r)) for p, r in rows}
-    best = min(exact.values())
-
-    def key(item: tuple[Pass, int]) -> tuple[object, ...]:
-        found, row = item
-        value = exact[(id(found), row)]
-        tied = value <= best * (1 + TIE_SHARE)
-        preference = quantization_rank(found)
-        machinery = complexity(found, row)
-        return (0, preference, machinery, value) if tied else (1, value, preference, machinery)
-
-    return sorted(rows, key=key)
+    return [(passes[item[3]], item[4]) for item in sorted(rows, key=key)]
 
 
 def quantization_rank(found: Pass) -> int:

@@ -96,9 +96,10 @@ def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts)
     return found
 
 
-def shared_global_batch(request: PlanRequest, cluster: ClusterFacts, found: list[Combination]) -> int:
+def shared_global_batch(request: PlanRequest, cluster: ClusterFacts, found: list[Combination], world: int) -> int:
+    """Sequences a step of all candidates. ``world``: what all kinds' world sizes divide, so that they train the same."""
     degrees = sorted({c.data_parallel for c in found}) or [cluster.world_size]
-    return global_batch(request.training, cluster.world_size, degrees)
+    return global_batch(request.training, world, degrees)
 
 
 def columns(request: PlanRequest, found: list[Combination], total: int) -> tuple[Columns, list[Combination]]:

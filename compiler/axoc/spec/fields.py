@@ -10,6 +10,7 @@ from axoc.spec.dataset import Dataset
 from axoc.spec.distributed import Distributed
 from axoc.spec.misc import Export, Policy, Samples
 from axoc.spec.model import Model
+from axoc.spec.objective import Objective
 from axoc.spec.parts import Part
 from axoc.spec.problems import Path
 from axoc.spec.quantization import Quantization
@@ -25,6 +26,7 @@ PARTS: Final[dict[str, type[Part]]] = {
     "distributed": Distributed,
     "export": Export,
     "policy": Policy,
+    "policy.objective": Objective,
     "samples": Samples,
     "model.quantization": Quantization,
 }

@@ -24,7 +24,9 @@ from axoc.ir.request import (
 from axoc.spec.adapter import Adapter
 from axoc.spec.dataset import Dataset
 from axoc.spec.distributed import Distributed
+from axoc.spec.misc import Policy
 from axoc.spec.model import Model
+from axoc.spec.objective import Objective
 from axoc.spec.parts import Part
 from axoc.spec.quantization import Quantization
 from axoc.spec.scalars import printable
@@ -50,7 +52,7 @@ def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
         output_dir=spec.output_dir,
         logging_level=spec.logging_level,
         target=spec.target,
-        policy=PolicyRequest(**_fields(spec.policy)),
+        policy=_policy(spec.policy),
         samples=SampleRequest(**_fields(spec.samples)),
         inventory=spec.inventory,
         plugins=_once(spec.plugins),
@@ -96,6 +98,12 @@ def _training(training: Training) -> TrainingRequest:
     epochs = DEFAULT_EPOCHS if unbounded else training.epochs
     checkpointing = cast(Checkpointing | Auto, training.gradient_checkpointing)
     return TrainingRequest(**{**_fields(training), "epochs": epochs, "gradient_checkpointing": checkpointing})
+
+
+def _policy(policy: Policy) -> PolicyRequest:
+    wanted = policy.objective
+    objective = {"objective": "trade-off", "usd_per_hour": wanted.usd_per_hour} if isinstance(wanted, Objective) else {}
+    return PolicyRequest(**_fields(policy) | objective)
 
 
 def _distributed(distributed: Distributed) -> DistributedRequest:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from axoc.spec.numbers import Number, Whole
+from axoc.spec.objective import OBJECTIVE, Objective
 from axoc.spec.parts import MANY, Part
 from axoc.spec.words import Text
 
@@ -27,6 +28,11 @@ class Policy(Part):
 
     max_cost_usd: Annotated[float | None, _Positive] = Field(default=None, description="Most dollars for the run.")
     max_hours: Annotated[float | None, _Positive] = Field(default=None, description="Most hours for the run.")
+    objective: Annotated[Objective | str, OBJECTIVE] = Field(
+        default="auto",
+        description="What the plan is chosen for: time, cost, or {usd_per_hour: X}, dollars plus X for each hour; "
+        "auto is time, and cost where the inventory has several kinds.",
+    )
     max_gpus: Annotated[int | None, Whole(words=("null",))] = Field(default=None, description="Most devices.")
     memory_safety: Annotated[float, Number(maximum=0.5)] = Field(
         default=0.03, description="Share of each device's memory kept free on top of the prediction."
