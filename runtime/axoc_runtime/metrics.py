@@ -39,6 +39,7 @@ def measured(
         "batch_fill": _filled(job, padded, len(timing.steps)),
         "steps": trainer.state.global_step,
         "steps_this_run": len(timing.steps),
+        "best_step": trainer.state.best_global_step if trainer.args.load_best_model_at_end else None,
         "epochs": trainer.state.epoch,
         "peak_allocated_bytes": int(allocated),
         "peak_reserved_bytes": int(reserved),

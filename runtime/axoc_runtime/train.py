@@ -81,9 +81,9 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     evaluates = held_out is not None and len(held_out) > 0
     arguments = training_arguments(job, evaluates=evaluates)  # before the model: ZeRO-3 partitions while it loads
     model = load_trainable(job, device_of(job))
-    start, timing, progress = Start(job, resumed=resumed), Timing(), Progress()
+    start, timing = Start(job, resumed=resumed), Timing()
     throughput = Throughput(timing)
-    lines = MetricLines(job, throughput)
+    progress, lines = Progress(job, throughput), MetricLines(job, throughput)
     trainer = AxocTrainer(
         job,
         model=model,
@@ -95,7 +95,7 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
         callbacks=[start, timing, progress, lines, MarkComplete(job), *early_stopping(job, evaluates), *own],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    start.trainer = progress.trainer = throughput.trainer = trainer
+    start.trainer = throughput.trainer = trainer
     return trainer, tokenizer, start, timing
 
 

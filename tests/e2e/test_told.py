@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from e2e.conftest import Launch, parameters
+from e2e.test_strategies import of_strategy
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,31 @@ def test_one_run_is_told_in_full(work: Path, tiny: Path, runtime: Launch, enviro
     assert f"held-out rougeL before {metrics['rougeL_before']:.3f}" in done.stdout
     summary = (out / "metrics.md").read_text()
     assert summary.startswith("# test: predicted against measured") and "| rougeL |" in summary
+
+
+def test_the_best_checkpoint_has_model_and_tokenizer(work: Path, tiny: Path, runtime: Launch) -> None:
+    """Too large a learning rate makes each step worse than the first; under FSDP, whose shards transformers saves alone."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    job = of_strategy(
+        work, "fsdp", tiny, training__learning_rate=1.0, training__early_stopping_patience=1, training__max_steps=6,
+        training__eval_steps=1, training__save_steps=1,
+    )  # fmt: skip
+    for command in ("prepare", "train"):
+        done = runtime(command, **job)
+        assert done.returncode == 0, done.stderr[-3000:]
+    out = work / "out"
+    metrics = json.loads((out / "metrics.json").read_text())
+    best = metrics["best_step"]
+    assert best < metrics["steps"] < 6
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    evaluated = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
+    assert min(evaluated, key=lambda step: evaluated[step]) == best
+    assert metrics["eval_loss_after"] == pytest.approx(evaluated[best])
+    folder = out / f"checkpoint-{best}"
+    assert (folder / ".axoc-complete").is_file() and list(folder.rglob("*.distcp"))
+    assert AutoTokenizer.from_pretrained(folder).encode("1+1?") == AutoTokenizer.from_pretrained(tiny).encode("1+1?")
+    assert AutoConfig.from_pretrained(folder).num_hidden_layers == 4
 
 
 def tensorboard_scalars(folder: Path, tag: str) -> dict[int, float]:

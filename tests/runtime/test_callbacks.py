@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from axoc_runtime.callbacks import plugins
+from axoc_runtime.callbacks import plugins, progress
 from axoc_runtime.callbacks.metric_lines import MetricLines
+from axoc_runtime.callbacks.progress import Progress
 from axoc_runtime.callbacks.timing import Throughput, Timing
 from axoc_runtime.errors import RuntimeFailure
 
@@ -83,6 +84,48 @@ def test_only_the_first_rank_writes(run: Run, monkeypatch: pytest.MonkeyPatch) -
     run.begin()
     run.log(1, loss=1.0)
     assert not run.file.exists()
+
+
+@pytest.fixture
+def shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Progress:
+    """Ten minutes and four steps into a run of ten steps, two of which an earlier process had made."""
+    now = iter([0.0, 600.0, 600.0])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(progress, "memory_bytes", lambda job: [1 << 30, 3 << 29, 2 << 30, 0])
+    made = Progress(make_job(tmp_path, prediction__peak_reserved_bytes=2 << 30), run.throughput)
+    made.on_train_begin(None, at(2), None)
+    run.make(4)
+    return made
+
+
+def test_a_line_where_there_is_no_terminal(shown: Progress, capsys: pytest.CaptureFixture[str]) -> None:
+    shown.on_log(None, at(6), None, logs={"loss": 1.25, "learning_rate": 2e-5})
+    told = "step 6 of 10: loss 1.250, lr 2.00e-05, 200 tokens/s, 1.5 of 2.0 planned GiB, 10:00 left"
+    assert capsys.readouterr().out == f"axoc: {told}\n"
+
+
+def test_the_bar_on_a_terminal(
+    shown: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    shown.on_train_begin(None, at(2), None)
+    assert shown._bar is not None
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: 1200.0)
+    shown.on_log(None, at(6), None, logs={"loss": 1.25, "learning_rate": 2e-5})
+    shown.on_step_end(None, at(6), None)
+    (task,) = shown._bar.tasks
+    assert (task.completed, task.total) == (6, 10)
+    assert task.fields["status"].startswith("loss 1.250, lr 2.00e-05, 200 tokens/s, 1.5 of 2.0 planned GiB, ")
+    shown.on_train_end(None, at(10), None)
+    assert shown._bar is None and "step 6 of 10" not in capsys.readouterr().out, "the bar says it"
+
+
+def test_only_the_first_rank_speaks(
+    shown: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    shown.on_log(None, at(6), None, logs={"loss": 1.25})
+    assert capsys.readouterr().out == ""
 
 
 def points(monkeypatch: pytest.MonkeyPatch, **made: Any) -> None:

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines elsewhere: step, loss, tokens a second, time left."""
+"""A progress bar on a terminal, plain lines elsewhere: step, loss, learning rate, tokens a second, memory, time left."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from axoc_runtime.strategies import rank, world_size
+from axoc_runtime.callbacks.timing import Throughput
+from axoc_runtime.comparison import GIB
+from axoc_runtime.job import Job
+from axoc_runtime.metrics import memory_bytes
+from axoc_runtime.strategies import rank
 
 
 class Progress(TrainerCallback):
     """Shows rank 0's view; tokens are those of all ranks, taken as alike."""
 
-    def __init__(self) -> None:
-        self.trainer: Any = None
-        self.loss = float("nan")
+    def __init__(self, job: Job, throughput: Throughput) -> None:
+        self.job, self.throughput = job, throughput
+        self.loss, self.learning_rate = float("nan"), float("nan")
+        self.memory = ""
         self._bar: Any = None
         self._task: Any = None
-        self._start = (0.0, 0, 0)
+        self._start = (0.0, 0)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._start = (time.perf_counter(), state.global_step, self.trainer.tokens_seen)
+        self._start = (time.perf_counter(), state.global_step)
         if rank() == 0 and sys.stderr.isatty():
             self._open(state)
 
@@ -33,8 +38,10 @@ class Progress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
         self.loss = logs.get("loss", self.loss)
+        self.learning_rate = logs.get("learning_rate", self.learning_rate)
         if rank() != 0:
             return
+        self.memory = against_plan(memory_bytes(self.job)[1], self.job.prediction.peak_reserved_bytes)
         if "eval_perplexity" in logs:
             self._say(f"step {state.global_step}: held-out perplexity {logs['eval_perplexity']:.2f}")
         elif "loss" in logs and self._bar is None:
@@ -56,18 +63,24 @@ class Progress(TrainerCallback):
         self._bar.start()
 
     def _status(self, state: Any) -> str:
-        began, first_step, first_tokens = self._start
-        seconds = max(time.perf_counter() - began, 1e-9)
-        tokens = (self.trainer.tokens_seen - first_tokens) * world_size() / seconds
+        """The time left counts evaluations and checkpoints as they have come so far; tokens a second are those of steps."""
+        began, first_step = self._start
         done = max(state.global_step - first_step, 1)
-        left = (state.max_steps - state.global_step) * seconds / done
-        return f"loss {self.loss:.3f}, {tokens:,.0f} tokens/s, {clock(left)} left"
+        left = (state.max_steps - state.global_step) * (time.perf_counter() - began) / done
+        parts = [f"loss {self.loss:.3f}", f"lr {self.learning_rate:.2e}", f"{self.throughput.overall():,.0f} tokens/s"]
+        return ", ".join([*parts, *([self.memory] if self.memory else []), f"{clock(left)} left"])
 
     def _say(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(line)
         else:
             print(f"axoc: {line}", flush=True)
+
+
+def against_plan(reserved_bytes: float, planned_bytes: int) -> str:
+    """Of this rank, at its peak so far; a plan that counts none is left out."""
+    planned = f" of {planned_bytes / GIB:.1f} planned" if planned_bytes else ""
+    return f"{reserved_bytes / GIB:.1f}{planned} GiB"
 
 
 def clock(seconds: float) -> str:

@@ -47,6 +47,11 @@ class Throughput:
         self.trainer: Any = None
         self._last = (0, 0.0)
 
+    def overall(self) -> float:
+        """Of this run so far; 0 before its first step."""
+        seconds = self.timing.total_seconds
+        return self.trainer.tokens_seen * world_size() / seconds if seconds > 0 else 0.0
+
     def since_last(self) -> float | None:
         """Since the last call; None where no step was made."""
         tokens, seconds = self.trainer.tokens_seen, self.timing.total_seconds

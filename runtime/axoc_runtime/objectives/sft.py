@@ -64,8 +64,17 @@ class AxocTrainer(Trainer):
         """With the folder there first. transformers takes a checkpoint for the best only if its folder exists, and looks
         before FSDP's sharded save has made it (trainer.py: ``_save_checkpoint``): ranks then disagree on which is best,
         and the run hangs when it is loaded."""
-        Path(self.args.output_dir, f"checkpoint-{self.state.global_step}").mkdir(parents=True, exist_ok=True)
+        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
+        folder.mkdir(parents=True, exist_ok=True)
         super()._save_checkpoint(model, trial)
+        if rank() == 0:
+            self._describe(folder)
+
+    def _describe(self, folder: Path) -> None:
+        """Tokenizer and configuration beside the weights: transformers leaves both out where FSDP saves shards."""
+        self.processing_class.save_pretrained(folder)
+        if self.job.adapter is None:
+            self.accelerator.unwrap_model(self.model).config.save_pretrained(folder)
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         self.tokens_seen += int(inputs["attention_mask"].sum())
