@@ -11,7 +11,7 @@ from axoc.emit.job import job_dict
 from axoc.facts.inventory import parse_inventory
 from axoc.ir.estimate import TimeEstimate
 from axoc.ir.facts import DataFacts
-from axoc.ir.plan import Plan
+from axoc.ir.plan import NoPlan, Plan
 from axoc.search.choose import search
 
 MODEL = "Qwen/Qwen2.5-0.5B"
@@ -99,3 +99,8 @@ def test_the_users_prices_replace_the_catalogs() -> None:
     assert (both.spot_price_usd_per_accelerator_hour, both.spot_price_source) == (1.5, "inventory i.yaml")
     (catalog,) = parse_inventory("h100-sxm-80gb", None, None)
     assert catalog.spot_price_usd_per_accelerator_hour and "2026-03" in catalog.spot_price_source
+
+
+def test_a_batch_that_no_ranks_can_share_is_no_plan() -> None:
+    found = plan("google/gemma-2-9b", "h100-sxm-80gb:2", training__global_batch_size=1, dataset__validation_split=0.1)
+    assert isinstance(found, NoPlan)

@@ -85,6 +85,8 @@ def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
 
     A sharded forward gathers the weights once; like the backward it hides all but the first gather.
     """
+    if not len(c):  # no split of the batch is possible
+        return np.zeros(0)
     _, first, which = np.unique(c.micro_batch << 15 | c.tensor_parallel, return_index=True, return_inverse=True)
     shapes = c.rows(first)
     s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
