@@ -55,10 +55,10 @@ def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     """Of all candidates. Those alike in all that a tape depends on are followed once."""
     index, places = _distinct(scenario, c)
     few = c.rows(index)
-    low = few.deepspeed | few.uses("fsdp")  # these compute in a low-precision module: another dtype than the rest
+    kinds = _module_kind(few)  # DeepSpeed and FSDP2 compute in a low-precision module: another dtype than the rest
     parts = [
         (rows, _tapes(scenario, few.rows(rows), tokens[index][rows]))
-        for rows in (low, ~low)
+        for rows in (kinds == kind for kind in range(3))
         if rows.any() or not len(few)
     ]
     stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
@@ -66,10 +66,15 @@ def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     return _summed(scenario, c, _placed(parts, len(few), places), entry)
 
 
+def _module_kind(c: Columns) -> Ints:
+    """0: the model as it is; 1: FSDP2's, in the compute dtype; 2: DeepSpeed's, adapters and all."""
+    return cast(Ints, np.where(c.deepspeed, 2, np.where(c.uses("fsdp"), 1, 0)))
+
+
 def _distinct(scenario: Scenario, c: Columns) -> tuple[Ints, Ints]:
     """Rows of the first candidate of each sort, and the sort of each candidate."""
     _, key = np.unique(_gradient_bytes(scenario, c), return_inverse=True)
-    for column in (c.deepspeed | c.uses("fsdp"), c.micro_batch, c.tensor_parallel):
+    for column in (_module_kind(c), c.micro_batch, c.tensor_parallel):
         key = key * (int(column.max(initial=0)) + 1) + column
     _, index, places = np.unique(key, return_index=True, return_inverse=True)
     return index, places
@@ -134,14 +139,15 @@ def _stream_bytes(scenario: Scenario, low: bool) -> float:
 
 
 def _gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
-    """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
-    carried = (c.accumulation > 1) | states.held_from_start(c)
-    share = states.gradients(scenario, c) / max(1.0, states.trained_bytes(scenario))
-    return cast(Floats, np.where(carried, 0.0, share * scenario.trainable_bytes))
+    """Of one trained weight once its gradient stays until the block's backward is over; 0 where it is added to one that is
+    there, or goes into a bucket. FSDP2 reduces a block's gradients together, at the end."""
+    carried = (c.accumulation > 1) | c.uses("zero2", "zero3")
+    size = states.whole_gradient_bytes(scenario, c)
+    return cast(Floats, np.where(carried & ~c.uses("fsdp"), 0.0, size))
 
 
 def setting(scenario: Scenario, c: Columns) -> Setting:
-    """Of rows that are all low-precision modules, or none of them."""
+    """Of rows of one kind of module."""
     low = bool((c.deepspeed | c.uses("fsdp")).any())
     stream, adapter = _stream_bytes(scenario, low), scenario.adapter
     return Setting(
@@ -154,6 +160,7 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
         tensor_parallel=c.tensor_parallel.astype(np.float64),
         gradient_bytes=_gradient_bytes(scenario, c),
+        adapter=states.module_bytes(scenario) if bool(c.deepspeed.any()) else 4.0,
     )
 
 

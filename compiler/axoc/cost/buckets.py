@@ -6,6 +6,8 @@ from typing import Final
 
 GATHER_ELEMENTS: Final = 50_000_000
 """ZeRO-3's prefetch bucket and ZeRO-1/2's all-gather bucket: DeepSpeed's stage3_prefetch_bucket_size default."""
+LIVE_ELEMENTS: Final = 1_000_000_000
+"""DeepSpeed's default for stage3_max_live_parameters, stage3_max_reuse_distance and sub_group_size."""
 MIN_REDUCE_ELEMENTS: Final = 1_000_000
 
 

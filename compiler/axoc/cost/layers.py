@@ -37,6 +37,8 @@ class Setting:
     tensor_parallel: Floats
     gradient_bytes: Floats
     """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
+    adapter: float = FP32
+    """Of an adapter's weight: DeepSpeed turns it into the module's dtype."""
 
     @property
     def trained(self) -> bool:
@@ -148,7 +150,7 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
         cloned = t.apply(outer, base.bytes, [base], flows=("same",), kind="copy")
         t.drop(base)
         base = cloned
-    raised = t.again(value) if quantized and s.autocast else cast(t, value, FP32)
+    raised = t.again(value) if quantized and s.autocast else cast(t, value, s.adapter)
     dropped = dropout(t, raised) if adapter.dropout > 0 else t.again(raised)
     low = pair(t, s, dropped, inner, adapter.rank)
     added = pair(t, s, low, adapter.rank, outer)
@@ -185,10 +187,10 @@ def magnitudes(t: Tape, s: Setting, base: Value, added: Value, dropped: Value, i
 
 
 def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
-    """One matrix of the adapter, in fp32."""
+    """One matrix of the adapter."""
     low = lowered(t, s, value)
-    copy = weight_copy(t, s, inner * outer, FP32, cached=True)
-    parameter = s.parameter(inner * outer, low.bytes, FP32)
+    copy = weight_copy(t, s, inner * outer, s.adapter, cached=True)
+    parameter = s.parameter(inner * outer, low.bytes, s.adapter)
     saves = [low.storage, copy if copy is not None else t.weight()]
     result = t.apply(outer, low.bytes, [low], saves=saves, parameters=[parameter], kind="linear", sizes=(inner, outer))
     if copy is not None:

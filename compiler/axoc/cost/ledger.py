@@ -10,6 +10,7 @@ import numpy as np
 from axoc.cost import flops, states
 from axoc.cost.activations import Activations, activations
 from axoc.cost.adafactor import adafactor_bytes
+from axoc.cost.collectives import Collectives, collectives
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import Scenario
 from axoc.units import KIB, MIB
@@ -17,7 +18,15 @@ from axoc.units import KIB, MIB
 Ledger = dict[str, Floats]
 """Bytes by item, one row a candidate. Every phase names the same items, so that ledgers can be compared."""
 
-ITEMS: Final = ("gradients", "activations", "autocast weight copies", "logits and loss", "working set")
+ITEMS: Final = (
+    "gathered weights",
+    "gradients",
+    "reduction buffers",
+    "activations",
+    "autocast weight copies",
+    "logits and loss",
+    "working set",
+)
 """What comes and goes, beside what stays."""
 BLAS_HANDLES: Final = 2
 """The thread that runs the forward has one, autograd's has another (ATen/cuda/CublasHandlePool.cpp)."""
@@ -38,8 +47,9 @@ class _Live:
     tokens: Floats
     persistent: Ledger
     held: Activations
+    shared: Collectives
     gradients: Floats
-    """Of everything that is trained, once a backward is complete."""
+    """That a rank keeps once a backward is complete: of everything that is trained, or of its share."""
     carried: Floats
     """Gradients that live through the next forward: with accumulation, and under ZeRO-3 always."""
     waiting: Floats
@@ -60,7 +70,8 @@ def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
 
 def _live(scenario: Scenario, c: Columns) -> _Live:
     tokens = flops.tokens(scenario, c)
-    gradients = states.gradients(scenario, c)
+    shared = collectives(scenario, c)
+    gradients = np.where(c.uses("zero2"), shared.partition, states.gradients(scenario, c))
     return _Live(
         scenario=scenario,
         columns=c,
@@ -72,6 +83,7 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
             "workspace": np.full(len(c), float(workspace_bytes(scenario))),
         },
         held=activations(scenario, c, tokens),
+        shared=shared,
         gradients=gradients,
         carried=np.where((c.accumulation > 1) | states.held_from_start(c), gradients, 0.0),
         waiting=_waiting(scenario, c),
@@ -87,15 +99,18 @@ def workspace_bytes(scenario: Scenario) -> int:
 
 
 def _forward(live: _Live) -> Ledger:
-    """At the loss, or inside the last block where that needs more."""
-    held, one = live.held, live.held.largest
+    """At the loss, or inside the last block where that needs more: there its weights are gathered too."""
+    held, one, shared = live.held, live.held.largest, live.shared
     any_plain = live.columns.checkpointed_layers < live.scenario.model.num_layers
     inside = np.where(any_plain, one.forward - one.kept - one.copies, one.light - held.gradient)
     inside = inside + np.where(
         live.columns.checkpointed_layers == 0, one.apart, 0.0
     )  # the model's frame: inputs_embeds
+    inside = inside + shared.root + shared.in_flight + shared.unit - shared.at_head
     return live.phase(
+        gathered_weights=shared.at_head,
         gradients=live.carried,
+        reduction_buffers=shared.bucket_stays,
         activations=held.plain + held.entries + held.masks,
         autocast_weight_copies=held.forward_copies,
         logits_and_loss=held.tail.forward,
@@ -107,7 +122,9 @@ def _loss(live: _Live) -> Ledger:
     held = live.held
     masks = np.where(live.columns.checkpointed_layers > 0, held.masks, 0.0)
     return live.phase(
+        gathered_weights=live.shared.at_loss,
         gradients=live.carried,
+        reduction_buffers=live.shared.bucket_stays,
         activations=held.plain + held.entries + masks,
         autocast_weight_copies=held.copies,
         logits_and_loss=held.tail.backward,
@@ -116,36 +133,69 @@ def _loss(live: _Live) -> Ledger:
 
 def _backward(live: _Live) -> dict[str, Ledger]:
     """At the top block, where recomputing begins, at the bottom block, and at the embedding."""
-    scenario, c, held, one = live.scenario, live.columns, live.held, live.held.largest
+    scenario, c, held, one, shared = live.scenario, live.columns, live.held, live.held.largest, live.shared
     first = live.carried + live.waiting
     recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
     masks = np.where(recomputes, held.masks, 0.0)  # arguments of a checkpoint
     again = one.recomputed - held.gradient
-    below = live.gradients - _embedding_gradient(scenario, c) - _block_gradient(scenario, c)
-    below = np.where(_carries(c), first, np.maximum(below, 0.0))
+    gathered = shared.root + shared.unit + shared.in_flight
     return {
         "backward_first": live.phase(
+            gathered_weights=np.where(any_plain, gathered, 0.0),
             gradients=np.where(any_plain, first, 0.0),
+            reduction_buffers=np.where(any_plain, shared.reducing(held.plain, one.kept), 0.0),
             activations=np.where(any_plain, held.plain + held.entries + masks, 0.0),
             autocast_weight_copies=held.copies,
             working_set=np.where(any_plain, one.backward - one.kept - one.copies, 0.0),
         ),
         "backward_recompute": live.phase(
+            gathered_weights=np.where(recomputes, gathered, 0.0),
             gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
+            reduction_buffers=np.where(recomputes, shared.reducing(held.entries, held.gradient), 0.0),
             activations=held.entries + masks,
             working_set=np.where(recomputes, again, 0.0),
         ),
         "backward_last": live.phase(
-            gradients=below,
+            gathered_weights=shared.at_bottom + shared.unit,
+            gradients=_at_bottom(live, first),
+            reduction_buffers=shared.bucket + shared.scattered,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
             working_set=np.where(recomputes, again, one.backward),
         ),
-        "backward_embedding": live.phase(
-            gradients=np.where(_carries(c), first, live.gradients),
-            activations=held.gradient,
-            working_set=_embedding_working(scenario, c, live.tokens),
-        ),
+        "backward_embedding": _backward_embedding(live, first),
     }
+
+
+def _at_bottom(live: _Live, first: Floats) -> Floats:
+    """Gradients of all that comes after the bottom block; what is reduced as it comes leaves a rank's share of them."""
+    scenario, c = live.scenario, live.columns
+    block = _block_gradient(scenario, c)
+    whole = np.maximum(live.gradients - _embedding_gradient(scenario, c) - block, 0.0)
+    shares = _gradients_of_blocks(scenario, live.gradients) - block
+    fresh = np.where(c.uses("zero2"), live.shared.arriving, np.where(_carries(c), 0.0, shares))
+    return cast(Floats, np.where(_reduces(c), first + fresh, np.where(_carries(c), first, whole)))
+
+
+def _backward_embedding(live: _Live, first: Floats) -> Ledger:
+    """At the lookup's gradient; or, under ZeRO-1, at the end, where a rank's part is copied out of all gradients."""
+    scenario, c, shared = live.scenario, live.columns, live.shared
+    blocks = _gradients_of_blocks(scenario, live.gradients)
+    fresh = np.where(c.uses("zero2"), shared.arriving, np.where(_carries(c), 0.0, blocks))
+    gradients = np.where(_reduces(c), first + fresh, np.where(_carries(c), first, live.gradients))
+    working = _embedding_working(scenario, c, live.tokens)
+    at_end = shared.partition - (gradients - live.gradients)
+    return live.phase(
+        gathered_weights=shared.at_embedding,
+        gradients=gradients,
+        reduction_buffers=shared.bucket + shared.scattered,
+        activations=live.held.gradient,
+        working_set=np.where(c.uses("zero1"), np.maximum(working, at_end), working),
+    )
+
+
+def _reduces(c: Columns) -> Bools:
+    """Whole gradients are reduced as they come, and let go of."""
+    return c.uses("zero2", "zero3", "fsdp")
 
 
 def _carries(c: Columns) -> Bools:
@@ -154,15 +204,25 @@ def _carries(c: Columns) -> Bools:
 
 
 def _optimizer(live: _Live) -> Ledger:
-    return live.phase(gradients=live.gradients, working_set=_optimizer_working(live.scenario, live.columns))
+    """DeepSpeed's copy of a rank's gradients in fp32 is what its optimizer sees; then the gradients are let go."""
+    scenario, c, shared = live.scenario, live.columns, live.shared
+    copied = c.deepspeed & ~c.offloads_optimizer
+    kept = np.where(copied & ~c.uses("zero3"), shared.partition, live.gradients)
+    single = scenario.trainable * 4.0 / c.optimizer_shards
+    temporary = _optimizer_working(scenario, c)
+    working = np.maximum(shared.copies, single + temporary - np.where(c.uses("zero3"), 0.0, kept))
+    return live.phase(gradients=kept, working_set=np.where(copied, working, temporary))
 
 
 def _evaluate(live: _Live) -> Ledger:
     """Nothing is kept for a backward: the stream, one block, or one batch's logits."""
     if not live.scenario.evaluates:
         return live.phase()
-    held = live.held
+    held, shared = live.held, live.shared
     return live.phase(
+        gathered_weights=np.where(live.columns.uses("zero3"), shared.at_embedding, shared.root)
+        + shared.unit
+        + shared.in_flight,
         activations=held.masks,
         autocast_weight_copies=held.light_copies,
         logits_and_loss=held.tail.light,
@@ -183,20 +243,33 @@ def _block_gradient(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, states.gradients(scenario, c) * share)
 
 
+def _gradients_of_blocks(scenario: Scenario, gradients: Floats) -> Floats:
+    """Of all blocks."""
+    return gradients * (scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0)
+
+
 def _waiting(scenario: Scenario, c: Columns) -> Floats:
+    """A tied one waits for the lookup's; an untied one is reduced at once where gradients are reduced as they come, which
+    under FSDP2 leaves a share of it."""
     if not scenario.is_full:
         return np.zeros(len(c))
-    sizes = scenario.sizes
-    added = 0.0 if sizes.lm_head else 1.0  # an untied gradient is added at once to the one that is there
-    matrix = sizes.vocabulary_matrix * float(scenario.trainable_bytes)
-    return cast(Floats, matrix * np.where(_carries(c), added, 1.0) / c.gradient_shards)
+    tied = 0.0 if scenario.sizes.lm_head else 1.0
+    added = np.where(_carries(c), tied, 1.0)  # an untied gradient is added at once to the one that is there
+    share = np.where(c.uses("fsdp") & ~_carries(c), 1.0 / c.gradient_shards, 0.0)
+    stays = np.where(_reduces(c), np.maximum(tied, share), added)
+    return cast(Floats, _matrix_gradient(scenario, c) * stays)
+
+
+def _matrix_gradient(scenario: Scenario, c: Columns) -> Floats:
+    """Of the vocabulary matrix, whole."""
+    return scenario.sizes.vocabulary_matrix * states.gradient_element_bytes(scenario, c)
 
 
 def _embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
     """The last gradient to exist, where the embedding is not also the head."""
     if not scenario.is_full or scenario.sizes.lm_head == 0:
         return np.zeros(len(c))
-    return scenario.sizes.embedding * float(scenario.trainable_bytes) / c.gradient_shards
+    return scenario.sizes.embedding * states.gradient_element_bytes(scenario, c)
 
 
 def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats:
@@ -206,8 +279,8 @@ def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats
         return np.zeros(len(c))
     sizes = scenario.sizes
     tied = sizes.lm_head == 0
-    matrix = sizes.vocabulary_matrix * float(scenario.trainable_bytes)
-    second = np.where(_carries(c) | tied, matrix, 0.0)
+    matrix = _matrix_gradient(scenario, c)
+    second = np.where(_carries(c) | _reduces(c) | tied, matrix, 0.0)
     rows = np.floor(tokens / 10) + np.minimum(tokens, scenario.model.vocab_size)
     parts = np.where(tokens > EMBEDDING_SORTS_ABOVE, rows * scenario.model.hidden_size * 4.0, 0.0)
     return cast(Floats, second + np.maximum(parts, np.where(_summed_apart(scenario, c) & tied, matrix, 0.0)))
@@ -216,16 +289,18 @@ def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats
 def _summed_apart(scenario: Scenario, c: Columns) -> Bools:
     """A tied matrix' two gradients are summed in a third tensor where the head's is a view (of its product, transposed):
     autograd adds in place only into memory that one tensor alone refers to (torch/csrc/autograd/input_buffer.cpp). A
-    cast of autocast's makes it one, and Liger's is its own. Seen with torch's profiler on tied matrices."""
+    cast of autocast's makes it one, Liger's is its own, and so is that of ZeRO-3's linear layer (deepspeed
+    runtime/zero/linear.py). Seen with torch's profiler on tied matrices."""
     autocast = ~(c.deepspeed | c.uses("fsdp")) & (scenario.mixed_precision != "no")
     casts = autocast & (scenario.weight_bytes > scenario.compute_bytes)
-    return cast(Bools, ~casts & (not scenario.fused_loss))
+    return cast(Bools, ~casts & ~c.uses("zero3") & (not scenario.fused_loss))
 
 
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:
     """Temporaries of the step: none when fused; one parameter-sized list for foreach; Adafactor's of one matrix."""
     if scenario.optimizer == "adamw_torch":
-        return cast(Floats, states.trained_bytes(scenario) / c.optimizer_shards)
+        trained = np.where(c.deepspeed, scenario.trainable * 4.0, states.trained_bytes(scenario))
+        return cast(Floats, trained / c.optimizer_shards)
     if scenario.optimizer == "adafactor":
         return np.full(len(c), adafactor_bytes(scenario))
     return np.zeros(len(c))

@@ -1,4 +1,4 @@
-"""Persistent bytes of one rank: weights, gradients, optimizer states, masters, communication buffers."""
+"""Persistent bytes of one rank: weights, gradients, optimizer states, masters, buckets that stay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost.buckets import GATHER_ELEMENTS, reduce_bucket_elements
+from axoc.cost.buckets import reduce_bucket_elements
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import OPTIMIZER_STATE_BYTES, Scenario
 
@@ -58,8 +58,11 @@ def trained_bytes(scenario: Scenario) -> float:
 
 def keeps_bf16_module(scenario: Scenario, c: Columns) -> Floats:
     """1.0 where DeepSpeed holds the module in bf16 and a float32 master of what is trained."""
-    mixed = scenario.mixed_precision in ("bf16", "fp16") or scenario.dtype != "float32"
-    return cast(Floats, np.where(c.deepspeed & mixed, 1.0, 0.0))
+    return cast(Floats, np.where(c.deepspeed & _low_module(scenario), 1.0, 0.0))
+
+
+def _low_module(scenario: Scenario) -> bool:
+    return scenario.mixed_precision in ("bf16", "fp16") or scenario.dtype != "float32"
 
 
 def weights(scenario: Scenario, c: Columns) -> Floats:
@@ -117,29 +120,32 @@ def offloaded_host_bytes(scenario: Scenario, c: Columns) -> Floats:
 
 
 def buffers(scenario: Scenario, c: Columns) -> Floats:
-    """Buckets and gathered weights that live beside the states during the backward."""
-    # torch's DDP copies gradients into flat buckets unless gradient_as_bucket_view is set, which the Trainer does not
+    """Buckets that stay from the first step on. torch's DDP copies gradients into flat ones unless gradient_as_bucket_view
+    is set, which the Trainer does not; ZeRO-3 makes its own with its optimizer (stage3.py, _setup_for_real_optimizer)."""
     ddp = np.where(c.uses("ddp"), trained_bytes(scenario), 0.0)
-    reduce = np.minimum(reduce_bucket_elements(scenario.model.hidden_size), scenario.trainable) * 2.0
-    doubled = np.where(c.data_parallel > 1, 2.0, 1.0)  # overlap_comm fills one bucket while the other is reduced
-    gather = np.minimum(GATHER_ELEMENTS, scenario.trainable) * 2.0
-    zero = np.where(c.deepspeed, reduce * doubled, 0.0) + np.where(c.uses("zero1", "zero2"), gather, 0.0)
-    return cast(Floats, ddp + zero + _gathered(scenario, c))
+    return cast(Floats, ddp + np.where(c.uses("zero3"), bucket_bytes(scenario), 0.0))
 
 
-def _gathered(scenario: Scenario, c: Columns) -> Floats:
-    """Unsharded weights: FSDP2 holds the current unit, the previous gather and one prefetch; ZeRO-3 block and bucket."""
-    unit = _unit_bytes(scenario) / c.tensor_parallel
-    head = scenario.sizes.vocabulary_matrix * 2.0
-    fsdp = np.where(c.uses("fsdp"), np.maximum(3 * unit, head + unit), 0.0)
-    prefetch = min(GATHER_ELEMENTS, scenario.sizes.total) * 2.0
-    zero3 = np.where(c.uses("zero3"), np.maximum(unit, head) + prefetch, 0.0)  # copies even with one rank
-    return cast(Floats, np.where(c.data_parallel > 1, fsdp, 0.0) + zero3)
+def bucket_bytes(scenario: Scenario) -> float:
+    """DeepSpeed's reduce bucket, whole. There is one: below stage 3 overlap_comm, which would fill a second, is off in what
+    is emitted, and stage 3 copies each into a new tensor instead (stage3.py, reduce_scatter_coalesced)."""
+    return reduce_bucket_elements(scenario.model.hidden_size) * module_bytes(scenario)
 
 
-def _unit_bytes(scenario: Scenario) -> float:
-    per_parameter = quantized_bytes_per_parameter(scenario) if scenario.quantized else scenario.compute_bytes
-    return scenario.sizes.block * float(per_parameter)
+def module_bytes(scenario: Scenario) -> float:
+    """Of an element of DeepSpeed's module, and so of its gradients."""
+    return 2.0 if _low_module(scenario) else 4.0
+
+
+def gradient_element_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of a weight's whole gradient: FSDP2's mixed precision has it in the compute dtype until it is reduced."""
+    own = np.where(c.uses("fsdp"), float(scenario.compute_bytes), float(scenario.trainable_bytes))
+    return cast(Floats, np.where(c.deepspeed, module_bytes(scenario), own))
+
+
+def whole_gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """The same, of a weight on average: tensor-parallel ranks have a part of the matrices'."""
+    return cast(Floats, gradient_element_bytes(scenario, c) / _trainable_tensor_shards(scenario, c))
 
 
 def _states_in_fp32(scenario: Scenario) -> float:

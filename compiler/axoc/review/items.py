@@ -7,9 +7,11 @@ from typing import Final
 DEVICE_ITEMS: Final = {
     "weights": "the model's weights, or this rank's share of them, and adapters",
     "optimizer states": "what the optimizer remembers of each trained weight, and fp32 masters where a strategy keeps them",
-    "communication buffers": "buckets in which gradients are reduced, and weights gathered from other ranks",
+    "communication buffers": "buckets in which gradients are reduced, where they stay from the first step on",
     "workspace": "scratch space that the matrix library asks for once and keeps",
+    "gathered weights": "weights put together from all ranks' shares while blocks use them, and those fetched ahead",
     "gradients": "of the trained weights, from the backward to the step (with accumulation, through all micro-steps)",
+    "reduction buffers": "whole gradients on their way to the ranks that keep them",
     "activations": "what the forward keeps for the backward; with checkpointing a block's input alone",
     "autocast weight copies": "weights copied to the compute dtype, kept until autocast's context ends",
     "logits and loss": "scores over the whole vocabulary for every token, and what the loss makes of them",

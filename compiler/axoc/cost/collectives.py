@@ -1,0 +1,179 @@
+"""What sharing the work over ranks needs beside the states, phase by phase: gathered weights, gradients being reduced.
+
+Sources: torch 2.11, distributed/fsdp/_fully_shard (_fsdp_param_group.py, _fsdp_collectives.py); deepspeed 0.19.8,
+runtime/zero (stage_1_and_2.py, stage3.py, partitioned_param_coordinator.py). Named below are their methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from axoc.cost import states
+from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.partition import Partition, partition
+from axoc.cost.scenario import Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collectives:
+    """Bytes on one rank, one row a candidate; 0 where a strategy has no such thing."""
+
+    root: Floats
+    """Weights gathered for the whole of a forward and of a backward: ZeRO-3's, and FSDP2's where the head is tied."""
+    unit: Floats
+    """Weights of one block, gathered."""
+    in_flight: Floats
+    """A gather's flat output, from which weights are copied."""
+    scattered: Floats
+    """Whole gradients of the block before, while they are reduced."""
+    head_scattered: Floats
+    """Those of an untied head, during the last block's backward."""
+    bucket: Floats
+    """ZeRO-1/2's reduce bucket, in the backward."""
+    bucket_stays: Floats
+    """Of it, what a later micro-batch's forward finds."""
+    partition: Floats
+    """ZeRO-1/2's buffer of the gradients a rank keeps, whole, of one micro-batch."""
+    arriving: Floats
+    """The same under ZeRO-2, which makes it in the backward; ZeRO-1 does so at its end."""
+    arrives: Floats
+    """Share of the backward that is over when the first of those gradients arrives."""
+    copies: Floats
+    """Of the gradients a rank keeps, in the optimizer's step."""
+    at_head: Floats
+    """Weights gathered when the forward computes the loss."""
+    at_loss: Floats
+    """Weights gathered at the top of the loss."""
+    at_bottom: Floats
+    """Beside the unit's, while the bottom block's backward runs: nothing more is prefetched."""
+    at_embedding: Floats
+    """Once the blocks' backward is over."""
+
+    def reducing(self, kept: Floats, of_one: Floats) -> Floats:
+        """Gradients being reduced at the worst of the blocks whose backward begins with ``kept`` bytes of activations.
+        The block before is reduced from the second one on, when ``of_one`` block's are gone; gradients that stay arrive
+        when a part of them is."""
+        scattered = np.maximum(self.head_scattered, self.scattered - of_one)
+        return self.bucket + scattered + np.maximum(0.0, self.arriving - kept * self.arrives)
+
+
+def collectives(scenario: Scenario, c: Columns) -> Collectives:
+    owned = partition(scenario, c.data_parallel)
+    kept = np.where(
+        c.uses("zero1", "zero2") & ~c.offloads_optimizer, owned.elements * states.module_bytes(scenario), 0.0
+    )
+    root, unit, in_flight = _gathered(scenario, c)
+    return Collectives(
+        root=root,
+        unit=unit,
+        in_flight=in_flight,
+        scattered=_scattered(scenario, c),
+        head_scattered=np.where(c.uses("fsdp") & scenario.is_full, _head(scenario), 0.0),
+        bucket=_bucket(scenario, c),
+        bucket_stays=np.where(c.uses("zero1") & (c.accumulation > 1), states.bucket_bytes(scenario), 0.0),
+        partition=kept,
+        arriving=np.where(c.uses("zero2"), kept, 0.0),
+        arrives=owned.arrives,
+        copies=_copies(scenario, c, owned),
+        **_late(scenario, c, root, unit, in_flight),
+    )
+
+
+def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
+    """FSDP2: accelerate makes a unit of the final norm and the head, with the embedding where they are tied, which it keeps
+    gathered from then on (utils/fsdp_utils.py, fsdp2_prepare_model); an untied embedding is one of its own. A block's
+    gather is copied out of a flat output, which stays until the next one's (wait_for_unshard): in the backward it is the
+    next block's, prefetched."""
+    sizes = scenario.sizes
+    root = 0.0 if sizes.lm_head else (sizes.total - sizes.blocks) * _outside_bytes(scenario)
+    unit = unit_bytes(scenario) / c.tensor_parallel
+    fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.data_parallel > 1
+    live, flight = _fetched(scenario, c)
+    return (
+        cast(Floats, np.where(fsdp, root, np.where(three, live, 0.0))),
+        cast(Floats, np.where(fsdp, unit, 0.0)),
+        cast(Floats, np.where(fsdp & several, unit, np.where(three, flight, 0.0))),
+    )
+
+
+def _fetched(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
+    """ZeRO-3 prefetches a bucket more at each module until ``stage3_max_live_parameters`` are there (fetch_sub_module),
+    and lets go of what will not be used within ``stage3_max_reuse_distance``: as many weights are gathered as may be. A
+    single rank's weights are views of its share."""
+    sizes = scenario.sizes
+    whole = sizes.total - sizes.blocks + sizes.blocks / c.tensor_parallel
+    element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
+    several = c.data_parallel > 1
+    live = np.minimum(whole, LIVE_ELEMENTS) * element
+    flight = np.clip(whole - LIVE_ELEMENTS, 0.0, GATHER_ELEMENTS) * element  # once all is there none is under way
+    return cast(Floats, np.where(several, live, 0.0)), cast(Floats, np.where(several, flight, 0.0))
+
+
+def _outside_bytes(scenario: Scenario) -> float:
+    """Of a gathered weight outside the blocks under FSDP2."""
+    return 4.0 if scenario.quantized else float(scenario.compute_bytes)
+
+
+def _head(scenario: Scenario) -> float:
+    """Bytes of an untied one."""
+    return scenario.sizes.lm_head * _outside_bytes(scenario)
+
+
+def _late(scenario: Scenario, c: Columns, root: Floats, unit: Floats, in_flight: Floats) -> dict[str, Floats]:
+    """From the loss on. Liger's backward of the loss is over at once: the top is where the last block's gather begins.
+    What ZeRO-3 has gathered of the blocks is let go of with the backward of each, and by the bottom one is gone; a head that
+    Liger reads outside its module stays until the step (register_external_parameter). FSDP2 has an untied head's flat
+    output beside it until the forward ends, and gathers an untied embedding again while the bottom block's backward runs."""
+    sizes, three = scenario.sizes, c.uses("zero3")
+    per_element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
+    outside = sizes.embedding + (sizes.lm_head if scenario.fused_loss else 0)
+    embedding = np.where(c.data_parallel > 1, outside * per_element, 0.0)
+    block = np.where(c.data_parallel > 1, sizes.block * per_element / c.tensor_parallel, 0.0)
+    head = np.where(c.uses("fsdp"), _head(scenario), 0.0)
+    own = root + np.where(c.uses("fsdp") & (sizes.lm_head > 0), sizes.embedding * _outside_bytes(scenario), 0.0)
+    return {
+        "at_head": root + np.where(head > 0, 2 * head, in_flight),
+        "at_loss": root + head + (unit if scenario.fused_loss else 0.0),
+        "at_bottom": np.where(three, np.minimum(root, embedding + block), own),
+        "at_embedding": np.where(three, np.minimum(root, embedding), own),
+    }
+
+
+def unit_bytes(scenario: Scenario) -> float:
+    """Of one block's weights, gathered."""
+    per_parameter = states.quantized_bytes_per_parameter(scenario) if scenario.quantized else scenario.compute_bytes
+    return scenario.sizes.block * float(per_parameter)
+
+
+def _scattered(scenario: Scenario, c: Columns) -> Floats:
+    """foreach_reduce copies a unit's gradients into one input, which stays until the next unit's (rs_wait)."""
+    trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
+    return cast(Floats, np.where(c.uses("fsdp"), trained * float(scenario.compute_bytes) / c.tensor_parallel, 0.0))
+
+
+def _adapters(scenario: Scenario) -> float:
+    return float(scenario.trainable - states.saved_elements(scenario))
+
+
+def _bucket(scenario: Scenario, c: Columns) -> Floats:
+    """ZeRO-1 and 2 make it with the first gradient of each backward, and let go of it at its end (setup_buckets): ZeRO-1
+    of a step's last one."""
+    return cast(Floats, np.where(c.uses("zero1", "zero2"), states.bucket_bytes(scenario), 0.0))
+
+
+def _copies(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
+    """step: norms are taken of fp64 copies, one gradient at a time; then the share is flattened, and that copied to fp32."""
+    share = scenario.trainable / c.optimizer_shards
+    three = c.uses("zero3")
+    part = np.where(three, owned.largest / c.data_parallel, owned.largest_part)
+    needed = np.maximum(share * (states.module_bytes(scenario) + 4.0), part * 8.0)
+    if scenario.fused_loss:  # the head is let go of only now: see _late
+        head = np.where(
+            three & (c.data_parallel > 1), scenario.sizes.vocabulary_matrix * states.module_bytes(scenario), 0.0
+        )
+        needed = np.maximum(needed, head)
+    return cast(Floats, np.where(c.deepspeed & ~c.offloads_optimizer, needed, 0.0))
