@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from axoc.cost.buckets import GATHER_ELEMENTS, persistence_threshold_elements, reduce_bucket_elements
+from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS, persistence_threshold_elements, reduce_bucket_elements
 from axoc.cost.columns import STRATEGIES, Columns
 from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
@@ -31,7 +31,6 @@ from closed_form_vs_trace import PHASES
 
 KEPT: Final = Path(__file__).resolve().parent / "rows/sharded_trace.jsonl"
 GIB: Final = 1 << 30
-LIVE_ELEMENTS: Final = 1_000_000_000
 SHARDED: Final = ("fsdp", "zero1", "zero2", "zero3", "ddp")
 CASES: Final[tuple[dict[str, Any], ...]] = (
     {"gc": True},

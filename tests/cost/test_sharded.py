@@ -31,12 +31,14 @@ def test_peaks_agree_with_the_trace(versus: Any) -> None:
     assert statistics.mean(abs(e) for e in errors.values()) < 0.01
 
 
-@pytest.mark.parametrize("phase", ["forward", "loss", "backward", "optimizer"])
-def test_phases_agree_where_peaks_do_not_show_it(versus: Any, phase: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "most"), [("forward", 0.04), ("loss", 0.06), ("backward", 0.15), ("optimizer", 0.01)]
+)
+def test_phases_agree_where_peaks_do_not_show_it(versus: Any, phase: str, most: float) -> None:
     """A term that is wrong below the peak would come to the top in another configuration."""
     errors = {row["id"]: versus.phase_errors(row)[phase] for row in versus.read(versus.KEPT)}
     assert statistics.median(abs(e) for e in errors.values()) < 0.005
-    assert not {k: f"{e:+.1%}" for k, e in errors.items() if abs(e) > 0.15}
+    assert not {k: f"{e:+.1%}" for k, e in errors.items() if abs(e) > most}
 
 
 def test_zero_3_on_one_rank_agrees_with_a_measured_peak(versus: Any) -> None:

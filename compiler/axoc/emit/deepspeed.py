@@ -11,14 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
-from axoc.cost.buckets import GATHER_ELEMENTS, persistence_threshold_elements, reduce_bucket_elements
+from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS, persistence_threshold_elements, reduce_bucket_elements
 from axoc.emit.moe import leaf_module_class
 from axoc.emit.placement import placement
 from axoc.ir.candidate import Candidate
 from axoc.ir.plan import Plan
 
-LIVE_ELEMENTS: Final = 1_000_000_000
-"""DeepSpeed's default for stage3_max_live_parameters, stage3_max_reuse_distance and sub_group_size."""
 NEVER: Final = 2**31 - 1
 """Steps between DeepSpeed's own log lines: the Trainer logs."""
 
