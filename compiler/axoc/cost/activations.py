@@ -5,7 +5,7 @@ The counting itself is on tapes: blocks.py and head.py. Here stand the dtypes th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -127,6 +127,8 @@ def _summed(scenario: Scenario, c: Columns, tapes: _Tapes, entry: Floats) -> Act
 
 def _tapes(scenario: Scenario, c: Columns, tokens: Floats) -> _Tapes:
     s = setting(scenario, c)
+    if bool(c.deepspeed.any()):
+        s = replace(s, adapter=states.module_bytes(scenario))
     groups = [[(kind.count, blocks.profile(s, tokens, kind)) for kind in group] for group in blocks.groups(scenario)]
     return _Tapes(groups, head.tail(s, tokens), masks(s, tokens))
 
@@ -160,7 +162,6 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
         tensor_parallel=c.tensor_parallel.astype(np.float64),
         gradient_bytes=_gradient_bytes(scenario, c),
-        adapter=states.module_bytes(scenario) if bool(c.deepspeed.any()) else 4.0,
     )
 
 
