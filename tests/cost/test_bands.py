@@ -32,6 +32,13 @@ def test_the_band_is_the_largest_error_of_driver_used_bytes(kernels: str, kind: 
     assert (found.rows, found.measured) == (measured["kinds"][kind]["rows"], measured["made"]) and found.rows > 10
 
 
+def test_sharded_strategies_have_a_band_of_their_own() -> None:
+    """Three rows, which also built the model: wider, and it says how few."""
+    alone, sharded = (bands.memory_band(scenario("h100-sxm-80gb", "liger"), sharded=s) for s in (False, True))
+    assert sharded.share > alone.share
+    assert sharded.rows == 3
+
+
 def test_where_nothing_was_measured_the_band_says_so() -> None:
     assert bands.memory_band(scenario("cpu", "none")).rows == 0
 

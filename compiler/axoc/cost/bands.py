@@ -34,11 +34,11 @@ class MemoryBand:
     """Date of the file, ISO; empty where no row was measured."""
 
 
-def memory_band(scenario: Scenario) -> MemoryBand:
+def memory_band(scenario: Scenario, *, sharded: bool = False) -> MemoryBand:
     if scenario.on_cpu:
         return MemoryBand(share=CPU, rows=0, measured="")
     found = _read("memory_errors.json")
-    kind = found["kinds"]["fused" if scenario.fused_loss else "plain"]
+    kind = found["kinds"]["sharded" if sharded else "fused" if scenario.fused_loss else "plain"]
     return MemoryBand(share=kind["device_used"]["largest"], rows=kind["rows"], measured=found["made"])
 
 

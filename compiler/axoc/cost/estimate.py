@@ -36,7 +36,8 @@ class Costed:
         settle(self.scenario, self.columns, self.memory, row)
 
     def estimate(self, row: int) -> Estimate:
-        band = memory_band(self.scenario)
+        sharded = bool(self.columns.uses("zero1", "zero2", "zero3", "fsdp")[row])
+        band = memory_band(self.scenario, sharded=sharded)
         return Estimate(
             memory=self._memory(row),
             time=self._time(row),
