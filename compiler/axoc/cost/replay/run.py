@@ -26,8 +26,8 @@ from axoc.cost.tape import Storage, Tape, Value
 
 STEPS: Final = 2
 MICRO_STEPS: Final = 2
-"""Of each step: the first makes the gradients, all others add to them."""
-EVALUATED_BATCHES: Final = 2
+"""Of the last step: the first makes the gradients, all others add to them. Those of the step before leave nothing behind that
+its first one does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ def replay(scenario: Scenario, c: Columns) -> Replayed:
     large as the closed form's peak is above the replayed one."""
     allocator = Allocator()
     run = Run(scenario, c, allocator)
-    for _ in range(STEPS):
-        run.optimizer_step()
+    for number in range(STEPS):
+        run.optimizer_step(MICRO_STEPS if number == STEPS - 1 else 1)
     if scenario.evaluates:
         run.evaluate()
     beside = _collectives(scenario, c, allocator.peak_allocated)
@@ -104,21 +104,21 @@ class Run:
             t.allocate(FP32 * elements)
             t.release(storage)
 
-    def optimizer_step(self) -> None:
-        for number in range(min(MICRO_STEPS, int(self.columns.accumulation[0]))):
+    def optimizer_step(self, micro_steps: int) -> None:
+        for number in range(min(micro_steps, int(self.columns.accumulation[0]))):
             self._micro_step(self.first if number == 0 else self.more, first=number == 0)
         self._update()
         self.tape.zero_gradients()
 
     def evaluate(self) -> None:
+        """One batch: the next one finds what it needs free."""
         t, s = self.tape, self.first
         t.records = False
-        for _ in range(EVALUATED_BATCHES):
-            value = t.value(self.scenario.model.hidden_size, s.stream)
-            for kind in self.kinds:
-                value = _next(t, value, block(t, s, value, kind))
-            t.drop(_finished(t, s, value))
-            t.end_autocast()
+        value = t.value(self.scenario.model.hidden_size, s.stream)
+        for kind in self.kinds:
+            value = _next(t, value, block(t, s, value, kind))
+        t.drop(_finished(t, s, value))
+        t.end_autocast()
 
     def _micro_step(self, s: Setting, *, first: bool) -> None:
         t, checkpointed = self.tape, int(self.columns.checkpointed_layers[0])
