@@ -109,16 +109,6 @@ def embedding_states_bytes(scenario: Scenario) -> float:
     return scenario.sizes.embedding * (8.0 - scenario.optimizer_bytes)
 
 
-def offloaded_host_bytes(scenario: Scenario, c: Columns) -> Floats:
-    """Host bytes of all ranks of one node for what offloading keeps there (pinned)."""
-    states = scenario.trainable * (_states_in_fp32(scenario) + 4.0 + 4.0) / (c.tensor_parallel * c.optimizer_shards)
-    linear, rest = base_bytes(scenario)
-    parameters = (linear + rest) * 2.0 / scenario.weight_bytes / (c.tensor_parallel * c.weight_shards)
-    ranks = np.minimum(c.world, scenario.cluster.accelerators_per_node)
-    held = np.where(c.offloads_optimizer, states, 0.0) + np.where(c.offloads_parameters, parameters, 0.0)
-    return cast(Floats, ranks * held)
-
-
 def buffers(scenario: Scenario, c: Columns) -> Floats:
     """Buckets that stay from the first step on. torch's DDP copies gradients into flat ones unless gradient_as_bucket_view
     is set, which the Trainer does not; ZeRO-3 makes its own with its optimizer (stage3.py, _setup_for_real_optimizer)."""
