@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from axoc_runtime.job import Job, read_job
 from axoc_runtime.quiet import hush
 
 UNEXPECTED: Final = {"preflight": EXIT_PREFLIGHT, "prepare": EXIT_DATA, "train": EXIT_TRAINING, "finish": EXIT_TRAINING}
+FIRST_RANK_SPEAKS_SECONDS: Final = 5.0
 USAGE: Final = "usage: python -m axoc_runtime preflight|prepare|train|finish JOB.json [--resume|--fresh]"
 
 
@@ -70,11 +72,13 @@ def dispatch(command: str, job: Job, *, resume: bool, fresh: bool) -> None:
 
 
 def _tell(failure: RuntimeFailure) -> int:
-    """One rank speaks for all where every rank found the same; the others' lines say which they are of."""
+    """What every rank finds, one of them says. The first rank speaks at once, and torchrun then ends the others: one
+    that is still there after a while found something of its own."""
     rank = os.environ.get("RANK")
-    if rank in (None, "0") or failure.exit_code not in (EXIT_INPUTS, EXIT_DATA):
-        where = "" if rank is None else f"rank {rank}: "
-        print(f"axoc: {where}{failure.render()}", file=sys.stderr, flush=True)
+    if rank not in (None, "0") and failure.exit_code in (EXIT_INPUTS, EXIT_DATA):
+        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
+    where = "" if rank is None else f"rank {rank}: "
+    print(f"axoc: {where}{failure.render()}", file=sys.stderr, flush=True)
     return failure.exit_code
 
 

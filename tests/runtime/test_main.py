@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,36 @@ def test_no_traceback_reaches_a_user(
     assert "Traceback" not in shown and str(log) in shown and "ValueError: one" in shown
     assert "Traceback" in log.read_text()
     assert not (tmp_path / "out" / ".exit-code").exists(), "only torchrun hides exit codes"
+
+
+ONE_SPEAKS = """
+import os, sys, time
+from axoc_runtime import __main__ as entry
+from axoc_runtime.errors import RuntimeFailure
+
+def dispatch(command, job, *, resume, fresh):
+    if os.environ["RANK"] == {slow!r}:
+        time.sleep({seconds})
+    if os.environ["RANK"] != {well!r}:
+        raise RuntimeFailure("wrong input of rank " + os.environ["RANK"], 1)
+
+entry.dispatch = dispatch
+sys.exit(entry.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("slow", "well", "speaks"),
+    [("0", "", "0"), ("1", "", "0"), ("1", "0", "1")],
+    ids=["first rank late", "first rank early", "first rank well"],
+)
+def test_of_ranks_that_found_the_same_one_speaks(tmp_path: Path, slow: str, well: str, speaks: str) -> None:
+    script = tmp_path / "entry.py"
+    script.write_text(ONE_SPEAKS.format(slow=slow, well=well, seconds=1.5))
+    job = write_job(tmp_path)
+    command = [sys.executable, "-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run([*command, "train", str(job)], capture_output=True, text=True, timeout=120)
+    said = [line for line in done.stderr.splitlines() if "wrong input" in line]
+    assert said == [f"axoc: rank {speaks}: wrong input of rank {speaks}"], done.stderr
+    assert (tmp_path / "out" / ".exit-code").read_text() == "1\n"
