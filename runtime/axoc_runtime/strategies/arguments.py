@@ -1,0 +1,44 @@
+"""What a strategy sets in TrainingArguments."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from axoc_runtime.job import Job
+
+
+def strategy_arguments(job: Job) -> dict[str, Any]:
+    """Keyword arguments of TrainingArguments."""
+    strategy, config = job.distributed.strategy, job.distributed.config
+    if strategy.startswith("zero"):
+        assert config is not None
+        return {"deepspeed": json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))}
+    if strategy == "fsdp":
+        assert config is not None
+        return {"fsdp": True, "fsdp_config": fsdp_config(job, config), **reduced_each_micro_step()}
+    if strategy == "ddp":
+        return {"ddp_find_unused_parameters": False}
+    return {}
+
+
+def reduced_each_micro_step() -> dict[str, Any]:
+    """Else FSDP2 leaves gradients unreduced until a step's last micro-batch (accelerate's no_sync), and every rank holds all
+    of them, whole: the memory that sharding was to save."""
+    return {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+
+
+def fsdp_config(job: Job, config: str) -> dict[str, Any]:
+    """The bundle's file in transformers' terms."""
+    loaded: dict[str, Any] = json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))
+    loaded["version"] = loaded.pop("fsdp_version", 2)
+    return loaded
+
+
+def precision_arguments(job: Job) -> dict[str, bool]:
+    """Autocast flags. Under FSDP a mixed precision makes accelerate upcast trained weights to fp32: weights that are
+    to be trained in bfloat16 stay so only with it off, and then compute in bfloat16 anyway."""
+    mixed, pure = job.distributed.mixed_precision, job.model.dtype == "bfloat16"
+    if job.distributed.strategy == "fsdp" and pure:
+        mixed = "no"
+    return {"bf16": mixed == "bf16", "fp16": mixed == "fp16"}
