@@ -63,6 +63,32 @@ class DatasetJob:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preference:
+    beta: float
+    label_smoothing: float
+    simpo_gamma: float
+    desirable_weight: float
+    undesirable_weight: float
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpo:
+    generations: int
+    max_completion_length: int
+    temperature: float
+    beta: float
+    reference: str
+    rewards: tuple[Reward, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     objective: str
     epochs: float | None
@@ -83,6 +109,8 @@ class Training:
     eval_steps: int | None
     save_steps: int | None
     early_stopping_patience: int | None
+    preference: Preference | None
+    grpo: Grpo | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +128,16 @@ class Distributed:
     processes_per_node: int
     data_parallel: int
     tensor_parallel: int
+    replicate_degree: int
+    """Copies of the model, each sharded over the other data-parallel ranks; 1 where one copy is, or none."""
     mixed_precision: str
     offload: str
     config: str | None
+
+    @property
+    def shard_degree(self) -> int:
+        """Data-parallel ranks that share one copy."""
+        return self.data_parallel // self.replicate_degree
 
 
 @dataclass(frozen=True, kw_only=True)

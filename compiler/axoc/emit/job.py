@@ -98,6 +98,8 @@ def _training(plan: Plan) -> dict[str, Any]:
         "eval_steps": plan.schedule.eval_steps,
         "save_steps": plan.schedule.save_steps,
         "early_stopping_patience": training.early_stopping_patience,
+        "preference": to_plain(training.preference),
+        "grpo": to_plain(training.grpo),
     }
 
 
@@ -111,6 +113,7 @@ def _distributed(plan: Plan) -> dict[str, Any]:
         "processes_per_node": place.processes_per_node,
         "data_parallel": chosen.data_parallel,
         "tensor_parallel": chosen.tensor_parallel,
+        "replicate_degree": chosen.replicate_degree,
         "mixed_precision": chosen.mixed_precision,
         "offload": chosen.offload,
         "config": config_path(chosen.strategy),

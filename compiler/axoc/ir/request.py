@@ -72,6 +72,39 @@ class DatasetRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreferenceRequest:
+    """Of the objectives that learn from preferences."""
+
+    beta: float
+    label_smoothing: float = 0.0
+    simpo_gamma: float = 1.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+    reference: str = "none"
+    """What the policy is held against: none | adapter (itself with the adapter switched off) | model (a second copy) |
+    precomputed (log-probabilities taken before training)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardRequest:
+    name: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoRequest:
+    generations: int
+    """Completions of one prompt."""
+    max_completion_length: int
+    """Tokens."""
+    temperature: float
+    beta: float
+    reference: str
+    """none | adapter | model, as in PreferenceRequest."""
+    rewards: tuple[RewardRequest, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
     objective: str
     epochs: float | None
@@ -91,6 +124,10 @@ class TrainingRequest:
     eval_steps: int | Auto
     save_steps: int | Auto
     early_stopping_patience: int | None
+    preference: PreferenceRequest | None = None
+    """None where the objective does not learn from preferences by log-probabilities."""
+    grpo: GrpoRequest | None = None
+    """None but for grpo."""
 
 
 @dataclass(frozen=True, kw_only=True)

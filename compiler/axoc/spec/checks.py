@@ -7,6 +7,7 @@ from typing import Final
 
 from axoc.spec.dataset import Dataset
 from axoc.spec.hints import key_fix
+from axoc.spec.preferences import BETAS, REFERENCED, SMOOTHED
 from axoc.spec.problems import Path, Problem
 from axoc.spec.spec import Spec
 from axoc.spec.training import Training
@@ -98,7 +99,49 @@ def _devices(spec: Spec) -> Iterator[Problem]:
         yield Problem(path=("distributed", "model_parallel_size"), message=message, fix=fix)
 
 
-CHECKS: Final = (_names_a_model, _length, _batches, _streaming, _early_stopping, _devices)
+_OF_PREFERENCE: Final = {
+    "beta": tuple(BETAS),
+    "label_smoothing": SMOOTHED,
+    "simpo_gamma": ("simpo",),
+    "desirable_weight": ("kto",),
+    "undesirable_weight": ("kto",),
+    "precompute_reference": REFERENCED,
+}
+"""Fields of training.preference, and the objectives that have them."""
+
+
+def _objective(spec: Spec) -> Iterator[Problem]:
+    """What is written for an objective that does not read it would be left out in silence."""
+    t = spec.training
+    read = {("preference", name): _OF_PREFERENCE[name] for name in sorted(t.preference.model_fields_set)}
+    read |= {("grpo", name): ("grpo",) for name in sorted(t.grpo.model_fields_set)}
+    for path, objectives in read.items():
+        if t.objective not in objectives:
+            yield Problem(
+                path=("training", *path),
+                message=f"is set, and the objective {t.objective} does not read it",
+                expected=f"training.objective: {' or '.join(objectives)}",
+                fix="remove this line",
+            )
+
+
+def _generations(spec: Spec) -> Iterator[Problem]:
+    """Completions of one prompt are compared with one another, so a step takes whole groups of them."""
+    t, length = spec.training, max(d.max_seq_length for d in spec.dataset)
+    if t.objective != "grpo":
+        return
+    if t.grpo.max_completion_length >= length:
+        message = f"is {t.grpo.max_completion_length}, and with max_seq_length {length} nothing is left for the prompt"
+        fix = f"set dataset.max_seq_length: {2 * t.grpo.max_completion_length}"
+        yield Problem(path=("training", "grpo", "max_completion_length"), message=message, fix=fix)
+    if isinstance(t.global_batch_size, int) and t.global_batch_size % t.grpo.generations:
+        wanted = -(-t.global_batch_size // t.grpo.generations) * t.grpo.generations
+        message = f"is {t.global_batch_size} completions, which {t.grpo.generations} generations do not divide"
+        fix = f"set global_batch_size: {wanted}"
+        yield Problem(path=("training", "global_batch_size"), message=message, fix=fix)
+
+
+CHECKS: Final = (_names_a_model, _length, _batches, _streaming, _early_stopping, _devices, _objective, _generations)
 
 
 def touches(problem: Problem, wrong: set[Path]) -> bool:

@@ -12,6 +12,7 @@ from axoc.spec.misc import Export, Policy, Samples
 from axoc.spec.model import Model
 from axoc.spec.objective import Objective
 from axoc.spec.parts import Part
+from axoc.spec.preferences import Grpo, Preference, RewardFunction
 from axoc.spec.problems import Path
 from axoc.spec.quantization import Quantization
 from axoc.spec.spec import Spec
@@ -23,6 +24,9 @@ PARTS: Final[dict[str, type[Part]]] = {
     "adapter": Adapter,
     "dataset": Dataset,
     "training": Training,
+    "training.preference": Preference,
+    "training.grpo": Grpo,
+    "training.grpo.rewards": RewardFunction,
     "distributed": Distributed,
     "export": Export,
     "policy": Policy,

@@ -13,11 +13,14 @@ from axoc.ir.request import (
     DatasetRequest,
     DistributedRequest,
     ExportRequest,
+    GrpoRequest,
     ModelRequest,
     Offload,
     PlanRequest,
     PolicyRequest,
+    PreferenceRequest,
     QuantizationRequest,
+    RewardRequest,
     SampleRequest,
     TrainingRequest,
 )
@@ -28,6 +31,7 @@ from axoc.spec.misc import Policy
 from axoc.spec.model import Model
 from axoc.spec.objective import Objective
 from axoc.spec.parts import Part
+from axoc.spec.preferences import BETAS, REFERENCED
 from axoc.spec.quantization import Quantization
 from axoc.spec.scalars import printable
 from axoc.spec.spec import Spec
@@ -44,7 +48,7 @@ def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
         model=_model(spec.model),
         adapter=_adapter(spec.adapter),
         datasets=tuple(_dataset(d) for d in spec.dataset),
-        training=_training(spec.training),
+        training=_training(spec.training, adapted=spec.adapter is not None),
         eval_metrics=_once(spec.eval_metrics),
         distributed=_distributed(spec.distributed),
         export=ExportRequest(**_fields(spec.export)),
@@ -92,12 +96,43 @@ def _dataset(dataset: Dataset) -> DatasetRequest:
     return DatasetRequest(**_fields(dataset))
 
 
-def _training(training: Training) -> TrainingRequest:
+def _training(training: Training, *, adapted: bool) -> TrainingRequest:
     """With neither epochs nor max_steps, one epoch."""
     unbounded = training.epochs is None and training.max_steps is None
-    epochs = DEFAULT_EPOCHS if unbounded else training.epochs
-    checkpointing = cast(Checkpointing | Auto, training.gradient_checkpointing)
-    return TrainingRequest(**{**_fields(training), "epochs": epochs, "gradient_checkpointing": checkpointing})
+    changed = {
+        "epochs": DEFAULT_EPOCHS if unbounded else training.epochs,
+        "gradient_checkpointing": cast(Checkpointing | Auto, training.gradient_checkpointing),
+        "preference": _preference(training, adapted),
+        "grpo": _grpo(training, adapted),
+    }
+    return TrainingRequest(**{**_fields(training), **changed})
+
+
+def _preference(training: Training, adapted: bool) -> PreferenceRequest | None:
+    objective, wanted = training.objective, training.preference
+    if objective not in BETAS:
+        return None
+    values = _fields(wanted)
+    precomputed = values.pop("precompute_reference")
+    reference = "none"
+    if objective in REFERENCED:
+        reference = "precomputed" if precomputed else _reference(adapted)
+    beta = BETAS[objective] if wanted.beta == AUTO else float(wanted.beta)
+    return PreferenceRequest(**{**values, "beta": beta}, reference=reference)
+
+
+def _reference(adapted: bool) -> str:
+    """With its adapter switched off a model is what it began as."""
+    return "adapter" if adapted else "model"
+
+
+def _grpo(training: Training, adapted: bool) -> GrpoRequest | None:
+    if training.objective != "grpo":
+        return None
+    wanted = training.grpo
+    rewards = tuple(RewardRequest(**_fields(r)) for r in wanted.rewards)
+    reference = _reference(adapted) if wanted.beta > 0 else "none"
+    return GrpoRequest(**{**_fields(wanted), "rewards": rewards}, reference=reference)
 
 
 def _policy(policy: Policy) -> PolicyRequest:

@@ -9,7 +9,8 @@ from pydantic import Field
 from axoc.cost.scenario import OPTIMIZER_STATE_BYTES
 from axoc.spec.dataset import SEED
 from axoc.spec.numbers import Number, Whole
-from axoc.spec.parts import Part
+from axoc.spec.parts import EMPTY, Part
+from axoc.spec.preferences import Grpo, Preference
 from axoc.spec.words import Words
 
 COUNT: Final = Whole()
@@ -84,3 +85,9 @@ class Training(Part):
     early_stopping_patience: Annotated[int | None, Whole(words=("null",))] = Field(
         default=None, description="Stop after so many evaluations without a better loss."
     )
+    preference: Preference = Field(
+        default_factory=Preference,
+        description="Of learning from preferences: dpo, ipo, orpo, simpo, kto.",
+        json_schema_extra=EMPTY,
+    )
+    grpo: Grpo = Field(default_factory=Grpo, description="Of grpo.", json_schema_extra=EMPTY)
