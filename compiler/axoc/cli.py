@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
@@ -36,6 +38,16 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A search makes many small objects and no cycles worth a collector's time, which is a tenth of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="axoc")
 def main() -> None:
@@ -63,7 +75,8 @@ def plan_command(
 
     if check and inventory is None:
         inventory = _inventory_of(out)
-    planned = driver.plan(spec, inventory, frozen=frozen)
+    with uncollected():
+        planned = driver.plan(spec, inventory, frozen=frozen)
     if isinstance(planned.result, NoPlan):
         _show_no_plan(planned.result, format_)
     enforce(planned.result, str(spec))

@@ -28,13 +28,13 @@ def costed(model: str, inventory: str = "h100-sxm-80gb:8", **changes: Any) -> An
 
 
 def needs(knob: Any, value: int) -> float:
-    return float(memory(*knob.at(value)).device_used[0])
+    return float(memory(*knob.at([value])).device_used[0])
 
 
 def cut(scenario: Any, knob: Any) -> float:
     """ZeRO-1 and 2 keep whole the gradients that a rank's borders cut through, so that one rank more may keep a vocabulary
     matrix more; twice where micro-batches accumulate."""
-    columns = knob.at(knob.values[0])[1]
+    columns = knob.at(knob.values[:1])[1]
     if knob.field != "distributed.gpu_count" or not columns.uses("zero1", "zero2")[0] or not scenario.is_full:
         return 0.0
     return float(2 * 2 * scenario.sizes.vocabulary_matrix)
@@ -80,23 +80,23 @@ def test_what_is_said_to_fit_fits_and_the_next_value_does_not(
     by_field = {k.field: k for k in knobs(found.scenario, one_row(found.columns, row))}
     for said in knob_margins(found.scenario, found.columns, row, limits):
         knob = by_field[said.field]
-        assert fits(*knob.at(said.fits_to), limits)
+        assert fits(*knob.at([said.fits_to]), limits)[0]
         if said.breaks_at is None:
             assert said.fits_to == knob.values[-1]
         else:
-            assert not fits(*knob.at(said.breaks_at), limits)
+            assert not fits(*knob.at([said.breaks_at]), limits)[0]
             assert knob.values.index(said.breaks_at) == knob.values.index(said.fits_to) + 1
 
 
 def test_every_value_is_tried_as_a_whole_for_one_plan() -> None:
-    """Bisecting against looking at each micro-batch in turn."""
+    """All values at once, and bisecting, against looking at each micro-batch in turn."""
     found = costed("meta-llama/Llama-3.2-1B", "h100-sxm-80gb")
     limits = replace(WIDE, device_bytes=40e9)
     tried = range(1, 65)
-    row = next(r for r in range(len(found.columns)) if fits(found.scenario, one_row(found.columns, r), limits))
+    row = next(r for r in range(len(found.columns)) if fits(found.scenario, one_row(found.columns, r), limits)[0])
     (knob,) = (k for k in knobs(found.scenario, one_row(found.columns, row)) if k.label == "micro-batch")
     (said,) = (k for k in knob_margins(found.scenario, found.columns, row, limits) if k.label == "micro-batch")
-    assert said.fits_to == max(v for v in tried if v in knob.values and fits(*knob.at(v), limits)) < tried[-1]
+    assert said.fits_to == max(v for v in tried if v in knob.values and fits(*knob.at([v]), limits)[0]) < tried[-1]
 
 
 def test_more_room_never_moves_a_limit_closer() -> None:

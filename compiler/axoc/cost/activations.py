@@ -13,6 +13,7 @@ import numpy as np
 from axoc.cost import blocks, head, states
 from axoc.cost.blocks import Profile
 from axoc.cost.columns import Bools, Columns, Floats, Ints
+from axoc.cost.distinct import distinct
 from axoc.cost.layers import Setting
 from axoc.cost.scenario import Scenario
 
@@ -53,7 +54,7 @@ class _Tapes:
 
 def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     """Of all candidates. Those alike in all that a tape depends on are followed once."""
-    index, places = _distinct(scenario, c)
+    index, places = distinct(_gradient_bytes(scenario, c), _module_kind(c), c.micro_batch, c.tensor_parallel)
     few = c.rows(index)
     kinds = _module_kind(few)  # DeepSpeed and FSDP2 compute in a low-precision module: another dtype than the rest
     parts = [
@@ -69,15 +70,6 @@ def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
 def _module_kind(c: Columns) -> Ints:
     """0: the model as it is; 1: FSDP2's, in the compute dtype; 2: DeepSpeed's, adapters and all."""
     return cast(Ints, np.where(c.deepspeed, 2, np.where(c.uses("fsdp"), 1, 0)))
-
-
-def _distinct(scenario: Scenario, c: Columns) -> tuple[Ints, Ints]:
-    """Rows of the first candidate of each sort, and the sort of each candidate."""
-    _, key = np.unique(_gradient_bytes(scenario, c), return_inverse=True)
-    for column in (_module_kind(c), c.micro_batch, c.tensor_parallel):
-        key = key * (int(column.max(initial=0)) + 1) + column
-    _, index, places = np.unique(key, return_index=True, return_inverse=True)
-    return index, places
 
 
 def _placed(parts: list[tuple[Bools, _Tapes]], length: int, places: Ints) -> _Tapes:

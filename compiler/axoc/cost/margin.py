@@ -1,18 +1,19 @@
-"""How far one setting can be moved until a plan no longer fits: the same row, costed again at other values, bisected.
+"""How far one setting can be moved until a plan no longer fits: the same row, costed again at other values.
 
-Bisecting is exact because no term shrinks when a row grows longer, a micro-batch larger, a rank higher or a group of
-sharing ranks smaller; tests/cost/test_margin.py holds that against random plans.
+A setting that is a column is costed at all its values in one call; for another, values are bisected. That is exact
+because no term shrinks when a row grows longer, a micro-batch larger, a rank higher or a group of sharing ranks smaller;
+tests/cost/test_margin.py holds that against random plans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost.columns import Columns, Floats
+from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.memory import memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import trainable_parameters
@@ -34,13 +35,16 @@ class Room:
 
 @dataclass(frozen=True, kw_only=True)
 class Knob:
-    """A setting, the values it can take from the planned one on, ever harder, and the plan at one of them."""
+    """A setting, the values it can take from the planned one on, ever harder, and the plan at some of them."""
 
     field: str
     label: str
     values: range
     """The first is the planned value."""
-    at: Callable[[int], tuple[Scenario, Columns]]
+    at: Callable[[Sequence[int]], tuple[Scenario, Columns]]
+    """A row for each of the values; of one value where the setting is the scenario's."""
+    together: bool = False
+    """Whether ``at`` takes more than one value."""
 
 
 def knob_margins(
@@ -58,13 +62,12 @@ def one_row(c: Columns, row: int) -> Columns:
     return Columns(**{f.name: getattr(c, f.name)[row : row + 1] for f in fields(Columns)})
 
 
-def fits(scenario: Scenario, c: Columns, room: Room, reserved_share: float = 1.0) -> bool:
-    """Of a single row."""
+def fits(scenario: Scenario, c: Columns, room: Room, reserved_share: float = 1.0) -> Bools:
+    """Of each row."""
     found = memory(scenario, c)
     used = found.device_used + np.maximum(0.0, found.allocated * reserved_share - found.reserved)
     disk = cast(Floats, sum(found.disk.values()))
-    within = (used <= room.device_bytes) & (found.host.bytes <= room.host_bytes)
-    return bool((within & (disk <= room.disk_bytes))[0])
+    return (used <= room.device_bytes) & (found.host.bytes <= room.host_bytes) & (disk <= room.disk_bytes)
 
 
 def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
@@ -73,20 +76,21 @@ def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
         field="dataset.max_seq_length",
         label="sequence length",
         values=_from(scenario.seq_length, scenario.model.max_position_embeddings, SEQUENCE_STEP),
-        at=lambda value: (replace(scenario, seq_length=value), one),
+        at=lambda values: (replace(scenario, seq_length=values[0]), one),
     )
     yield Knob(
         field="training.micro_batch_size",
         label="micro-batch",
         values=_from(int(one.micro_batch[0]), MOST_MICRO_BATCH, 1),
-        at=lambda value: (scenario, _with(one, micro_batch=value)),
+        at=lambda values: (scenario, _with(one, values, micro_batch=values)),
+        together=True,
     )
     if scenario.adapter is not None:
         yield Knob(
             field="adapter.rank",
             label="adapter's rank",
             values=_from(scenario.adapter.rank, scenario.model.hidden_size, 1),
-            at=lambda value: (_with_rank(scenario, value), one),
+            at=lambda values: (_with_rank(scenario, values[0]), one),
         )
     if bool(one.uses("zero1", "zero2", "zero3", "fsdp")[0]) and not scenario.on_cpu:
         tensor = int(one.tensor_parallel[0])
@@ -94,7 +98,8 @@ def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
             field="distributed.gpu_count",
             label="accelerators",
             values=_worlds(scenario, one),
-            at=lambda value: (scenario, _with(one, data_parallel=value // tensor)),
+            at=lambda values: (scenario, _with(one, values, data_parallel=[v // tensor for v in values])),
+            together=True,
         )
 
 
@@ -110,8 +115,10 @@ def _worlds(scenario: Scenario, one: Columns) -> range:
     return range(world, 0, -per_node) if world > per_node else range(world, 0, -tensor)
 
 
-def _with(one: Columns, **changes: int) -> Columns:
-    return replace(one, **{name: np.array([value], dtype=np.int64) for name, value in changes.items()})
+def _with(one: Columns, values: Sequence[int], **changes: Sequence[int]) -> Columns:
+    """The row once for each value, with one column changed."""
+    repeated = {f.name: np.repeat(getattr(one, f.name), len(values)) for f in fields(Columns)}
+    return Columns(**repeated | {name: np.array(column, dtype=np.int64) for name, column in changes.items()})
 
 
 def _with_rank(scenario: Scenario, rank: int) -> Scenario:
@@ -121,15 +128,29 @@ def _with_rank(scenario: Scenario, rank: int) -> Scenario:
 
 
 def _margin(knob: Knob, room: Room, reserved_share: float) -> KnobMargin:
-    """The last value that fits, by bisection: the first fits (it is the plan), and after one that does not, none does."""
-    low, high = 0, len(knob.values)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(*knob.at(knob.values[middle]), room, reserved_share) else (low, middle)
+    def holds(*values: int) -> Bools:
+        return fits(*knob.at(values), room, reserved_share)
+
+    broken = _broken_together(knob, holds) if knob.together else _bisected(knob, holds)
     return KnobMargin(
         field=knob.field,
         label=knob.label,
         value=knob.values[0],
-        fits_to=knob.values[low],
-        breaks_at=knob.values[high] if high < len(knob.values) else None,
+        fits_to=knob.values[broken - 1],
+        breaks_at=knob.values[broken] if broken < len(knob.values) else None,
     )
+
+
+def _broken_together(knob: Knob, holds: Callable[..., Bools]) -> int:
+    """Index of the first value that does not fit; the number of values where all do. The first fits: it is the plan."""
+    broken = np.flatnonzero(~holds(*knob.values[1:]))
+    return 1 + int(broken[0]) if broken.size else len(knob.values)
+
+
+def _bisected(knob: Knob, holds: Callable[..., Bools]) -> int:
+    """The same: after a value that does not fit, none does."""
+    low, high = 0, len(knob.values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(knob.values[middle])[0] else (low, middle)
+    return high

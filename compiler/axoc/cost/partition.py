@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 
 from axoc.cost.columns import Floats, Ints
 from axoc.cost.scenario import Scenario
 from axoc.facts.parameters import linear_shapes
+
+ROUNDED: Final = 0.5
+"""Of an element: borders are rounded to whole ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Partition:
 def partition(scenario: Scenario, ranks: Ints) -> Partition:
     """``ranks`` share the flat list."""
     sizes = _trained(scenario)
-    found = {int(n): _fullest(sizes, int(n)) for n in np.unique(ranks)}
+    found = {int(n): _fullest(sizes, int(n)) for n in set(ranks.tolist())}
     rows = np.array([found[int(n)] for n in ranks]).reshape(len(ranks), 3)
     return Partition(
         elements=cast(Floats, rows[:, 0]),
@@ -59,15 +62,22 @@ def _trained(scenario: Scenario) -> tuple[float, ...]:
 
 @lru_cache(maxsize=256)
 def _fullest(sizes: tuple[float, ...], ranks: int) -> tuple[float, float, float]:
-    """(elements of whole parameters, the largest part of one, share of the elements after them) of the fullest rank."""
+    """(elements of whole parameters, the largest part of one, share of the elements after them) of the fullest rank.
+
+    What a rank's stretch of the list touches lies between two indices, so that no rank looks at every parameter.
+    """
     ends = np.cumsum(sizes)
     starts, total = ends - sizes, ends[-1]
-    best = (0.0, 0.0, 0.0)
-    for rank in range(ranks):
-        low, high = total * rank / ranks, total * (rank + 1) / ranks
-        inside = np.minimum(ends, high) - np.maximum(starts, low)
-        touching = inside > 0.5  # of an element: borders are rounded
-        elements = float(np.asarray(sizes)[touching].sum())
-        if elements > best[0]:
-            best = (elements, float(inside.max()), float(1 - ends[touching].max() / total))
-    return best
+    borders = total * np.arange(ranks + 1) / ranks
+    low, high = borders[:-1], borders[1:]
+    first = np.searchsorted(ends, low + ROUNDED, side="right")
+    last = np.searchsorted(starts, high - ROUNDED, side="left")  # not counting this one
+    held = np.where(
+        (last > first) & (high - low > ROUNDED), np.append(ends, total)[last - 1] - np.append(starts, total)[first], 0.0
+    )
+    rank = int(np.argmax(np.rint(held)))  # of equals the first
+    if held[rank] <= 0:
+        return 0.0, 0.0, 0.0
+    touched = slice(first[rank], last[rank])
+    inside = np.minimum(ends[touched], high[rank]) - np.maximum(starts[touched], low[rank])
+    return float(held[rank]), float(inside.max()), float(1 - ends[touched][-1] / total)

@@ -14,7 +14,8 @@ import numpy as np
 
 from axoc.cost import communication, flops, stretches
 from axoc.cost.activations import setting
-from axoc.cost.columns import Bools, Columns, Floats, Ints
+from axoc.cost.columns import Columns, Floats
+from axoc.cost.distinct import distinct
 from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.meter import PARTS
@@ -70,7 +71,7 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
 def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
     """(device seconds by part, seconds until the device is done). Rows that differ in nothing it depends on, once."""
     low = c.deepspeed | c.uses("fsdp")
-    first, which = _distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low)
+    first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low)
     few, low = c.rows(first), low[first]
     device = {part: np.zeros(len(few)) for part in PARTS}
     elapsed = np.zeros(len(few))
@@ -82,23 +83,11 @@ def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floa
     return {part: seconds[which] for part, seconds in device.items()}, elapsed[which]
 
 
-def _distinct(*columns: Ints | Bools) -> tuple[Bools, Ints]:
-    """(True at the first row of each kind, each row's kind among those rows)."""
-    key = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        _, ranks = np.unique(column, return_inverse=True)
-        key = (key << 15) | ranks
-    _, first, which = np.unique(key, return_index=True, return_inverse=True)
-    chosen = np.zeros(len(key), dtype=np.bool_)
-    chosen[first] = True
-    return chosen, np.argsort(np.argsort(first))[which]
-
-
 class _Line:
     """Segments of a micro-step in the order the host launches them."""
 
     def __init__(self, scenario: Scenario, c: Columns) -> None:
-        first, self.which = _distinct(c.micro_batch, c.tensor_parallel)
+        first, self.which = distinct(c.micro_batch, c.tensor_parallel)
         shapes = c.rows(first)
         s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
         self.columns = c

@@ -14,6 +14,7 @@ from axoc.cost import communication, flops, stretches
 from axoc.cost.activations import setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.disk import ENVIRONMENT_BYTES, checkpoint_bytes, disk
+from axoc.cost.distinct import distinct
 from axoc.cost.kernels import kernels_of
 from axoc.cost.launching import host_costs
 from axoc.cost.scenario import Scenario
@@ -87,7 +88,7 @@ def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
     """
     if not len(c):  # no split of the batch is possible
         return np.zeros(0)
-    _, first, which = np.unique(c.micro_batch << 15 | c.tensor_parallel, return_index=True, return_inverse=True)
+    first, which = distinct(c.micro_batch, c.tensor_parallel)
     shapes = c.rows(first)
     s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
     costs = host_costs(scenario)
