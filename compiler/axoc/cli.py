@@ -191,9 +191,40 @@ def verify_command(spec: Path, inventory: str | None, python: str, format_: str)
 @click.option("--python", default=sys.executable, help="A Python with torch, on the machine.  [default: this one]")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True, help="cpu: a trial.")
 @click.option("--check", is_flag=True, help="Also time pieces of a step beside the sum of their operations.")
+@click.option(
+    "--from",
+    "runs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Fold this metrics.json, and those after it, into a profile.",
+)
+@click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    help="With --from: the profile to fold into.  [default: the shipped one]",
+)
+@click.argument("more", nargs=-1, metavar="[METRICS...]", type=click.Path(path_type=Path))
 @user_errors
-def calibrate_command(out: Path, python: str, device: str, check: bool) -> None:
-    """Measure this machine's accelerator (in under three minutes) and write its profile for the time model."""
+def calibrate_command(
+    out: Path,
+    python: str,
+    device: str,
+    check: bool,
+    runs: tuple[Path, ...],
+    profile: Path | None,
+    more: tuple[Path, ...],
+) -> None:
+    """Measure this machine's accelerator (in under three minutes) and write its profile for the time model.
+
+    With --from metrics.json...: measure nothing, and fold what training runs took on the machine into the profile.
+    """
+    if runs:
+        from axoc.review import fold
+
+        click.echo(fold.as_text(fold.fold((*runs, *more), profile, out), out), nl=False)
+        return
+    if more or profile:
+        raise click.UsageError("METRICS and --profile go with --from")
     from axoc.review.calibrate import calibrate
 
     calibrate(out, python, device, check)

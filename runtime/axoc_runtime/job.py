@@ -141,6 +141,15 @@ class Distributed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Where a checkpoint of this job may be gone on from, and why there."""
+
+    strategies: tuple[str, ...]
+    world_sizes: tuple[int, ...]
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Export:
     formats: tuple[str, ...]
     quantization: str
@@ -156,6 +165,10 @@ class Prediction:
     tokens_per_second: float
     total_seconds: float | None
     cost_usd: float | None
+    step_breakdown: dict[str, Any]
+    """Seconds of a step by part."""
+    pace: dict[str, Any]
+    """What the profile's seconds were multiplied with, of device, host and links."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +197,11 @@ class JobFile:
     eval_metrics: tuple[str, ...]
     samples: Samples
     distributed: Distributed
+    resume: Resume
     export: Export
     tracking: tuple[str, ...]
     output_dir: str
+    upload_to: str | None
     logging_level: str
     plugins: tuple[str, ...]
     prediction: Prediction

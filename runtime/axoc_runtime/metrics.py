@@ -13,13 +13,13 @@ import torch.distributed as dist
 
 from axoc_runtime import __version__
 from axoc_runtime.job import Job
-from axoc_runtime.objectives.perplexity import perplexity
+from axoc_runtime.objectives.registry import objective_of
 
 VERSIONED = ("torch", "transformers", "accelerate", "peft", "deepspeed", "datasets")
 
 
 def measured(
-    job: Job, trainer: Any, timing: Any, loss_before: float | None, loss_after: float | None
+    job: Job, trainer: Any, timing: Any, before: dict[str, float] | None, after: dict[str, float] | None
 ) -> dict[str, Any]:
     """Collective: tokens are summed over ranks, memory is the fullest rank's."""
     seconds = max(timing.total_seconds, 1e-9)
@@ -29,10 +29,7 @@ def measured(
         "schema_version": 1,
         "name": job.name,
         "spec_digest": job.spec_digest,
-        "perplexity_before": None if loss_before is None else perplexity(loss_before),
-        "perplexity_after": None if loss_after is None else perplexity(loss_after),
-        "eval_loss_before": loss_before,
-        "eval_loss_after": loss_after,
+        **quality(job, before, after),
         "tokens_per_second": tokens / seconds,
         "padded_tokens_per_second": padded / seconds,
         "step_seconds": timing.median_seconds,
@@ -46,6 +43,7 @@ def measured(
         "device_used_bytes": int(used),
         "peak_host_bytes_per_process": int(host),
         "device": job.distributed.device,
+        "accelerator": job.expect.accelerator,
         "world_size": job.distributed.world_size,
         "strategy": job.distributed.strategy,
         "predicted": asdict(job.prediction),
@@ -53,9 +51,22 @@ def measured(
     }
 
 
+def quality(
+    job: Job, before: dict[str, float] | None, after: dict[str, float] | None
+) -> dict[str, float | str | None]:
+    """The objective's figures on the held-out rows, and which of them is the headline; None where nothing is held out."""
+    found: dict[str, float | str | None] = {"headline": objective_of(job).figures[0].name}
+    for figure in objective_of(job).figures:
+        found |= {f"{figure.name}_before": None, f"{figure.name}_after": None}
+        if before is not None and after is not None:
+            found |= {f"{figure.name}_before": before.get(figure.name), f"{figure.name}_after": after.get(figure.name)}
+    return found
+
+
 def _filled(job: Job, padded_tokens: float, steps: int) -> float | None:
     """Tokens of the batches, padding included, as a share of the full rows that the plan counts."""
-    full = steps * job.training.global_batch_size * max(d.max_seq_length for d in job.datasets)
+    rows = steps * job.training.global_batch_size * objective_of(job).sequences_per_row
+    full = rows * max(d.max_seq_length for d in job.datasets)
     return padded_tokens / full if full else None
 
 

@@ -38,11 +38,13 @@ BASE: dict[str, Any] = {
         "strategy": "ddp", "device": "cpu", "world_size": 2, "nodes": 1, "processes_per_node": 2, "data_parallel": 2,
         "tensor_parallel": 1, "replicate_degree": 1, "mixed_precision": "no", "offload": "none", "config": None,
     },
+    "resume": {"strategies": ["ddp", "single"], "world_sizes": [1, 2, 4], "because": "every rank holds all of it"},
     "export": {"formats": [], "quantization": "none"},
-    "tracking": [], "output_dir": "out", "logging_level": "INFO", "plugins": [],
+    "tracking": [], "output_dir": "out", "upload_to": None, "logging_level": "INFO", "plugins": [],
     "prediction": {
         "peak_allocated_bytes": 0, "peak_reserved_bytes": 0, "device_used_bytes": 0, "host_bytes": 0,
         "step_seconds": 0.1, "tokens_per_second": 1.0, "total_seconds": None, "cost_usd": None,
+        "step_breakdown": {"matmul": 0.1}, "pace": {"device": 1.0, "host": 1.0, "links": 1.0},
     },
     "expect": {
         "accelerator": "cpu", "device_memory_bytes": 0, "host_bytes": 0, "disk_bytes": 0,

@@ -47,13 +47,21 @@ def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
 
     ``benchmarks/time_accuracy.py --judge --bands`` writes facts/data/time_errors.json from the rows that judge.
     """
+    kind, profile = kind_of(waits, ranks), profile_of(scenario)
+    if profile is not None and kind in profile.bands:  # of runs on this very machine
+        return profile.bands[kind]
     if scenario.on_cpu:
         return CPU
-    if ranks > 1:
+    if kind == "several":
         return SEVERAL
-    source = "datasheet" if profile_of(scenario) is None else "profile"
-    found = _read("time_errors.json")["kinds"][f"{source}, {'waiting' if waits > WAITING else 'busy'}"]
+    source = "datasheet" if profile is None or not profile.tables else "profile"
+    found = _read("time_errors.json")["kinds"][f"{source}, {kind}"]
     return float(found["largest"])
+
+
+def kind_of(waits: float, ranks: int) -> str:
+    """``several`` ranks, or alone ``waiting`` for the host or ``busy``."""
+    return "several" if ranks > 1 else "waiting" if waits > WAITING else "busy"
 
 
 @cache

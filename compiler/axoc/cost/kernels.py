@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 from axoc.cost.columns import Floats
 from axoc.cost.datasheet import Datasheet
 from axoc.cost.measured import Measured
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Size
-from axoc.facts.profile import Profile, shipped_profile
+from axoc.facts.profile import Pace, Profile, profile_for
 
 
 class Kernels(Protocol):
@@ -55,7 +57,7 @@ class Kernels(Protocol):
 def kernels_of(scenario: Scenario) -> Kernels:
     accelerator = scenario.cluster.accelerator
     return _kernels(
-        accelerator.name,
+        profile_of(scenario),
         dense_rate(scenario),
         accelerator.dense_flops_per_second["float32"],
         accelerator.memory_bandwidth_bytes_per_second,
@@ -64,17 +66,35 @@ def kernels_of(scenario: Scenario) -> Kernels:
 
 
 @lru_cache(maxsize=32)
-def _kernels(accelerator: str, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool) -> Kernels:
+def _kernels(profile: Profile | None, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool) -> Kernels:
     """One of each, so that what was looked up once is remembered."""
     datasheet = Datasheet(
         flops_per_second=rate, float32_flops_per_second=float32_rate, bytes_per_second=bytes_per_second, cpu=cpu
     )
-    profile = shipped_profile(accelerator)
-    return datasheet if profile is None else Measured(profile, datasheet)
+    measured: Kernels = datasheet if profile is None or not profile.tables else Measured(profile, datasheet)
+    pace = profile.pace.device if profile is not None else 1.0
+    return measured if pace == 1.0 else cast(Kernels, Paced(measured, pace))
+
+
+@dataclass(frozen=True)
+class Paced:
+    """Kernels of a machine that takes ``pace`` times as long as was measured elsewhere."""
+
+    kernels: Kernels
+    pace: float
+
+    def __getattr__(self, name: str) -> Callable[..., Floats]:
+        kernel = getattr(self.kernels, name)
+        return lambda *sizes, **how: kernel(*sizes, **how) * self.pace
 
 
 def profile_of(scenario: Scenario) -> Profile | None:
-    return shipped_profile(scenario.cluster.accelerator.name)
+    return profile_for(scenario.cluster)
+
+
+def pace_of(scenario: Scenario) -> Pace:
+    profile = profile_of(scenario)
+    return Pace() if profile is None else profile.pace
 
 
 def dense_rate(scenario: Scenario) -> float:

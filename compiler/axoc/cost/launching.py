@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from axoc.cost.kernels import profile_of
+from axoc.cost.kernels import pace_of, profile_of
 from axoc.cost.scenario import Scenario
 from axoc.facts.profile import Profile
 
@@ -43,21 +43,11 @@ class HostCosts:
 
 
 def host_costs(scenario: Scenario) -> HostCosts:
-    profile = profile_of(scenario)
     share = COMPILED_SHARE if scenario.compile else 1.0
+    profile, pace = profile_of(scenario), pace_of(scenario).host
     if profile is None or "host_launches" not in profile.tables:
-        each = (CPU_EAGER_SECONDS if scenario.on_cpu else EAGER_SECONDS) * share
-        return HostCosts(
-            operation=each,
-            triton=10 * each,
-            each_pass=10 * each,
-            checkpoint=30 * each,
-            dequantize=each,
-            adapter=4 * each,
-            micro_step=20 * each,
-            step=20 * each,
-        )
-    found = dict(profile.tables["host_launches"].rows)
+        return _typical((CPU_EAGER_SECONDS if scenario.on_cpu else EAGER_SECONDS) * share * pace)
+    found = {name: seconds * pace for name, seconds in profile.tables["host_launches"].rows}
     micro, step = _trainer(profile)
     return HostCosts(
         operation=found["operation"] * share,
@@ -66,8 +56,22 @@ def host_costs(scenario: Scenario) -> HostCosts:
         checkpoint=found["checkpoint"],
         dequantize=found["dequantize"],
         adapter=found["adapter"],
-        micro_step=micro,
-        step=step,
+        micro_step=micro * pace,
+        step=step * pace,
+    )
+
+
+def _typical(operation: float) -> HostCosts:
+    """Of a machine that was not measured, by the seconds of an operation."""
+    return HostCosts(
+        operation=operation,
+        triton=10 * operation,
+        each_pass=10 * operation,
+        checkpoint=30 * operation,
+        dequantize=operation,
+        adapter=4 * operation,
+        micro_step=20 * operation,
+        step=20 * operation,
     )
 
 
@@ -82,10 +86,11 @@ def _trainer(profile: Profile) -> tuple[float, float]:
 
 def optimizer_host_seconds(scenario: Scenario, name: str, tensors: float) -> float:
     """Launching it, tensor by tensor: of the smallest tensors measured, whose kernels take nothing."""
-    profile = profile_of(scenario)
+    profile, pace = profile_of(scenario), pace_of(scenario).host
     dtype = "fp32" if scenario.trainable_bytes == 4 else "bf16"
-    rows = profile.tables["optimizer"].where(name=name, dtype=dtype).rows if profile is not None else ()
+    table = profile.tables.get("optimizer") if profile is not None else None
+    rows = table.where(name=name, dtype=dtype).rows if table is not None else ()
     if not rows:
-        return 0.1 * tensors * EAGER_SECONDS  # multi-tensor kernels take dozens at a time
+        return 0.1 * tensors * EAGER_SECONDS * pace  # multi-tensor kernels take dozens at a time
     _, count, host = min((row[2] * row[3], float(row[2]), float(row[5])) for row in rows)
-    return host * max(tensors / count, 0.1)
+    return host * max(tensors / count, 0.1) * pace

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from axoc import __version__
 from axoc.cost.disk import RUN_ITEMS
 from axoc.cost.whole_run import BEFORE_PROCESSES
 from axoc.emit.placement import config_path, placement
+from axoc.facts.profile import Pace, profile_for
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
+from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
 BASE_DIR: Final = ".."
@@ -34,9 +37,11 @@ def job_dict(plan: Plan, *, base_dir: str = BASE_DIR) -> dict[str, Any]:
         "eval_metrics": list(request.eval_metrics),
         "samples": to_plain(request.samples),
         "distributed": _distributed(plan),
+        "resume": resume_dict(plan),
         "export": to_plain(request.export),
         "tracking": list(request.tracking),
         "output_dir": request.output_dir,
+        "upload_to": request.upload_to,
         "logging_level": request.logging_level,
         "plugins": list(request.plugins),
         "prediction": _prediction(plan),
@@ -122,6 +127,7 @@ def _distributed(plan: Plan) -> dict[str, Any]:
 
 def _prediction(plan: Plan) -> dict[str, Any]:
     memory, time = plan.chosen.estimate.memory, plan.chosen.estimate.time
+    profile = profile_for(plan.cluster)
     return {
         "peak_allocated_bytes": memory.peak_allocated_bytes,
         "peak_reserved_bytes": memory.peak_reserved_bytes,
@@ -130,6 +136,8 @@ def _prediction(plan: Plan) -> dict[str, Any]:
         "step_seconds": time.step_seconds,
         "tokens_per_second": time.tokens_per_second,
         **_measured_run(time),
+        "step_breakdown": dict(time.breakdown),
+        "pace": asdict(profile.pace if profile is not None else Pace()),
     }
 
 

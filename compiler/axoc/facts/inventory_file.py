@@ -13,11 +13,13 @@ kinds:
     link: {kind: nvlink, gbps: 3600}          # inside a node: gigabits a second, one direction, of one accelerator
     price_per_hour_usd: 2.99     # of one accelerator
     spot_price_per_hour_usd: 1.49   # of one whose node may be taken away
+    profile: h100.json           # by axoc calibrate on these machines, beside this file; default: the one that ships
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 import yaml
@@ -25,6 +27,7 @@ import yaml
 from axoc.facts.accelerators import CatalogAccelerator, find_accelerator
 from axoc.facts.cluster import gbps_to_bytes, is_cpu, typical_cluster, with_cores, with_processes
 from axoc.facts.inventory import unknown_accelerator
+from axoc.facts.profile import parse_profile
 from axoc.facts.yaml_nodes import NodeReader, compose, place, scalar
 from axoc.ir.facts import ClusterFacts
 from axoc.units import GIB
@@ -43,7 +46,9 @@ _KIND: Final = (
     "link",
     "price_per_hour_usd",
     "spot_price_per_hour_usd",
+    "profile",
 )
+_MAX_PROFILE_BYTES: Final = 16 << 20
 _LINK: Final = ("kind", "gbps")
 _STAND_IN: Final = "cpu"
 
@@ -82,6 +87,7 @@ def _kind(reader: NodeReader, node: yaml.Node) -> ClusterFacts | None:
     cores = reader.count(values.get("cpu_cores"), "cpu_cores", cluster.cpu_cores_per_node)
     cluster = _own_node(reader, values, with_cores(cluster, cores, cluster.cpu_cores_per_node))
     cluster = _own_prices(reader, values, _own_memory(reader, values, cluster))
+    cluster = replace(cluster, calibration=_own_profile(reader, values.get("profile"), entry.facts.name))
     return with_processes(cluster, per_node) if known is not None else None
 
 
@@ -132,6 +138,26 @@ def _own_prices(reader: NodeReader, values: dict[str, yaml.Node], cluster: Clust
         return cluster
     source = own if spot is not None else f"{own} gives no spot_price_per_hour_usd"
     return replace(cluster, spot_price_usd_per_accelerator_hour=spot, spot_price_source=source)
+
+
+def _own_profile(reader: NodeReader, node: yaml.Node | None, accelerator: str) -> str | None:
+    """The text of the profile that is named, which is one of this accelerator."""
+    written = reader.text(node, "profile")
+    if written is None:
+        return None
+    path = Path(reader.file).parent / Path(written).expanduser()
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(_MAX_PROFILE_BYTES).decode("utf-8")
+        parse_profile(accelerator, text)
+    except OSError as error:
+        reader.reject(node, f"cannot read the profile {path}: {error.strerror}", fix="its path counts from this file")
+        return None
+    except ValueError as error:
+        fix = "write it with axoc calibrate on a machine that has this accelerator"
+        reader.reject(node, f"profile {written} is no profile of {accelerator}: {error}", fix=fix)
+        return None
+    return text
 
 
 def _own_memory(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:

@@ -129,6 +129,8 @@ class ClusterFacts:
     spot_price_source: str = "no spot price known"
     host_memory_given: bool = False
     """True: the inventory says it; False: it is what such nodes usually have."""
+    calibration: str | None = field(default=None, repr=False)
+    """The text of a profile that the inventory names; None: the one that ships, if any."""
 
     @property
     def world_size(self) -> int:
