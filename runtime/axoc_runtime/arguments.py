@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from axoc_runtime.job import Job
+from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import precision_arguments, strategy_arguments
 
 KEPT_CHECKPOINTS = 2
@@ -16,7 +17,8 @@ KEPT_CHECKPOINTS = 2
 def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.output / "tensorboard")
     training = job.training
-    return TrainingArguments(
+    kind, own = objective_of(job).arguments(job)
+    return kind(
         output_dir=str(job.output),
         use_cpu=job.distributed.device == "cpu",
         per_device_train_batch_size=training.micro_batch_size,
@@ -38,12 +40,12 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
         disable_tqdm=True,  # our own progress bar
         save_total_limit=KEPT_CHECKPOINTS,
         ddp_timeout=3600,
-        label_names=["labels"],
         dataloader_pin_memory=job.distributed.device != "cpu",
         report_to=list(job.tracking) or "none",
         run_name=job.name,
         **_length(job),
         **_schedule(job, evaluates=evaluates),
+        **own,
         **precision_arguments(job),
         **strategy_arguments(job),
     )
@@ -67,5 +69,6 @@ def _schedule(job: Job, *, evaluates: bool) -> dict[str, Any]:
         return {**save, "eval_strategy": "no"}
     steps = training.eval_steps
     evaluation = {"eval_strategy": "steps", "eval_steps": steps} if steps else {"eval_strategy": "epoch"}
-    best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+    metric, greater = objective_of(job).best
+    best = {"load_best_model_at_end": True, "metric_for_best_model": metric, "greater_is_better": greater}
     return {**save, **evaluation, **(best if training.early_stopping_patience is not None else {})}

@@ -140,16 +140,24 @@ def _report(job: Job) -> None:
     """The figures people look for, last; kept in metrics.md."""
     metrics = json.loads((job.output / "metrics.json").read_text(encoding="utf-8"))
     write_text(job.output / "metrics.md", markdown(metrics))
-    before, after = metrics["perplexity_before"], metrics["perplexity_after"]
-    if before is not None and after is not None:
-        print(
-            f"axoc: held-out perplexity before {before:.2f}, after {after:.2f} ({after / before - 1:+.0%})", flush=True
-        )
+    _say_headline(metrics)
     if metrics["step_seconds"] is None:
         print("axoc: no step was left to make in this run")
         return
     _show_comparison(metrics)
     print(f"axoc: model in {job.output / 'final'}, figures in {job.output / 'metrics.json'}", flush=True)
+
+
+def _say_headline(metrics: dict[str, Any]) -> None:
+    """The objective's own figure; what cannot fall below zero also as a share."""
+    name = metrics.get("headline", "perplexity")
+    before, after = metrics[f"{name}_before"], metrics[f"{name}_after"]
+    if before is None or after is None:
+        return
+    share = f" ({after / before - 1:+.0%})" if name == "perplexity" else ""
+    digits = ".2f" if name == "perplexity" else ".4g"
+    told = f"{name.replace('_', ' ')} before {before:{digits}}, after {after:{digits}}{share}"
+    print(f"axoc: held-out {told}", flush=True)
 
 
 def _show_comparison(metrics: dict[str, Any]) -> None:

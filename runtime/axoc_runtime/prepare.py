@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +17,13 @@ from axoc_runtime import __version__
 from axoc_runtime.errors import EXIT_DATA, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import whole_folder
 from axoc_runtime.ingest import store
-from axoc_runtime.ingest.base import BadRow, Document, Record, Schema
-from axoc_runtime.ingest.encode import IGNORED, Encoded, encode
+from axoc_runtime.ingest.base import BadRow, Record, Schema
 from axoc_runtime.ingest.registry import named, schema_for
 from axoc_runtime.ingest.sources import fingerprints, records
 from axoc_runtime.ingest.split import held_out_keys, row_key, weighted
 from axoc_runtime.job import DatasetJob, Job
+from axoc_runtime.objectives.base import Row
+from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.progress import counted
 
 SHOWN_PROBLEMS: Final = 20
@@ -92,6 +93,7 @@ def prepared_folder(job: Job) -> Path:
     depends = {
         "runtime": __version__,
         "objective": job.training.objective,
+        "completion": job.training.grpo and job.training.grpo.max_completion_length,
         "datasets": [asdict(d) for d in job.datasets],
         "data": [fingerprints(job, d) for d in job.datasets],
         "tokenizer": _tokenizer_fingerprint(job),
@@ -121,7 +123,7 @@ def _tokenizer_fingerprint(job: Job) -> list[str]:
 def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:
     tallies = [Tally(path=d.path or "") for d in job.datasets]
     problems: list[str] = []
-    store.write_rows(folder, _all_rows(job, tokenizer, tallies, problems))
+    store.write_rows(folder, objective_of(job).columns, _all_rows(job, tokenizer, tallies, problems))
     if problems:
         raise RuntimeFailure(_listed(problems), EXIT_DATA, "repair or remove these rows")
     if empty := [t.path for t in tallies if not t.keys]:
@@ -154,32 +156,31 @@ def check_vocabulary(job: Job, highest_id: int) -> None:
 
 def _all_rows(
     job: Job, tokenizer: Any, tallies: list[Tally], problems: list[str]
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Iterator[tuple[Mapping[str, Any], int]]:
     for dataset, tally in zip(job.datasets, tallies, strict=True):
-        for key, encoded in _rows(job, dataset, tokenizer, tally, problems):
+        for key, row in _rows(job, dataset, tokenizer, tally, problems):
             tally.keys.append(key)
-            yield encoded.input_ids, encoded.labels
+            yield row.columns, row.length
 
 
 def _rows(
     job: Job, dataset: DatasetJob, tokenizer: Any, tally: Tally, problems: list[str]
-) -> Iterator[tuple[int, Encoded]]:
+) -> Iterator[tuple[int, Row]]:
     """Key and tokens of every usable row; what is wrong with the others is added to ``problems``."""
-    chosen = named(dataset.type)
+    chosen, objective = named(dataset.type), objective_of(job)
     schema = chosen if isinstance(chosen, Schema) else None
     for record in counted(records(job, dataset), f"preparing {dataset.path}"):
         tally.rows += 1
-        schema = schema or schema_for(_columns(record), record.place)
+        schema = schema or schema_for(_columns(record), record.place, objective.accepts)
         try:
-            example = _checked(schema, record, job)
-            found = encode(tokenizer, example, limit=dataset.max_seq_length, system_prompt=dataset.system_prompt)
+            found = objective.rows(job, dataset, tokenizer, _checked(schema, record, job))
         except BadRow as error:
             problems.append(f"{record.place}: {f'{error.column} ' if error.column else ''}{error}")
             continue
         key = row_key(record.row, dataset.split_seed)
-        for encoded in found:
-            if _count(tally, encoded):
-                yield key, encoded
+        for row in found:
+            if _count(tally, row):
+                yield key, row
 
 
 def _columns(record: Record) -> frozenset[str]:
@@ -190,24 +191,23 @@ def _checked(schema: Schema, record: Record, job: Job) -> Any:
     missing = [c for c in schema.columns if c not in record.row]
     if missing:
         raise BadRow(f"has no column {' or '.join(missing)}, which {schema.name} needs")
-    example = schema.convert(record.row)
-    if job.training.objective == "pretrain" and not isinstance(example, Document):
-        raise BadRow(f"{schema.name} is for conversations: objective pretrain needs plain text")
+    example, objective = schema.convert(record.row), objective_of(job)
+    if not isinstance(example, objective.accepts):
+        raise BadRow(f"is in the format {schema.name}: objective {objective.name} needs {objective.wants}")
     return example
 
 
-def _count(tally: Tally, encoded: Encoded) -> bool:
+def _count(tally: Tally, row: Row) -> bool:
     """Adds a row to the tally. False where nothing is left to train on."""
-    trained = sum(label != IGNORED for label in encoded.labels[1:])  # the first token is never predicted
-    tally.cut += encoded.cut
-    tally.untrained_turns += encoded.untrained_turns
-    if trained == 0:
+    tally.cut += row.cut
+    tally.untrained_turns += row.untrained_turns
+    if row.trained_tokens == 0:
         tally.without_answer += 1
         return False
-    tally.tokens += len(encoded.input_ids)
-    tally.trained_tokens += trained
-    tally.longest = max(tally.longest, len(encoded.input_ids))
-    tally.highest_id = max(tally.highest_id, *encoded.input_ids)
+    tally.tokens += row.tokens
+    tally.trained_tokens += row.trained_tokens
+    tally.longest = max(tally.longest, row.length)
+    tally.highest_id = max(tally.highest_id, row.highest_id)
     return True
 
 

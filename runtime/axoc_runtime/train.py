@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
-from axoc_runtime.checkpoint.complete import MarkComplete, complete, newest_complete
+from axoc_runtime.checkpoint.complete import candidates, complete
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import write_json
 from axoc_runtime.job import Job
@@ -15,44 +16,43 @@ from axoc_runtime.strategies import barrier, device_of, prepare_environment, ran
 
 def run(job: Job, resume: bool = False, fresh: bool = False) -> None:
     """Raises RuntimeFailure with the exit code of the failure."""
-    if job.distributed.tensor_parallel > 1:
-        raise RuntimeFailure(
-            "tensor parallelism is not in this runtime yet", EXIT_INPUTS, "plan with model_parallel_size: 1"
-        )
     if resume and _finished(job):
         if rank() == 0:
             print("axoc: this job is finished; nothing to resume", flush=True)
         return
-    checkpoint = newest_complete(job) if resume else None
+    found = candidates(job) if resume else []
     unfinished = [] if resume or fresh or (job.output / "metrics.json").exists() else complete(job.output)
     if unfinished:
         message = f"an unfinished run has left {unfinished[-1]}"
         raise RuntimeFailure(message, EXIT_INPUTS, "--resume goes on from it, --fresh deletes it and starts anew")
     prepare_environment(job)
-    _train(job, str(checkpoint) if checkpoint else None)
+    _train(job, found)
 
 
-def _train(job: Job, checkpoint: str | None) -> None:
-    """Heavy imports happen here, after the environment is set."""
+def _train(job: Job, found: list[Path]) -> None:
+    """Heavy imports happen here, after the environment is set. ``found``: checkpoints to go on from, the newest first."""
+    from axoc_runtime.checkpoint.resume import checkpoint_to_load
+    from axoc_runtime.checkpoint.safe import load_only_data
     from axoc_runtime.comparison import comparison, whole_run
     from axoc_runtime.metrics import measured
 
     began = time.perf_counter()
-    trainer, tokenizer, start, timing = build(job, resumed=checkpoint is not None)
-    if checkpoint is None:
+    load_only_data(job.distributed.strategy)
+    trainer, tokenizer, start, timing = build(job, resumed=bool(found))
+    if not found:
         trainer.accelerator.wait_for_everyone()  # no rank may still be looking at what the first one deletes
         if rank() == 0:
             clear_earlier_run(job)
         trainer.accelerator.wait_for_everyone()
-    if rank() == 0:
-        print(f"axoc: resuming from {checkpoint}" if checkpoint else "axoc: training from the start", flush=True)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    after = None if trainer.eval_dataset is None else last_evaluation(trainer)
-    report = measured(job, trainer, timing, start.loss_before, after) | {"asserted": start.asserted}
+        if rank() == 0:
+            print("axoc: training from the start", flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint_to_load(job, trainer, found) if found else None)
+    after = None if trainer.eval_dataset is None else last_evaluation(job, trainer)
+    report = measured(job, trainer, timing, start.before, after) | {"asserted": start.asserted}
     from axoc_runtime.checkpoint.save import save_trained
 
     save_trained(job, trainer, tokenizer)
-    report |= whole_run(report["predicted"], time.perf_counter() - began, resumed=checkpoint is not None)
+    report |= whole_run(report["predicted"], time.perf_counter() - began, resumed=bool(found))
     report["comparison"] = comparison(report)
     if rank() == 0:
         write_json(job.output / "metrics.json", report)
@@ -70,8 +70,8 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     from axoc_runtime.callbacks.progress import Progress
     from axoc_runtime.callbacks.start import Start
     from axoc_runtime.callbacks.timing import Throughput, Timing
-    from axoc_runtime.models.load import load_trainable
-    from axoc_runtime.objectives.sft import AxocTrainer, Collator
+    from axoc_runtime.checkpoint.trainer import Restore
+    from axoc_runtime.objectives.registry import objective_of
     from axoc_runtime.prepare import load_prepared, load_tokenizer
 
     transformers.set_seed(job.training.seed)
@@ -80,36 +80,37 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     rows, held_out = load_prepared(job)
     evaluates = held_out is not None and len(held_out) > 0
     arguments = training_arguments(job, evaluates=evaluates)  # before the model: ZeRO-3 partitions while it loads
-    model = load_trainable(job, device_of(job))
+    objective = objective_of(job)
+    model = objective.load(job, device_of(job))
     start, timing = Start(job, resumed=resumed), Timing()
     throughput = Throughput(timing)
-    progress, lines = Progress(job, throughput), MetricLines(job, throughput)
-    trainer = AxocTrainer(
+    progress, lines, restore = Progress(job, throughput), MetricLines(job, throughput), Restore(job)
+    trainer = objective.trainer(
         job,
         model=model,
         args=arguments,
         train_dataset=rows,
         eval_dataset=held_out if evaluates else None,
-        data_collator=Collator(padding_token(tokenizer)),
         processing_class=tokenizer,
-        callbacks=[start, timing, progress, lines, MarkComplete(job), *early_stopping(job, evaluates), *own],
+        callbacks=[start, timing, progress, lines, restore, *early_stopping(job, evaluates), *own],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    start.trainer = throughput.trainer = trainer
+    start.trainer = throughput.trainer = restore.trainer = trainer
     return trainer, tokenizer, start, timing
 
 
-def last_evaluation(trainer: Any) -> float:
-    """Nats a label token of the model as it now is: after the last step, or the best one where that was gone back to.
+def last_evaluation(job: Job, trainer: Any) -> dict[str, float]:
+    """The objective's figures of the model as it now is: after the last step, or the best one where that was gone back to.
 
     Measured anew only where that step was not evaluated.
     """
-    state = trainer.state
+    from axoc_runtime.objectives.registry import objective_of
+
+    state, objective = trainer.state, objective_of(job)
     step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
-    last = next((e for e in reversed(state.log_history) if "eval_loss" in e and e["step"] == step), None)
-    if last is not None:
-        return float(last["eval_loss"])
-    return float(trainer.evaluate()["eval_loss"])
+    logged = objective.figures[-1].log
+    last = next((e for e in reversed(state.log_history) if logged in e and e["step"] == step), None)
+    return objective.measured(trainer.evaluate() if last is None else last)
 
 
 def early_stopping(job: Job, evaluates: bool) -> list[Any]:
@@ -117,11 +118,6 @@ def early_stopping(job: Job, evaluates: bool) -> list[Any]:
 
     patience = job.training.early_stopping_patience
     return [EarlyStoppingCallback(early_stopping_patience=patience)] if patience is not None and evaluates else []
-
-
-def padding_token(tokenizer: Any) -> int:
-    """Padding is masked everywhere, so any id will do where the tokenizer names none."""
-    return next((int(i) for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
 
 
 def quiet(job: Job) -> None:
@@ -137,8 +133,11 @@ def clear_earlier_run(job: Job) -> None:
     """A fresh run must not be resumed from an older one's checkpoints later on, nor report its figures."""
     import shutil
 
-    for path in job.output.glob("checkpoint-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    from axoc_runtime.checkpoint.keep import DELETING, SAVING
+
+    for pattern in ("checkpoint-*", "damaged-checkpoint-*", SAVING, DELETING):
+        for path in job.output.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
     for name in ("metrics.json", "metrics.jsonl", "metrics.md", "before.json", "samples.json"):
         (job.output / name).unlink(missing_ok=True)
 

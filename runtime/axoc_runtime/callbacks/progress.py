@@ -12,6 +12,7 @@ from axoc_runtime.callbacks.timing import Throughput
 from axoc_runtime.comparison import GIB
 from axoc_runtime.job import Job
 from axoc_runtime.metrics import memory_bytes
+from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import rank
 
 
@@ -42,8 +43,9 @@ class Progress(TrainerCallback):
         if rank() != 0:
             return
         self.memory = against_plan(memory_bytes(self.job)[1], self.job.prediction.peak_reserved_bytes)
-        if "eval_perplexity" in logs:
-            self._say(f"step {state.global_step}: held-out perplexity {logs['eval_perplexity']:.2f}")
+        told = objective_of(self.job).told(logs)
+        if told is not None:
+            self._say(f"step {state.global_step}: held-out {told}")
         elif "loss" in logs and self._bar is None:
             self._say(f"step {state.global_step} of {state.max_steps}: {self._status(state)}")
 

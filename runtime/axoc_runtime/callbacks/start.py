@@ -11,31 +11,32 @@ from transformers import TrainerCallback
 from axoc_runtime.assertions import assert_plan
 from axoc_runtime.files import write_json
 from axoc_runtime.job import Job
-from axoc_runtime.objectives.perplexity import perplexity
+from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import rank
 
 
 class Start(TrainerCallback):
-    """Keeps the held-out loss before training; a resumed run reads it from the first run's file."""
+    """Keeps the held-out figures before training; a resumed run reads it from the first run's file."""
 
     def __init__(self, job: Job, *, resumed: bool) -> None:
         self.job, self.resumed = job, resumed
         self.trainer: Any = None
         self.asserted: dict[str, Any] = {}
-        self.loss_before: float | None = None
+        self.before: dict[str, float] | None = None
 
     @property
     def file(self) -> Path:
         return self.job.output / "before.json"
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.asserted = assert_plan(self.job, self.trainer)
+        self.asserted = assert_plan(self.job, self.trainer) | self.trainer.asserted()
         if self.trainer.eval_dataset is None:
             return
         if self.resumed and self.file.is_file():
-            self.loss_before = json.loads(self.file.read_text(encoding="utf-8"))["eval_loss"]
+            self.before = json.loads(self.file.read_text(encoding="utf-8"))
             return
-        self.loss_before, _ = self.trainer.held_out_loss(self.trainer.eval_dataset)
+        self.before = self.trainer.held_out()
         if rank() == 0:
-            write_json(self.file, {"eval_loss": self.loss_before})
-            print(f"axoc: held-out perplexity before training {perplexity(self.loss_before):.2f}", flush=True)
+            write_json(self.file, self.before)
+            headline = objective_of(self.job).figures[0]
+            print(f"axoc: held-out {headline.title} before training {self.before[headline.name]:.4g}", flush=True)

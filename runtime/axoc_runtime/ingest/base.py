@@ -54,7 +54,33 @@ class Document:
     text: str
 
 
-Example = Conversation | Document
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """Two answers to the same conversation, of which one is better. The conversation ends with a user's turn."""
+
+    prompt: Conversation
+    chosen: Message
+    rejected: Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rated:
+    """An answer, and whether it is a good one."""
+
+    prompt: Conversation
+    completion: Message
+    good: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A conversation to be answered, and what a reward function may hold the answer against."""
+
+    prompt: Conversation
+    answer: str = ""
+
+
+Example = Conversation | Document | Preference | Rated | Prompt
 
 
 class Reader(ABC):
@@ -86,6 +112,8 @@ class Schema(ABC):
     columns: ClassVar[tuple[str, ...]]
     """Needed, and by their presence recognized where ``dataset.type`` is auto."""
     optional: ClassVar[tuple[str, ...]] = ()
+    makes: ClassVar[type | None] = None
+    """The kind of example; where several schemas fit a row, those whose kind the objective takes are looked at."""
 
     @abstractmethod
     def convert(self, row: Mapping[str, Any]) -> Example:

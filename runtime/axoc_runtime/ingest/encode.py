@@ -7,7 +7,7 @@ from itertools import pairwise
 from os.path import commonprefix
 from typing import Any, Final
 
-from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example, Message
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Message
 
 IGNORED: Final = -100
 Span = tuple[int, int]
@@ -25,7 +25,9 @@ class Encoded:
     """Turns of the assistant that this chat template rewrites once more follow: they cannot be trained on in place."""
 
 
-def encode(tokenizer: Any, example: Example, *, limit: int, system_prompt: str | None = None) -> list[Encoded]:
+def encode(
+    tokenizer: Any, example: Conversation | Document, *, limit: int, system_prompt: str | None = None
+) -> list[Encoded]:
     """One row, or for a document as many as its length needs. ``limit`` in tokens. Raises BadRow."""
     if isinstance(example, Document):
         return _document(tokenizer, example.text, limit)
@@ -52,7 +54,7 @@ def _document(tokenizer: Any, text: str, limit: int) -> list[Encoded]:
 def _conversation(tokenizer: Any, example: Conversation, limit: int) -> Encoded:
     text = render(tokenizer, example, len(example.messages))
     spans, untrained = answer_spans(tokenizer, example, text)
-    ids, trained = _tokens(tokenizer, text, spans)
+    ids, trained = tokens(tokenizer, text, spans)
     labels = [token if on else IGNORED for token, on in zip(ids, trained, strict=True)]
     return Encoded(input_ids=ids[:limit], labels=labels[:limit], cut=len(ids) > limit, untrained_turns=untrained)
 
@@ -82,7 +84,7 @@ def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list
     for index, message in enumerate(example.messages):
         if message["role"] != "assistant":
             continue
-        through = _ended(render(tokenizer, example, index + 1), message["content"])
+        through = ended(render(tokenizer, example, index + 1), message["content"])
         start = len(commonprefix([render(tokenizer, example, index, prompt=True), through]))  # noqa: RUF071
         if text.startswith(through) and start < len(through):
             spans.append((start, len(through)))
@@ -91,14 +93,14 @@ def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list
     return spans, rewritten
 
 
-def _ended(through: str, content: str) -> str:
+def ended(through: str, content: str) -> str:
     """Without the line break that follows an end-of-turn token: it is no part of the answer."""
     said = content.strip()
     ending = through[through.rfind(said) + len(said) :] if said else through
     return through.removesuffix("\n") if ending.strip() else through
 
 
-def _tokens(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:
+def tokens(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:
     """Token ids, and which of them begin inside a span. The template has written all special tokens itself."""
     if not getattr(tokenizer, "is_fast", False):
         return _tokens_by_segment(tokenizer, text, spans)

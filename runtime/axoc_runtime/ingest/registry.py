@@ -30,6 +30,9 @@ BUILTIN: Final[dict[str, str]] = {
     "chat": f"{_PACKAGE}.schemas.chat:Chat",
     "question_answer": f"{_PACKAGE}.schemas.question_answer:QuestionAnswer",
     "completion": f"{_PACKAGE}.schemas.completion:Completion",
+    "preference": f"{_PACKAGE}.schemas.preference:PreferencePairs",
+    "rated": f"{_PACKAGE}.schemas.rated:RatedAnswers",
+    "prompts": f"{_PACKAGE}.schemas.prompts:Prompts",
 }
 """Format name -> ``module:Class``."""
 
@@ -73,9 +76,14 @@ def reader_for(written: str, suffix: str) -> Reader | None:
     return next((r for r in readers() if suffix.lower() in r.suffixes), None)
 
 
-def schema_for(columns: frozenset[str], place: str) -> Schema:
-    """The one schema that these columns fit. Raises RuntimeFailure where there is none, or more than one."""
+def schema_for(columns: frozenset[str], place: str, accepted: tuple[type, ...] = ()) -> Schema:
+    """The one schema that these columns fit; of several, those that make what is ``accepted``.
+
+    Raises RuntimeFailure where there is none, or more than one.
+    """
     fitting = [s for s in schemas() if s.fits(columns)]
+    wanted = [s for s in fitting if s.makes is None or issubclass(s.makes, accepted)]
+    fitting = wanted or fitting
     if len(fitting) == 1:
         return fitting[0]
     shown = ", ".join(sorted(columns))

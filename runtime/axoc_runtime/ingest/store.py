@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -13,17 +13,18 @@ import pyarrow as pa
 ROWS: Final = "rows.arrow"
 SPLIT: Final = "split.json"
 BATCH_ROWS: Final = 512
-SCHEMA: Final = pa.schema(
-    [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32())), ("length", pa.int32())]
-)
+LENGTH: Final = "length"
+"""A column that every prepared row has: tokens of its longest sequence."""
+KINDS: Final = {"tokens": pa.list_(pa.int32()), "flag": pa.bool_(), "text": pa.string()}
 
 
-def write_rows(folder: Path, rows: Iterable[tuple[list[int], list[int]]]) -> None:
-    """(input_ids, labels) of each row, in order."""
-    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as writer:
+def write_rows(folder: Path, columns: Mapping[str, str], rows: Iterable[tuple[Mapping[str, Any], int]]) -> None:
+    """(values by column, length) of each row, in order. ``columns``: name -> tokens, flag or text."""
+    schema = pa.schema([*((name, KINDS[kind]) for name, kind in columns.items()), (LENGTH, pa.int32())])
+    with pa.OSFile(str(folder / ROWS), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in _batched(iter(rows)):
-            ids, labels = [r[0] for r in batch], [r[1] for r in batch]
-            writer.write_batch(pa.record_batch([ids, labels, [len(i) for i in ids]], schema=SCHEMA))
+            values = [[row[name] for row, _ in batch] for name in columns]
+            writer.write_batch(pa.record_batch([*values, [length for _, length in batch]], schema=schema))
 
 
 def write_split(folder: Path, train: list[int], held_out: list[int], report: dict[str, Any]) -> None:

@@ -25,7 +25,9 @@ def mean_negative_log_likelihood(
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[float, int]:
     """(nats a label token, label tokens) over all ranks. Every rank runs the same number of forward passes, because
-    under FSDP and ZeRO-3 each one is a collective; a rank that has run out of rows repeats one with no labels."""
+    under FSDP and ZeRO-3 each one is a collective; a rank that has run out of rows repeats one with no labels.
+
+    ``rank`` of ``world`` that read rows of their own: tensor-parallel ranks read the same."""
     was_training = model.training
     model.eval()
     total, count = torch.zeros((), dtype=torch.float64), 0
@@ -41,6 +43,7 @@ def mean_negative_log_likelihood(
     sums = torch.tensor([float(total), float(count)], dtype=torch.float64, device=device)
     if dist.is_initialized():
         dist.all_reduce(sums)
+        sums /= dist.get_world_size() / world
     return float(sums[0] / sums[1].clamp(min=1)), int(sums[1])
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer
 
-from axoc_runtime.job import Job
-from axoc_runtime.models.load import set_checkpointing
 from axoc_runtime.objectives.perplexity import IGNORED, mean_negative_log_likelihood, perplexity
-from axoc_runtime.strategies import force_fsdp_on_cpu, rank, world_size
+from axoc_runtime.objectives.planned import Planned
+from axoc_runtime.strategies import data_rank
 
 PAD_MULTIPLE = 8
 """Matrix units want multiples of 8."""
@@ -42,45 +40,8 @@ def by_length(rows: Any) -> Any:
     return rows.sort("length", reverse=True) if "length" in rows.column_names else rows
 
 
-class AxocTrainer(Trainer):
-    """The Trainer with exact evaluation, counted tokens, planned checkpointing, and FSDP that is real on a CPU."""
-
-    control: Any
-
-    def __init__(self, job: Job, **kwargs: Any) -> None:
-        self.job = job
-        self.tokens_seen = 0
-        """Real (non-padding) tokens of this rank."""
-        self.padded_tokens_seen = 0
-        super().__init__(**kwargs)
-        set_checkpointing(job, self.model)
-
-    def create_accelerator_and_postprocess(self) -> None:
-        super().create_accelerator_and_postprocess()
-        if self.job.distributed.strategy == "fsdp" and self.job.distributed.device == "cpu":
-            force_fsdp_on_cpu(self)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """With the folder there first. transformers takes a checkpoint for the best only if its folder exists, and looks
-        before FSDP's sharded save has made it (trainer.py: ``_save_checkpoint``): ranks then disagree on which is best,
-        and the run hangs when it is loaded."""
-        folder = Path(self.args.output_dir, f"checkpoint-{self.state.global_step}")
-        folder.mkdir(parents=True, exist_ok=True)
-        super()._save_checkpoint(model, trial)
-        if rank() == 0:
-            self._describe(folder)
-
-    def _describe(self, folder: Path) -> None:
-        """Tokenizer and configuration beside the weights: transformers leaves both out where FSDP saves shards."""
-        self.processing_class.save_pretrained(folder)
-        if self.job.adapter is None:
-            self.accelerator.unwrap_model(self.model).config.save_pretrained(folder)
-
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.tokens_seen += int(inputs["attention_mask"].sum())
-        self.padded_tokens_seen += inputs["attention_mask"].numel()
-        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)
-        return loss
+class AxocTrainer(Planned, Trainer):
+    """The Trainer with exact evaluation."""
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -97,6 +58,10 @@ class AxocTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def held_out(self) -> dict[str, float]:
+        nats, _ = self.held_out_loss(self.eval_dataset)
+        return {"perplexity": perplexity(nats), "eval_loss": nats}
+
     def held_out_loss(self, rows: Any) -> tuple[float, int]:
         return mean_negative_log_likelihood(
             self.model_wrapped,
@@ -104,7 +69,7 @@ class AxocTrainer(Trainer):
             self.data_collator,
             batch_size=self.args.per_device_eval_batch_size,
             device=self.args.device,
-            rank=rank(),
-            world=world_size(),
+            rank=data_rank(self.job),
+            world=self.job.distributed.data_parallel,
             options={"skip_logits": True} if self.job.model.kernels == "liger" else {},
         )

@@ -11,6 +11,7 @@ from axoc_runtime.ingest.messages import conversation, message, text
 
 class Alpaca(Schema):
     name = "alpaca"
+    makes = Conversation
     columns = ("instruction", "output")
     optional = ("input", "system", "history")
 

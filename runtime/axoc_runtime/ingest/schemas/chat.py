@@ -11,8 +11,13 @@ from axoc_runtime.ingest.messages import conversation, known_role, message
 
 class Chat(Schema):
     name = "chat"
+    makes = Conversation
     columns = ("messages",)
     optional = ("tools",)
+
+    def fits(self, columns: frozenset[str]) -> bool:
+        """Not where answers stand beside: those rows are pairs, or rated."""
+        return super().fits(columns) and not columns & {"chosen", "rejected", "label"}
 
     def convert(self, row: Mapping[str, Any]) -> Conversation:
         turns = row["messages"]

@@ -11,6 +11,7 @@ from axoc_runtime.ingest.messages import text
 
 class Completion(Schema):
     name = "completion"
+    makes = Document
     columns = ("text",)
 
     def convert(self, row: Mapping[str, Any]) -> Document:

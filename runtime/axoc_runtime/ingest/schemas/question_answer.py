@@ -19,6 +19,7 @@ PAIRS: Final = (
 
 class QuestionAnswer(Schema):
     name = "question_answer"
+    makes = Conversation
     columns = ()
     optional = ("system", *dict.fromkeys(name for pair in PAIRS for name in pair))
 

@@ -11,8 +11,13 @@ from axoc_runtime.ingest.messages import conversation, known_role, message, text
 
 class ShareGpt(Schema):
     name = "sharegpt"
+    makes = Conversation
     columns = ("conversations",)
     optional = ("system", "id", "tools")
+
+    def fits(self, columns: frozenset[str]) -> bool:
+        """Not where answers stand beside: those rows are pairs, or rated."""
+        return super().fits(columns) and not columns & {"chosen", "rejected", "label"}
 
     def convert(self, row: Mapping[str, Any]) -> Conversation:
         turns = row["conversations"]

@@ -1,0 +1,53 @@
+"""Supervised fine-tuning and continued pre-training: the next token of what is to be said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axoc_runtime.ingest.base import Conversation, Document, Example
+from axoc_runtime.ingest.encode import IGNORED, Encoded, encode
+from axoc_runtime.job import DatasetJob, Job
+from axoc_runtime.objectives.base import Figure, Objective, Row
+
+
+class Sft(Objective):
+    name = "sft"
+    columns = {"input_ids": "tokens", "labels": "tokens"}  # noqa: RUF012
+    figures = (
+        Figure(name="perplexity", log="eval_perplexity", title="perplexity"),
+        Figure(name="eval_loss", log="eval_loss", title="loss"),
+    )
+
+    def rows(self, job: Job, dataset: DatasetJob, tokenizer: Any, example: Example) -> list[Row]:
+        assert isinstance(example, Conversation | Document)
+        found = encode(tokenizer, example, limit=dataset.max_seq_length, system_prompt=dataset.system_prompt)
+        return [_row(encoded) for encoded in found]
+
+    def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
+        from transformers import TrainingArguments
+
+        return TrainingArguments, {"label_names": ["labels"]}
+
+    def trainer(self, job: Job, **parts: Any) -> Any:
+        from axoc_runtime.objectives.planned import padding_token
+        from axoc_runtime.objectives.sft import AxocTrainer, Collator
+
+        return AxocTrainer(job, data_collator=Collator(padding_token(parts["processing_class"])), **parts)
+
+
+class Pretrain(Sft):
+    name = "pretrain"
+    accepts = (Document,)
+    wants = "plain text"
+
+
+def _row(encoded: Encoded) -> Row:
+    return Row(
+        columns={"input_ids": encoded.input_ids, "labels": encoded.labels},
+        length=len(encoded.input_ids),
+        tokens=len(encoded.input_ids),
+        trained_tokens=sum(label != IGNORED for label in encoded.labels[1:]),  # the first token is never predicted
+        highest_id=max(encoded.input_ids, default=0),
+        cut=encoded.cut,
+        untrained_turns=encoded.untrained_turns,
+    )
