@@ -11,9 +11,6 @@ from axoc_runtime.job import Job
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import precision_arguments, strategy_arguments
 
-KEPT_CHECKPOINTS = 2
-
-
 def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.output / "tensorboard")
     training = job.training
@@ -38,7 +35,6 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
         torch_compile=job.model.compile,
         remove_unused_columns=False,
         disable_tqdm=True,  # our own progress bar
-        save_total_limit=KEPT_CHECKPOINTS,
         ddp_timeout=3600,
         dataloader_pin_memory=job.distributed.device != "cpu",
         report_to=list(job.tracking) or "none",

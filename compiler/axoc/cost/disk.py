@@ -14,7 +14,7 @@ from axoc.cost.columns import Columns, Floats
 from axoc.cost.scenario import Scenario
 
 KEPT_CHECKPOINTS: Final = 2
-"""The runtime's save_total_limit. The Trainer deletes the oldest only after the newest is written."""
+"""The runtime's ``KEPT`` (checkpoint/keep.py). The oldest is deleted only after the newest is complete."""
 ENVIRONMENT_BYTES: Final = {"cpu": 1.9e9, "gpu": 7e9}
 """Of requirements.lock when installed. CPU: measured, with the development tools. GPU: an estimate, not yet weighed."""
 TOKEN_BYTES: Final = 8.0

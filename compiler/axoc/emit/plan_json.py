@@ -12,6 +12,7 @@ from axoc.emit.replan import training_contract
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import Estimate, MemoryEstimate
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Scored
+from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
 MAX_CANDIDATES: Final = 20
@@ -33,6 +34,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "objective": plan.objective,
         "pareto": [_point(s, plan) for s in plan.pareto],
         "training_contract": training_contract(plan),
+        "resume": resume_dict(plan),
         **_refusals(plan.rejections, plan.rejections_count),
         "warnings": list(plan.warnings),
     }

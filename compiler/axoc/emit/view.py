@@ -11,6 +11,7 @@ from axoc.emit.placement import placement
 from axoc.emit.replan import contract_sentence
 from axoc.ir.estimate import MemoryEstimate
 from axoc.ir.plan import Decision, Plan, Scored
+from axoc.search.resume import resume_sentence
 from axoc.units import count, duration, gib
 
 RUNNERS_UP = 5
@@ -154,6 +155,7 @@ def _settings(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("kernels", f"attention {c.attention}, kernels {c.kernels}, compile {str(c.compile).lower()}"),
         ("offload", c.offload),
         ("trains", contract_sentence(plan)),
+        ("resumes", resume_sentence(plan)),
     )
 
 

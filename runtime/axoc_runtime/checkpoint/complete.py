@@ -1,67 +1,80 @@
-"""A checkpoint counts once all ranks have written their part: a marker is written last."""
+"""Which checkpoints there are, and which of them a job may go on from."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from transformers import TrainerCallback
-
+from axoc_runtime.checkpoint.manifest import MARKER, Manifest, read_manifest
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
-from axoc_runtime.strategies import barrier, rank
+
+__all__ = ["MARKER", "candidates", "complete", "refusal", "resume_key"]
+
+FOLDER: Final = re.compile(r"checkpoint-(\d+)")
+FIX: Final = "plan with the same values, or set another output_dir, or start anew with --fresh"
 
 
-def resume_key(job: Job) -> str:
-    """What must be the same for a checkpoint to be gone on from. Lengths and rates may change."""
-    same = {
-        "model": asdict(job.model),
-        "adapter": None if job.adapter is None else asdict(job.adapter),
-        "datasets": [asdict(d) for d in job.datasets],
-        "objective": job.training.objective,
-        "optimizer": job.training.optimizer,
-        "global_batch_size": job.training.global_batch_size,
-        "seed": job.training.seed,
-        "strategy": job.distributed.strategy,
-        "world_size": job.distributed.world_size,
+def resume_key(job: Job) -> dict[str, Any]:
+    """What must be equal to go on: what is trained, on which rows, in which precision. Lengths, rates, micro-batch,
+    kernels, attention and recomputation may change: they alter neither the rows of a step nor the files."""
+    model, training = job.model, job.training
+    return {
+        "model.id": model.id,
+        "model.revision": model.revision,
+        "model.dtype": model.dtype,
+        "model.quantization": None if model.quantization is None else asdict(model.quantization),
+        "adapter": None if job.adapter is None else job.to_dict()["adapter"],
+        "dataset": [asdict(d) for d in job.datasets],
+        "training.objective": training.objective,
+        "training.optimizer": training.optimizer,
+        "training.global_batch_size": training.global_batch_size,
+        "training.seed": training.seed,
+        "distributed.mixed_precision": job.distributed.mixed_precision,
+        "distributed.model_parallel_size": job.distributed.tensor_parallel,
     }
-    return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
-
-
-MARKER = ".axoc-complete"
-FOLDER = re.compile(r"checkpoint-(\d+)")
-
-
-class MarkComplete(TrainerCallback):
-    """After each save, when every rank is done, rank 0 marks the folder with the key of the job it is of."""
-
-    def __init__(self, job: Job) -> None:
-        self.key = resume_key(job)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        barrier()
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if rank() == 0 and folder.is_dir():
-            (folder / MARKER).write_text(f"{self.key}\n", encoding="utf-8")
 
 
 def complete(output: Path) -> list[Path]:
-    """Complete checkpoints, the one with the most steps last; half-written ones are passed over."""
+    """Complete checkpoints, the one with the most steps last; what is half-written has another name or no marker."""
     if not output.is_dir():
         return []
-    found = [(int(m[1]), p) for p in output.iterdir() if (m := FOLDER.fullmatch(p.name)) and (p / MARKER).is_file()]
+    found = [(int(m[1]), p) for p in output.iterdir() if (m := FOLDER.fullmatch(p.name)) and read_manifest(p)]
     return [path for _, path in sorted(found)]
 
 
-def newest_complete(job: Job) -> Path | None:
-    """The checkpoint to go on from. Raises RuntimeFailure where the only ones there are of another job."""
-    found = complete(job.output)
-    own = [p for p in found if (p / MARKER).read_text(encoding="utf-8").strip() == resume_key(job)]
-    if found and not own:
-        message = f"{found[-1]} is of another job: its model, data, batch, seed or strategy differ from this bundle's"
-        raise RuntimeFailure(message, EXIT_INPUTS, "set another output_dir and plan again, or start anew with --fresh")
-    return own[-1] if own else None
+def candidates(job: Job) -> list[Path]:
+    """The checkpoints to go on from, the newest first. Raises RuntimeFailure where there are some, but none for this job."""
+    found, refused = [], []
+    for path in reversed(complete(job.output)):
+        manifest = read_manifest(path)
+        assert manifest is not None
+        reason = refusal(job, manifest)
+        if reason is None:
+            found.append(path)
+        else:
+            refused.append(f"{path} cannot be resumed by this bundle: {reason}")
+    if refused and not found:
+        raise RuntimeFailure(refused[0], EXIT_INPUTS, FIX)
+    return found
+
+
+def refusal(job: Job, manifest: Manifest) -> str | None:
+    """Why this job may not go on from it; None where it may."""
+    here = resume_key(job)
+    differ = [f"{k} was {manifest.same.get(k)}, is {v}" for k, v in here.items() if manifest.same.get(k) != v]
+    if differ:
+        return "; ".join(differ)
+    strategy, processes = job.distributed.strategy, job.distributed.world_size
+    if strategy == manifest.strategy and processes == manifest.world_size:
+        return None
+    contract = manifest.resume
+    if strategy not in contract["strategies"]:
+        kept = " or ".join(contract["strategies"])
+        return f"it was written by {manifest.strategy}, which only {kept} reads, and the plan is {strategy}"
+    if processes not in contract["world_sizes"]:
+        legal = ", ".join(map(str, contract["world_sizes"]))
+        return f"it goes on with {legal} processes, the plan has {processes}: {contract['because']}"
+    return None

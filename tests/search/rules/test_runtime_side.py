@@ -11,7 +11,6 @@ import pytest
 import torch
 from axoc_runtime import preflight
 from axoc_runtime.arguments import training_arguments
-from axoc_runtime.checkpoint.complete import resume_key
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.models import load
 from axoc_runtime.objectives.perplexity import mean_negative_log_likelihood
@@ -94,13 +93,6 @@ def test_one_loss_kernel_at_most(tmp_path: Path, kernels: str, used: bool) -> No
     """Liger's own defaults: the fused linear cross-entropy, and no other loss beside it."""
     arguments = training_arguments(make_job(tmp_path, model__kernels=kernels), evaluates=False)
     assert (arguments.use_liger_kernel, arguments.liger_kernel_config) == (used, None)
-
-
-def test_a_checkpoint_of_another_world_size_is_of_another_job(tmp_path: Path) -> None:
-    key = resume_key(make_job(tmp_path))
-    more = {"distributed__world_size": 4, "distributed__processes_per_node": 4, "distributed__data_parallel": 4}
-    assert resume_key(make_job(tmp_path, **more)) != key
-    assert resume_key(make_job(tmp_path, training__max_steps=99)) == key
 
 
 def test_a_token_beyond_the_embedding_is_refused_before_training(tmp_path: Path) -> None:
