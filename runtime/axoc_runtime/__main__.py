@@ -1,9 +1,11 @@
-"""``python -m axoc_runtime preflight|prepare|train|finish JOB.json [--resume]``. Failures end in one line and a code."""
+"""``python -m axoc_runtime preflight|fetch|prepare|train|finish|upload JOB.json``. Failures end in one line and a code."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -11,23 +13,35 @@ from typing import Final
 
 from axoc_runtime.errors import (
     EXIT_DATA,
-    EXIT_INPUTS,
     EXIT_INTERRUPTED,
-    EXIT_OUT_OF_MEMORY,
     EXIT_PREFLIGHT,
     EXIT_TRAINING,
+    EXIT_UPLOAD,
     RuntimeFailure,
 )
+from axoc_runtime.failure import heartbeat
+from axoc_runtime.failure.record import record
 from axoc_runtime.job import Job, read_job
 from axoc_runtime.quiet import hush
 
-UNEXPECTED: Final = {"preflight": EXIT_PREFLIGHT, "prepare": EXIT_DATA, "train": EXIT_TRAINING, "finish": EXIT_TRAINING}
+UNEXPECTED: Final = {
+    "preflight": EXIT_PREFLIGHT,
+    "fetch": EXIT_PREFLIGHT,
+    "prepare": EXIT_DATA,
+    "train": EXIT_TRAINING,
+    "finish": EXIT_TRAINING,
+    "upload": EXIT_UPLOAD,
+}
+"""Command -> exit code of a failure that nothing here knows."""
+OPTIONS: Final = {"--resume", "--fresh", "--follow"}
 FIRST_RANK_SPEAKS_SECONDS: Final = 5.0
-USAGE: Final = "usage: python -m axoc_runtime preflight|prepare|train|finish JOB.json [--resume|--fresh]"
+USAGE: Final = (
+    "usage: python -m axoc_runtime preflight|fetch|prepare|train|finish|upload JOB.json [--resume|--fresh|--follow]"
+)
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) < 2 or arguments[0] not in UNEXPECTED or not set(arguments[2:]) <= {"--resume", "--fresh"}:
+    if len(arguments) < 2 or arguments[0] not in UNEXPECTED or not set(arguments[2:]) <= OPTIONS:
         print(USAGE, file=sys.stderr)
         return 2
     command = arguments[0]
@@ -36,7 +50,7 @@ def main(arguments: list[str]) -> int:
     except RuntimeFailure as failure:
         return _tell(failure)
     try:
-        dispatch(command, job, resume="--resume" in arguments, fresh="--fresh" in arguments)
+        dispatch(command, job, options=set(arguments[2:]))
     except KeyboardInterrupt:
         return _record(job, EXIT_INTERRUPTED)
     except RuntimeFailure as failure:
@@ -48,8 +62,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def dispatch(command: str, job: Job, *, resume: bool, fresh: bool) -> None:
+def dispatch(command: str, job: Job, *, options: set[str]) -> None:
     """Each command imports only what it needs."""
+    resume, fresh = "--resume" in options, "--fresh" in options
     hush(job)
     if job.distributed.device == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed looks for a GPU and says that there is none
@@ -57,6 +72,10 @@ def dispatch(command: str, job: Job, *, resume: bool, fresh: bool) -> None:
         from axoc_runtime.preflight import run as preflight
 
         preflight(job)
+    elif command == "fetch":
+        from axoc_runtime.upload.commands import fetch
+
+        fetch(job, resume=resume, fresh=fresh)
     elif command == "prepare":
         from axoc_runtime.prepare import run as prepare
 
@@ -65,17 +84,25 @@ def dispatch(command: str, job: Job, *, resume: bool, fresh: bool) -> None:
         from axoc_runtime.train import run as train
 
         train(job, resume=resume, fresh=fresh)
-    else:
+    elif command == "finish":
         from axoc_runtime.finish import run as finish
 
         finish(job)
+    elif "--follow" in options:
+        from axoc_runtime.upload.follow import follow
+
+        follow(job)
+    else:
+        from axoc_runtime.upload.commands import upload
+
+        upload(job)
 
 
 def _tell(failure: RuntimeFailure) -> int:
     """What every rank finds, one of them says. The first rank speaks at once, and torchrun then ends the others: one
     that is still there after a while found something of its own."""
     rank = os.environ.get("RANK")
-    if rank not in (None, "0") and failure.exit_code in (EXIT_INPUTS, EXIT_DATA):
+    if rank not in (None, "0") and failure.everywhere:
         time.sleep(FIRST_RANK_SPEAKS_SECONDS)
     where = "" if rank is None else f"rank {rank}: "
     print(f"axoc: {where}{failure.render()}", file=sys.stderr, flush=True)
@@ -83,44 +110,40 @@ def _tell(failure: RuntimeFailure) -> int:
 
 
 def _unexpected(job: Job, command: str, error: BaseException) -> int:
-    """Out of memory is told from other failures by its type, or by what the drivers call it."""
-    rank = os.environ.get("RANK", "0")
+    """The trace goes to a file, what happened to the user."""
+    from axoc_runtime.failure.explain import explain
+
+    log = _logged(job, command, error)
+    code = _tell(explain(job, command, error, UNEXPECTED[command]))
+    print(f"  see: {log}", file=sys.stderr, flush=True)
+    return code
+
+
+def _logged(job: Job, command: str, error: BaseException) -> Path:
+    """In the output folder, or, where that is full or read-only, where temporary files are."""
+    name = f"{command}-rank{os.environ.get('RANK', '0')}.log"
     text = "".join(traceback.format_exception(error))
-    log = job.output / "logs" / f"{command}-rank{rank}.log"
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(text, encoding="utf-8")
-    except OSError:
-        print(text, file=sys.stderr)
-    first = (str(error).strip().splitlines() or [""])[0][:300]
-    print(
-        f"axoc: rank {rank}: {command} failed: {type(error).__name__}: {first}\n  see: {log}",
-        file=sys.stderr,
-        flush=True,
-    )
-    return EXIT_OUT_OF_MEMORY if out_of_memory(error) else UNEXPECTED[command]
-
-
-def out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and ("out of memory" in str(error) or "can't allocate memory" in str(error))
+    for folder in (job.output / "logs", Path(tempfile.gettempdir()) / f"axoc-{os.getuid()}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+            return folder / name
+        except OSError:
+            continue
+    print(text, file=sys.stderr)
+    return Path(os.devnull)
 
 
 def _record(job: Job, code: int) -> int:
-    """torchrun turns every worker's code into 1: the first rank to fail leaves the real one for launch.sh."""
-    if os.environ.get("RANK") is None:
-        return code
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        with (job.output / ".exit-code").open("x", encoding="ascii") as record:
-            record.write(f"{code}\n")
-    except OSError:
-        pass  # another rank was first, or the disk is full: launch.sh then says 14
+    if os.environ.get("RANK") is not None:
+        record(job, code)
     return code
 
 
 if __name__ == "__main__":
+    if "RANK" in os.environ:
+        heartbeat.die_with_parent(signal.SIGKILL)
+        heartbeat.begin(int(os.environ["RANK"]))
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()

@@ -11,16 +11,18 @@ EXIT_DATA: Final = 13
 EXIT_TRAINING: Final = 14
 EXIT_OUT_OF_MEMORY: Final = 15
 EXIT_NOT_AS_PLANNED: Final = 16
+EXIT_UPLOAD: Final = 17
 EXIT_INTERRUPTED: Final = 130
 
 
 class RuntimeFailure(Exception):
-    """What is wrong, with the exit code and the smallest fix."""
+    """What is wrong, with the exit code and the smallest fix. ``everywhere``: all ranks find it, and one is to tell it."""
 
-    def __init__(self, message: str, exit_code: int, fix: str | None = None) -> None:
+    def __init__(self, message: str, exit_code: int, fix: str | None = None, *, everywhere: bool | None = None) -> None:
         super().__init__(message)
         self.exit_code = exit_code
         self.fix = fix
+        self.everywhere = exit_code in (EXIT_INPUTS, EXIT_DATA) if everywhere is None else everywhere
 
     def render(self) -> str:
         return str(self) if self.fix is None else f"{self}\n  fix: {self.fix}"

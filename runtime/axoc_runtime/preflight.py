@@ -11,6 +11,7 @@ from typing import Final
 
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, EXIT_PREFLIGHT, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.upload.commands import preflight as store_preflight
 
 GIB: Final = 1 << 30
 MEMORY_TOLERANCE: Final = 0.02
@@ -45,6 +46,7 @@ def run(job: Job) -> None:
         if hosted := [t for t in missing if t in HOSTED_TRACKERS]:  # clients of services: only who asks for one has it
             fix = f"take {', '.join(hosted)} out of tracking and plan again, or install it and use --no-install"
         raise RuntimeFailure(f"not installed: {', '.join(missing)}", EXIT_ENVIRONMENT, fix)
+    store_preflight(job)
     checks: list[Callable[[Job], Iterator[str]]] = [_model, _devices, _host_memory, _disk, _output]
     problems = [p for check in checks for p in check(job)]
     if problems:

@@ -13,19 +13,21 @@ Usage: launch.sh [options]
   --prepare          stop after preparing the data
   --resume           go on from the last checkpoint
   --fresh            start anew though an unfinished run has left checkpoints, which are deleted
+  --upload           send to the spec's upload_to what is not there yet, then stop
   --no-install       use the current Python and its packages ($AXOC_PYTHON, or python3)
   --python PY        the Python to use, or to make the environment with (3.11 to 3.13)
   --base-dir DIR     where relative paths of the spec count from (default: as planned)
   --allow-altered    run though files of the bundle were changed
   -h, --help         this text
 
-Environment: AXOC_ENV_DIR, AXOC_PYTHON, AXOC_BASE_DIR; for several nodes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.
+Environment: AXOC_ENV_DIR, AXOC_PYTHON, AXOC_BASE_DIR; AXOC_HANG_SECONDS (600; 0: never), after which a step that
+does not end ends the run; AXOC_UPLOAD_PATIENCE_SECONDS (300), after which a store that fails is given up; for several nodes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.
 Exit codes: 0 done, 1 wrong inputs, 2 usage, 10 bundle altered, 11 environment, 12 this machine, 13 data,
-14 training, 15 out of memory, 16 not what was planned, 130 interrupted.
+14 training, 15 out of memory, 16 not what was planned, 17 upload, 130 interrupted.
 TEXT
 }
 
-DRY_RUN=0 INSTALL=1 RESUME=0 FRESH=0 ALLOW_ALTERED=0 LAST_STEP=train
+DRY_RUN=0 INSTALL=1 RESUME=0 FRESH=0 UPLOAD=0 ALLOW_ALTERED=0 LAST_STEP=train
 PYTHON=${AXOC_PYTHON:-} BASE_DIR=${AXOC_BASE_DIR:-}
 STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH=''
 
@@ -50,6 +52,7 @@ parse_options() {
       --prepare) LAST_STEP=prepare ;;
       --resume) RESUME=1 ;;
       --fresh) FRESH=1 ;;
+      --upload) UPLOAD=1 ;;
       --no-install) INSTALL=0 ;;
       --allow-altered) ALLOW_ALTERED=1 ;;
       --python | --base-dir)
@@ -97,6 +100,7 @@ advice() {
     16) echo "see both values above; plan again, or use the environment of requirements.lock" ;;
     130) echo "interrupted; --resume goes on from the last checkpoint" ;;
     14) echo "see the first error above; --resume goes on from the last checkpoint" ;;
+    17) echo "see the lines above; nothing is lost here, and --upload sends it once the store takes it" ;;
     *) echo "see the lines above" ;;
   esac
 }
@@ -187,9 +191,28 @@ use_base_dir() {
 
 # One process, before any process group exists.
 runtime() {
-  local code=0
-  run_watched "$PYTHON" -m axoc_runtime "$1" "$BUNDLE/job.json" || code=$?
+  local code=0 command=$1
+  shift
+  run_watched "$PYTHON" -m axoc_runtime "$command" "$BUNDLE/job.json" "$@" || code=$?
   [ "$code" -eq 0 ] || exit "$code"
+}
+
+# One node speaks to the store. A run that is trained has not failed because its copy elsewhere is not whole yet.
+uses_store() { [ "$PLAN_UPLOADS" = 1 ] && [ "${NODE_RANK:-0}" = 0 ]; }
+
+fetch() {
+  step fetch "looking at the store"
+  set --
+  [ "$RESUME" = 0 ] || set -- --resume
+  [ "$FRESH" = 0 ] || set -- --fresh
+  runtime fetch "$@"
+}
+
+upload_rest() {
+  local code=0
+  step upload "uploading what is not on the store yet"
+  run_watched "$PYTHON" -m axoc_runtime upload "$BUNDLE/job.json" || code=$?
+  [ "$code" -eq 0 ] || warn "warning: the run is done and whole here, but not on the store: launch.sh --upload sends the rest"
 }
 
 require_rendezvous() {
@@ -261,10 +284,17 @@ main() {
   install_plugins
   export_environment
   stop_after environment
+  if [ "$UPLOAD" = 1 ]; then
+    [ "$PLAN_UPLOADS" = 1 ] || fail 2 "--upload: this bundle's spec names no upload_to"
+    step upload "uploading what is not on the store yet"
+    runtime upload
+    exit 0
+  fi
 
   step preflight "checking this machine"
   runtime preflight
   stop_after preflight
+  if uses_store; then fetch; fi
 
   step prepare "preparing the data"
   runtime prepare
@@ -277,6 +307,7 @@ main() {
     step finish "finishing: merge, samples, figures"
     runtime finish
   fi
+  if uses_store; then upload_rest; fi
   say "done"
 }
 

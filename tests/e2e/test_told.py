@@ -24,11 +24,11 @@ class Mine(TrainerCallback):
 """
 
 
-def install_callback(folder: Path) -> None:
+def install_callback(folder: Path, source: str = CALLBACK) -> None:
     """As pip leaves a package with one entry point."""
-    (folder / "house_callbacks.py").write_text(CALLBACK)
+    (folder / "house_callbacks.py").write_text(source)
     information = folder / "house_callbacks-1.0.dist-info"
-    information.mkdir()
+    information.mkdir(exist_ok=True)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: house-callbacks\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[axoc_runtime.callbacks]\nmine = house_callbacks:Mine\n")
 

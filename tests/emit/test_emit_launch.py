@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -55,6 +56,46 @@ def test_steps_run_in_order_with_one_process_before_torchrun(run: Run, environme
         "finish|True",
     ]
     assert done.stdout.splitlines()[-1] == "axoc: done"
+
+
+@pytest.fixture
+def uploading(plans: ModuleType, fake_runtime: None, tmp_path: Path) -> Path:
+    """The entry of a bundle whose spec has upload_to."""
+    plan = plans.cpu_ddp_lora()
+    plan = replace(plan, request=replace(plan.request, upload_to="s3://bucket/runs"))
+    write_bundle(build_bundle(plan, "version: 1\n", "{}\n"), tmp_path / "uploading")
+    return tmp_path / "uploading" / "launch.sh"
+
+
+def test_a_store_is_looked_at_before_and_sent_to_after(run: Run, environment: dict[str, str], uploading: Path) -> None:
+    done = run("--resume", entry=uploading)
+    assert done.returncode == 0, done.stderr
+    steps = [line for line in logged(environment) if not line.startswith("torchrun")]
+    assert steps == [
+        "preflight|True", "fetch|--resume|True", "prepare|True", "train|--resume|True", "finish|True", "upload|True",
+    ]  # fmt: skip
+
+
+def test_a_store_that_is_lost_fails_no_run_that_is_trained(run: Run, uploading: Path) -> None:
+    done = run(entry=uploading, FAKE_UPLOAD="17")
+    assert done.returncode == 0
+    assert "warning: " in done.stderr and "launch.sh --upload sends the rest" in done.stderr
+
+
+def test_upload_alone(run: Run, environment: dict[str, str], uploading: Path) -> None:
+    assert run("--upload", entry=uploading).returncode == 0
+    assert logged(environment) == ["upload|True"]
+    lost = run("--upload", entry=uploading, FAKE_UPLOAD="17")
+    assert lost.returncode == 17 and "nothing is lost here" in lost.stderr.splitlines()[-1]
+
+
+def test_only_the_first_node_speaks_to_the_store(run: Run, environment: dict[str, str], uploading: Path) -> None:
+    assert run(entry=uploading, NODE_RANK="1").returncode == 0
+    assert not [line for line in logged(environment) if line.startswith(("fetch", "upload"))]
+
+
+def test_upload_of_a_spec_that_names_no_store_is_2(run: Run) -> None:
+    assert run("--upload").returncode == 2
 
 
 def test_twice_in_a_row(run: Run) -> None:
@@ -143,6 +184,7 @@ def test_help_names_every_option(run: Run) -> None:
         "--allow-altered",
         "--base-dir",
         "--python",
+        "--upload",
     ]:
         assert option in done.stdout
 

@@ -20,7 +20,7 @@ def job(tmp_path: Path) -> str:
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def dispatch(command: str, job: Any, *, resume: bool, fresh: bool) -> None:
+    def dispatch(command: str, job: Any, *, options: set[str]) -> None:
         raise error
 
     monkeypatch.setattr(entry, "dispatch", dispatch)
@@ -83,7 +83,7 @@ import os, sys, time
 from axoc_runtime import __main__ as entry
 from axoc_runtime.errors import RuntimeFailure
 
-def dispatch(command, job, *, resume, fresh):
+def dispatch(command, job, *, options):
     if os.environ["RANK"] == {slow!r}:
         time.sleep({seconds})
     if os.environ["RANK"] != {well!r}:

@@ -108,6 +108,14 @@ def test_the_contracts_example_is_the_defaults() -> None:
     assert same == bare
 
 
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/runs/one", "gs://bucket", "abfs://box@account.dfs.core.windows.net/runs", "file:///mnt/backup"]
+)
+def test_upload_to_is_a_url_without_secrets(url: str) -> None:
+    assert value(f"upload_to: {url}/", "upload_to") == url
+    assert value("output_dir: out", "upload_to") is None
+
+
 def test_every_key_of_the_contract_is_explicit() -> None:
     explicit = load(CONTRACT).explicit
     assert {"training.epochs", "dataset.packing", "model.dtype", "policy", "export.formats", "name"} <= explicit

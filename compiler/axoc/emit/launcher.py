@@ -16,6 +16,8 @@ class LaunchEnvironment:
     PLAN_DEVICE: str
     PLAN_NODES: int
     PLAN_PROCESSES_PER_NODE: int
+    PLAN_UPLOADS: int
+    """1 where the spec has ``upload_to``."""
 
     def render(self) -> str:
         values = ((f.name, quote(str(getattr(self, f.name)))) for f in fields(self))
@@ -29,4 +31,5 @@ def launch_environment(plan: Plan) -> LaunchEnvironment:
         PLAN_DEVICE=place.device,
         PLAN_NODES=place.nodes,
         PLAN_PROCESSES_PER_NODE=place.processes_per_node,
+        PLAN_UPLOADS=int(plan.request.upload_to is not None),
     )

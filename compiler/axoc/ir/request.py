@@ -184,6 +184,8 @@ class PlanRequest:
     tracking: tuple[str, ...]
     output_dir: str
     logging_level: str
+    upload_to: str | None = None
+    """URL of a place on a store where checkpoints and results are sent as well."""
     target: str
     policy: PolicyRequest
     samples: SampleRequest

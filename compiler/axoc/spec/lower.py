@@ -54,6 +54,7 @@ def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
         export=ExportRequest(**_fields(spec.export)),
         tracking=_once(spec.tracking),
         output_dir=spec.output_dir,
+        upload_to=spec.upload_to,
         logging_level=spec.logging_level,
         target=spec.target,
         policy=_policy(spec.policy),

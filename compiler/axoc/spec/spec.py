@@ -16,6 +16,7 @@ from axoc.spec.parts import EMPTY, MANY, NONE, Either, Part
 from axoc.spec.problems import wrong
 from axoc.spec.scalars import number, show
 from axoc.spec.training import Training
+from axoc.spec.url import StoreUrl
 from axoc.spec.words import Text, Words
 
 VERSION: Final = 1
@@ -78,6 +79,11 @@ class Spec(Part):
     )
     output_dir: Annotated[str, Text(what="a path")] = Field(
         default="./axoc-output", description="Where the run writes."
+    )
+    upload_to: Annotated[str | None, StoreUrl()] = Field(
+        default=None,
+        description="Where checkpoints and results are sent as well, e.g. s3://bucket/prefix. Credentials come from the "
+        "environment.",
     )
     logging_level: Annotated[str, LEVELS] = Field(default="INFO", description="How much the run says.")
     target: Annotated[str, TARGETS] = Field(default="torchrun", description="What launches the run.")

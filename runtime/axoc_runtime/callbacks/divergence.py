@@ -1,0 +1,138 @@
+"""A loss or a gradient that is no number ends the run at that step, before it is in a checkpoint.
+
+The Trainer's own filter writes the last mean in its place (``logging_nan_inf_filter``) and trains on. Here every rank learns
+of it in the same step, by one all-reduce of three numbers, so that all end alike and none waits for the others.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback
+
+from axoc_runtime.checkpoint.complete import complete
+from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
+from axoc_runtime.job import Job
+from axoc_runtime.strategies import rank
+
+SHOWN_CHARACTERS: Final = 400
+
+
+class Divergence(TrainerCallback):
+    """Sees each micro-batch and its loss by standing before the Trainer's own methods, whatever trainer it is."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.trainer: Any = None
+        self.last_good: float | None = None
+        """Mean loss of the last step in which all was finite."""
+        self._batches: list[tuple[Any, Any]] = []
+        """Of this step: inputs, loss."""
+        self._norm: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer = self.trainer
+        trainer.args.logging_nan_inf_filter = False
+        step, norm = trainer.training_step, trainer._get_grad_norm
+
+        def training_step(model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
+            loss = step(model, inputs, *rest, **more)
+            self._batches.append((inputs, loss.detach()))
+            return loss
+
+        def grad_norm(*rest: Any, **more: Any) -> Any:
+            self._norm = norm(*rest, **more)
+            return self._norm
+
+        trainer.training_step, trainer._get_grad_norm = training_step, grad_norm
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the weights take it in; DeepSpeed has stepped by then, and is stopped before it saves."""
+        batches, self._batches = self._batches, []
+        loss = torch.stack([loss.float() for _, loss in batches]).sum()
+        lost, bad_norm = (~torch.isfinite(loss)).float(), (~torch.isfinite(self._gradient(loss.device))).float()
+        together = torch.stack([torch.nan_to_num(loss, 0.0, 0.0, 0.0), lost, bad_norm])
+        if dist.is_initialized():
+            dist.all_reduce(together)
+        mean, lost_on, norms = together.tolist()
+        if lost_on or norms:
+            self._stop(state.global_step + 1, batches, loss=bool(lost_on))
+        self.last_good = mean / (dist.get_world_size() if dist.is_initialized() else 1)
+
+    def _gradient(self, device: torch.device) -> torch.Tensor:
+        """The norm over all ranks. In fp16 one that is infinite is a scale that was too large, and the step is skipped."""
+        if self._norm is None or self.job.distributed.mixed_precision == "fp16":
+            return torch.zeros((), device=device)
+        norm = self._norm.full_tensor() if hasattr(self._norm, "full_tensor") else self._norm
+        return torch.as_tensor(norm, dtype=torch.float32, device=device)
+
+    def _stop(self, step: int, batches: list[tuple[Any, Any]], *, loss: bool) -> None:
+        """Raises on every rank."""
+        mine = {"rank": rank(), "losses": [float(value) for _, value in batches], "rows": self._rows(batches)}
+        found: list[Any] = [mine]
+        if dist.is_initialized():
+            found = [None] * dist.get_world_size()
+            dist.all_gather_object(found, mine)
+        rate = self.trainer._get_learning_rate()
+        what = "the loss" if loss else "the gradient"
+        good = "no step was good" if self.last_good is None else f"the last good loss was {self.last_good:.4g}"
+        message = f"{what} is no number at step {step} (learning rate {rate:.3g}; {good}); {_batch(found)}"
+        raise RuntimeFailure(message, EXIT_TRAINING, self._fix(step, found), everywhere=True)
+
+    def _fix(self, step: int, found: list[Any]) -> str:
+        kept = complete(self.job.output)
+        resume = f"--resume goes on from {kept[-1].name}" if kept else "no checkpoint had been written yet"
+        path = self.job.output / "logs" / f"step-{step}-rows.json"
+        if rank() == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(_plain(found), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return f"a smaller training.learning_rate, or look at the batch's rows in {path}; {resume}"
+
+    def _rows(self, batches: list[tuple[Any, Any]]) -> list[dict[str, Any]]:
+        """Each row's number among the prepared ones (None where the trainer's collator made another of it), and its text."""
+        tokens = [row for inputs, _ in batches for row in token_rows(inputs)]
+        numbers = find_rows(self.trainer.train_dataset, tokens)
+        tokenizer = self.trainer.processing_class
+        texts = [str(tokenizer.decode(row))[:SHOWN_CHARACTERS] for row in tokens]
+        return [{"row": n, "text": text} for n, text in zip(numbers, texts, strict=True)]
+
+
+def token_rows(inputs: Any) -> Iterator[list[int]]:
+    """The rows of a batch without their padding."""
+    if not isinstance(inputs, dict) or "input_ids" not in inputs:
+        return
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    for index, row in enumerate(ids):
+        kept = row if mask is None or mask.shape != ids.shape else row[mask[index].bool()]
+        yield [int(token) for token in kept]
+
+
+def find_rows(dataset: Any, wanted: list[list[int]]) -> list[int | None]:
+    """Their numbers in ``dataset``. Lengths are compared first, so that few rows are read."""
+    columns = getattr(dataset, "column_names", None) or []
+    if not {"input_ids", "length"} <= set(columns):
+        return [None] * len(wanted)
+    lengths = {len(row) for row in wanted}
+    candidates = [i for i, length in enumerate(dataset["length"]) if length in lengths]
+    known = {tuple(dataset[i]["input_ids"]): i for i in candidates}
+    return [known.get(tuple(row)) for row in wanted]
+
+
+def _batch(found: list[Any]) -> str:
+    """Which ranks lost it, and the rows of their batches."""
+    bad = [f for f in found if not all(math.isfinite(loss) for loss in f["losses"])] or found
+    return "; ".join(f"rows of rank {f['rank']}: {_numbers(f['rows'])}" for f in bad)
+
+
+def _numbers(rows: list[dict[str, Any]]) -> str:
+    return ", ".join("?" if r["row"] is None else str(r["row"]) for r in rows[:16]) or "unknown"
+
+
+def _plain(found: list[Any]) -> list[Any]:
+    """JSON has no NaN."""
+    return [f | {"losses": [str(loss) for loss in f["losses"]]} for f in found]
