@@ -65,6 +65,8 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     import transformers
 
     from axoc_runtime.arguments import training_arguments
+    from axoc_runtime.callbacks.activity import Follow
+    from axoc_runtime.callbacks.divergence import Divergence
     from axoc_runtime.callbacks.metric_lines import MetricLines
     from axoc_runtime.callbacks.plugins import own_callbacks
     from axoc_runtime.callbacks.progress import Progress
@@ -83,8 +85,9 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     objective = objective_of(job)
     model = objective.load(job, device_of(job))
     start, timing = Start(job, resumed=resumed), Timing()
-    throughput = Throughput(timing)
+    throughput, divergence = Throughput(timing), Divergence(job)
     progress, lines, restore = Progress(job, throughput), MetricLines(job, throughput), Restore(job)
+    ours = [Follow(), divergence, start, timing, progress, lines, restore]
     trainer = objective.trainer(
         job,
         model=model,
@@ -92,10 +95,10 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
         train_dataset=rows,
         eval_dataset=held_out if evaluates else None,
         processing_class=tokenizer,
-        callbacks=[start, timing, progress, lines, restore, *early_stopping(job, evaluates), *own],
+        callbacks=[*ours, *early_stopping(job, evaluates), *own],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    start.trainer = throughput.trainer = restore.trainer = trainer
+    start.trainer = divergence.trainer = throughput.trainer = restore.trainer = trainer
     return trainer, tokenizer, start, timing
 
 
