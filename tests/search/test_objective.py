@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 from asking import LORA, facts, plan, request
+from axoc.emit.job import job_dict
+from axoc.emit.replan import training_contract
 from axoc.errors import UserError
 from axoc.ir.plan import Plan, Scored
 from axoc.search.choose import all_passes, search, settled
@@ -147,3 +149,21 @@ def test_kinds_are_compared_at_one_global_batch() -> None:
     known = facts(made, "h100-sxm-80gb:8x16,a100-sxm-80gb:8x4")
     assert {p.total for p in all_passes(made, known)} == {128}
     assert isinstance(search(made, known), Plan)
+
+
+def test_optimizer_left_open_takes_the_states_that_the_objective_prefers_and_says_why() -> None:
+    roomy = plan("meta-llama/Llama-3.2-3B", "h100-sxm-80gb", training__optimizer="auto")
+    tight = plan(
+        "meta-llama/Llama-3.2-3B", "h100-sxm-80gb", training__optimizer="auto",
+        distributed__memory_budget_per_gpu_bytes=26 << 30,
+    )  # fmt: skip
+    assert isinstance(roomy, Plan) and isinstance(tight, Plan)
+    assert roomy.chosen.candidate.optimizer == "adamw_torch_fused"
+    assert tight.chosen.candidate.optimizer == "adamw_bnb_8bit"
+    (why,) = (d.because for d in tight.decisions if d.field == "training.optimizer")
+    assert "the best plan with adamw_torch_fused takes" in why
+    for found in (roomy, tight):
+        assert training_contract(found)["optimizer"] == found.chosen.candidate.optimizer
+        assert job_dict(found)["training"]["optimizer"] == found.chosen.candidate.optimizer
+        alike = {c.candidate.optimizer for c in found.candidates if c.estimate.time == found.chosen.estimate.time}
+        assert "adamw_torch_fused" in alike or found is tight, "as fast: the exact states"

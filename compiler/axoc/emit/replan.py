@@ -29,7 +29,7 @@ def training_contract(plan: Plan) -> dict[str, Any]:
         "warmup_steps": rate["warmup_steps"],
         "eval_steps": schedule.eval_steps,
         "save_steps": schedule.save_steps,
-        "optimizer": training.optimizer,
+        "optimizer": plan.chosen.candidate.optimizer,
         "weight_decay": training.weight_decay,
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import product
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,8 @@ from axoc.search.warnings import warnings
 MAX_RUNNERS_UP: Final = 20
 MAX_REJECTIONS: Final = 40
 NEAREST: Final = 5
+Precision = tuple[str, str]
+"""Quantization of the weights and optimizer, each where the spec leaves it open one of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,23 +90,24 @@ def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
         raise UserError(_too_few(request, facts.clusters))
     world = math.lcm(*(c.world_size for c in sized))
     passes = [
-        costed_pass(request, facts, cluster, q, world)
+        costed_pass(request, facts, cluster, precision, world)
         for cluster in sized
-        for q in _quantizations(request, facts, cluster)
+        for precision in _precisions(request, facts, cluster)
     ]
     return beyond_usual_if_nothing_else(passes)
 
 
-def _quantizations(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> tuple[str, ...]:
-    return resolve(request, facts.model, cluster.accelerator).quantizations
+def _precisions(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> list[Precision]:
+    resolved = resolve(request, facts.model, cluster.accelerator)
+    return list(product(resolved.quantizations, resolved.optimizers))
 
 
-def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, quantization: str, world: int) -> Pass:
+def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, precision: Precision, world: int) -> Pass:
     """``world``: a multiple of the world sizes of all kinds, which share one global batch."""
     resolved = resolve(request, facts.model, cluster.accelerator)
     total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model), world)
     steps = total_steps(request, facts.data, total)
-    scenario = scenario_of(request, facts.model, cluster, resolved, quantization, steps, facts.data)
+    scenario = scenario_of(request, facts.model, cluster, resolved, *precision, steps, facts.data)
     return run_pass(request, scenario, capacity_bytes(request, cluster), total)
 
 
@@ -121,7 +125,7 @@ def settled(request: PlanRequest, passes: list[Pass]) -> list[tuple[Pass, int]]:
 
 def _exact_first(passes: list[Pass]) -> list[Pass]:
     """Quantization left open is used only where exact weights fit nowhere."""
-    exact = [p for p in passes if _is_exact(p)]
+    exact = [p for p in passes if p.costed.scenario.quantization == "none"]
     return exact if any(p.fits().any() for p in exact) else passes
 
 
@@ -136,13 +140,10 @@ def _decisions(
     )
     if best.costed.scenario.quantization == "none":
         return found
-    exact = next((p for p in passes if _is_exact(p) and p.costed.scenario.cluster == cluster), None)
-    exact = exact or costed_pass(request, facts, cluster, "none", best.total)
+    wanted = replace(best.costed.scenario, quantization="none")
+    exact = next((p for p in passes if p.costed.scenario == wanted), None)
+    exact = exact or costed_pass(request, facts, cluster, ("none", wanted.optimizer), best.total)
     return with_freed_memory(request, found, best, row, exact)
-
-
-def _is_exact(found: Pass) -> bool:
-    return found.costed.scenario.quantization == "none"
 
 
 def schedule(request: PlanRequest, best: Pass) -> Schedule:

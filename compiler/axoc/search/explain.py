@@ -22,19 +22,27 @@ Rows = list[tuple[Candidate, Callable[[], Estimate]]]
 SEARCHED: Final = {
     "distributed.type": "strategy",
     "distributed.model_parallel_size": "tensor_parallel",
+    "distributed.replicate_degree": "replicate_degree",
     "distributed.offload": "offload",
     "training.gradient_checkpointing": "gradient_checkpointing",
     "training.micro_batch_size": "micro_batch_size",
     "training.gradient_accumulation_steps": "gradient_accumulation_steps",
+    "training.optimizer": "optimizer",
 }
-GIVEN: Final = ("model.dtype", "distributed.mixed_precision", "training.optimizer")
+GIVEN: Final = ("model.dtype", "distributed.mixed_precision")
 
 
 def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) -> tuple[Decision, ...]:
     searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items()]
     given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
     sizes = [_world(request, rows), _global_batch(request, rows[0][0])]
-    return (*sizes, *searched, *resolved.decisions, _quantization(request, rows[0][0], best), *given)
+    return (
+        *sizes,
+        *searched,
+        *resolved.decisions,
+        _quantization(request, rows[0][0], best),
+        *given,
+    )
 
 
 def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decision, ...]:

@@ -2,7 +2,7 @@
 
 1. Rows within policy.max_hours and max_cost_usd before those beyond.
 2. Rows that the model cannot tell from the best by the objective (TIE_SHARE of its training) before all others.
-3. Among those the one with least machinery: exact weights before quantized ones, then tensor parallel degree, offload,
+3. Among those the one with least machinery: exact states and weights before rounded ones, then tensor parallel degree, offload,
    strategy (single, ddp, zero1, zero2, fsdp, zero3), checkpointed layers, accumulation; the others by the objective.
 4. What is still equal by the objective, then in the order of the inventory and of the space.
 """
@@ -32,13 +32,14 @@ def order(request: PlanRequest, passes: list[Pass], wanted: Objective) -> list[R
 
     def key(item: tuple[bool, float, float, int, int]) -> tuple[object, ...]:
         breaks, value, _, i, row = item
-        machinery = (quantization_rank(passes[i]), *complexity(passes[i], row))
+        machinery = (rounding(passes[i]), *complexity(passes[i], row))
         tied = breaks == beyond and value <= best + slack_
         return (breaks, 0, machinery, value, i, row) if tied else (breaks, 1, value, machinery, i, row)
 
     return [(passes[item[3]], item[4]) for item in sorted(rows, key=key)]
 
 
-def quantization_rank(found: Pass) -> int:
-    """Exact weights before quantized ones where both are as fast."""
-    return 0 if found.costed.scenario.quantization == "none" else 1
+def rounding(found: Pass) -> int:
+    """What is rounded beyond training's own precision: nothing, the optimizer's states, frozen weights, or both."""
+    scenario = found.costed.scenario
+    return 2 * (scenario.quantization != "none") + (scenario.optimizer == "adamw_bnb_8bit")

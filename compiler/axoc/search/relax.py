@@ -65,9 +65,9 @@ def _numerics(request: PlanRequest) -> Iterator[tuple[str, PlanRequest]]:
         yield "set model.kernels: auto", replace(request, model=replace(request.model, kernels=AUTO))
     if request.model.dtype == "float32":
         yield "set model.dtype: bfloat16", replace(request, model=replace(request.model, dtype="bfloat16"))
-    if request.training.optimizer != "adamw_bnb_8bit":
+    if request.training.optimizer not in ("adamw_bnb_8bit", AUTO):
         changed = replace(request.training, optimizer="adamw_bnb_8bit")
-        yield "set training.optimizer: adamw_bnb_8bit", replace(request, training=changed)
+        yield "set training.optimizer: adamw_bnb_8bit (or auto)", replace(request, training=changed)
 
 
 def _more_devices(request: PlanRequest, facts: Facts) -> Iterator[tuple[str, PlanRequest, Facts]]:

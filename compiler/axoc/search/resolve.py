@@ -9,6 +9,7 @@ from axoc.ir.facts import AcceleratorFacts, ModelFacts
 from axoc.ir.plan import Decision
 from axoc.ir.request import AUTO, PlanRequest, QuantizationRequest
 
+IMITATING: Final = ("sft", "pretrain")
 LIGER_FAMILIES: Final = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3", "phi3", "olmo2"}
 )
@@ -25,6 +26,8 @@ class Resolved:
     packing: bool
     quantizations: tuple[str, ...]
     """To be searched, in order of preference."""
+    optimizers: tuple[str, ...]
+    """The same."""
     decisions: tuple[Decision, ...]
 
 
@@ -39,6 +42,7 @@ def resolve(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFac
         compile=bool(compile_.value),
         packing=bool(packing.value),
         quantizations=quantizations(request),
+        optimizers=optimizers(request),
         decisions=(attention, kernels, compile_, packing),
     )
 
@@ -51,6 +55,12 @@ def quantizations(request: PlanRequest) -> tuple[str, ...]:
     if isinstance(wanted, QuantizationRequest):
         return (wanted.method,)
     return ("none", "nf4") if request.adapter is not None else ("none",)
+
+
+def optimizers(request: PlanRequest) -> tuple[str, ...]:
+    """``auto`` is AdamW with states of 32 or 8 bits."""
+    wanted = request.training.optimizer
+    return ("adamw_torch_fused", "adamw_bnb_8bit") if wanted == AUTO else (wanted,)
 
 
 def _decision(request: PlanRequest, field: str, value: Any, because: str, rule: str) -> Decision:
@@ -80,6 +90,12 @@ def _attention(request: PlanRequest, model: ModelFacts) -> Decision:
 def _kernels(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFacts) -> Decision:
     if accelerator.vendor == "cpu":
         return _decision(request, "model.kernels", "none", "Liger's Triton kernels need a GPU", "liger-needs-gpu")
+    if request.distributed.model_parallel_size not in (AUTO, 1):
+        because = "Liger's kernels read weights whole, and tensor parallelism splits them"
+        return _decision(request, "model.kernels", "none", because, "tensor-parallel-kernels")
+    if request.training.objective not in IMITATING:
+        because = f"objective {request.training.objective} makes its own loss, which Liger's would replace"
+        return _decision(request, "model.kernels", "none", because, "preference-kernels")
     if model.family not in LIGER_FAMILIES:
         because = f"liger-kernel has no kernels for {model.family}"
         return _decision(request, "model.kernels", "none", because, "liger-families")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from axoc.cost.objectives import objective_of
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
@@ -47,6 +48,7 @@ def scenario_of(
     cluster: ClusterFacts,
     resolved: Resolved,
     quantization: str,
+    optimizer: str,
     steps: int | None,
     data: Sequence[DataFacts] = (),
 ) -> Scenario:
@@ -63,7 +65,7 @@ def scenario_of(
         trainable=trainable_parameters(model, request.adapter),
         quantization=quantization,
         double_quantization=double,
-        optimizer=request.training.optimizer,
+        optimizer=optimizer,
         attention=resolved.attention,
         kernels=resolved.kernels,
         compile=resolved.compile,
@@ -77,6 +79,7 @@ def scenario_of(
         evaluations=_evaluations(request, steps),
         downloads=request.model.looks_remote,
         exports=request.export.formats,
+        objective=objective_of(request.training),
     )
 
 

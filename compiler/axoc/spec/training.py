@@ -24,7 +24,7 @@ CHECKPOINTING: Final = Words(
     {"true": "full", "yes": "full", "on": "full", "false": "none", "no": "none", "off": "none", "null": "none"},
 )
 OPTIMIZERS: Final = Words(
-    tuple(OPTIMIZER_STATE_BYTES),
+    ("auto", *OPTIMIZER_STATE_BYTES),
     {
         "adamw": "adamw_torch_fused",
         "adam": "adamw_torch_fused",
@@ -68,7 +68,10 @@ class Training(Part):
     gradient_checkpointing: Annotated[str, CHECKPOINTING] = Field(
         default="auto", description="Recompute activations in the backward pass: less memory, more time."
     )
-    optimizer: Annotated[str, OPTIMIZERS] = Field(default="adamw_torch_fused", description="Optimizer.")
+    optimizer: Annotated[str, OPTIMIZERS] = Field(
+        default="adamw_torch_fused",
+        description="Optimizer. auto: AdamW with states of 32 or 8 bits, by policy.objective.",
+    )
     learning_rate: Annotated[float, Number(open_minimum=True, maximum=10.0)] = Field(
         default=2.0e-5, description="Peak learning rate."
     )
