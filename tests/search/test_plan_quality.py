@@ -1,0 +1,46 @@
+"""The benchmark that sets the plan beside a measured sweep: what it sweeps, and what it says of rows that were measured."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+import plan_quality
+from plan_quality import FEWEST, Job, kendall_tau, planned, reported, same, sweep
+
+pytestmark = pytest.mark.slow
+JOB = Job(name="small", model="qwen2.5-0.5b", method="full", seq=512, total=4)
+
+
+def test_kendall_tau_counts_pairs_in_order() -> None:
+    assert kendall_tau([(1, 10), (2, 20), (3, 30)]) == 1
+    assert kendall_tau([(1, 30), (2, 20), (3, 10)]) == -1
+    assert kendall_tau([(1, 10), (2, 30), (3, 20)]) == pytest.approx(1 / 3)
+    assert kendall_tau([(1, 10), (1, 20), (2, 30)]) == 1  # a tie is no pair
+
+
+def test_a_sweep_holds_the_plan_the_defaults_and_enough_others_and_its_report_their_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_quality, "JOBS", (JOB,))
+    configs = sweep(JOB)
+    assert len(configs) == FEWEST and same(configs[0], planned(JOB))
+    assert [c["what"] for c in configs[:3]] == ["plan", "trainer default", "trl default"]
+    assert not any(same(a, b) for i, a in enumerate(configs[3:]) for b in configs[:3] + configs[3:][:i])
+    assert all(c["mbs"] * c["ga"] == JOB.total for c in configs)
+    assert {json.dumps(c["gc"]) for c in configs} == {"false", "12", "true"} and {c["liger"] for c in configs} == {
+        True, False,
+    }  # fmt: skip
+    rows = [c | {"step_median_s": 1.0 + 0.1 * i} for i, c in enumerate(configs)]
+    rows[5] |= {"step_median_s": 0.8}  # a candidate that is faster than the plan
+    rows[1] = configs[1] | {"error": "OutOfMemoryError: CUDA out of memory"}
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    text = reported(file)
+    assert f"| small | {FEWEST} | {FEWEST - 1} | 2,048 | 2,560 | 80.0% | yes |" in text
+    assert "OutOfMemoryError |  |" in text and "100.0%" in text
