@@ -58,6 +58,7 @@ def random_columns(scenario: Scenario, rows: int) -> Columns:
         strategy=draw.choice(SHARDED, rows),
         data_parallel=draw.choice([16, 32, 64, 128], rows),
         tensor_parallel=draw.choice([1, 2, 4, 8], rows),
+        replicate_degree=draw.choice([1, 2], rows),
         micro_batch=draw.integers(1, 33, rows),
         accumulation=draw.integers(1, 17, rows),
         checkpointed_layers=draw.integers(0, scenario.model.num_layers + 1, rows),

@@ -103,6 +103,7 @@ def columns_of(row: dict[str, Any], model: ModelFacts) -> Columns:
         "strategy": STRATEGIES.index(strategy),  # type: ignore[arg-type]
         "data_parallel": 1,
         "tensor_parallel": 1,
+        "replicate_degree": 1,
         "micro_batch": row["mbs"],
         "accumulation": row.get("ga", 1),
         "checkpointed_layers": checkpointed,

@@ -182,6 +182,7 @@ def columns_of(row: dict[str, Any], model: ModelFacts) -> Columns:
         "strategy": STRATEGIES.index("ddp" if row["ddp"] else "single"),
         "data_parallel": 2 if row["ddp"] else 1,
         "tensor_parallel": 1,
+        "replicate_degree": 1,
         "micro_batch": row["mbs"],
         "accumulation": row["ga"],
         "checkpointed_layers": model.num_layers if row["gc"] is True else int(row["gc"]),

@@ -133,6 +133,7 @@ def job_value(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
             "processes_per_node": 1,
             "data_parallel": 1,
             "tensor_parallel": 1,
+            "replicate_degree": 1,
             "mixed_precision": "bf16",
             "offload": "none",
             "config": None,

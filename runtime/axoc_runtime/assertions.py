@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import torch
-
 from axoc_runtime.errors import EXIT_NOT_AS_PLANNED, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.models.load import decoder_blocks
-from axoc_runtime.strategies import rank, world_size
-
-Mismatch = tuple[str, Any, Any]
-"""What, planned, found."""
+from axoc_runtime.strategies import world_size
+from axoc_runtime.strategies.promised import Mismatch, fsdp_promises, full_size, zero_promises
 
 
 def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
@@ -65,15 +61,6 @@ def _wrapper(job: Job, trainer: Any) -> Iterator[Mismatch]:
         yield "blocks that are FSDP units", len(sharded), sum(sharded)
 
 
-def full_size(parameter: Any) -> int:
-    """Elements of the whole tensor: ZeRO-3 leaves an empty one and tells its size, bitsandbytes packs two in a byte."""
-    if hasattr(parameter, "ds_numel"):
-        return int(parameter.ds_numel)
-    if type(parameter).__name__ == "Params4bit" and getattr(parameter, "quant_state", None) is not None:
-        return int(torch.Size(parameter.quant_state.shape).numel())
-    return int(parameter.numel())
-
-
 def _trainable(job: Job, trainer: Any) -> Iterator[Mismatch]:
     real = sum(full_size(p) for p in trainer.model.parameters() if p.requires_grad)
     yield "trainable parameters", job.expect.trainable_parameters, real
@@ -90,37 +77,11 @@ def _dtypes(job: Job, trainer: Any) -> Iterator[Mismatch]:
 
 
 def _shards(job: Job, trainer: Any) -> Iterator[Mismatch]:
-    """Each rank holds its share and no more."""
-    strategy, degree = job.distributed.strategy, job.distributed.data_parallel
-    if strategy == "fsdp":
-        yield from _fsdp_shards(trainer.model, degree)
-    if strategy == "zero3":
-        whole = sum(full_size(p) for p in trainer.model.parameters())
-        held = sum(int(p.ds_tensor.numel()) for p in trainer.model.parameters() if hasattr(p, "ds_tensor"))
-        yield "share of the weights on this rank", _share(1 / degree), _share(held / whole)
-    if strategy in ("zero1", "zero2", "zero3"):
-        optimizer = trainer.model_wrapped.optimizer
-        groups = getattr(optimizer, "fp32_partitioned_groups_flat", None) or getattr(
-            optimizer, "single_partition_of_fp32_groups", []
-        )
-        held = sum(int(g.numel()) for g in groups)
-        trained = job.expect.trainable_parameters
-        yield "share of the optimizer's masters on this rank", _share(1 / degree), _share(held / max(1, trained))
-
-
-def _fsdp_shards(model: Any, degree: int) -> Iterator[Mismatch]:
-    from torch.distributed.tensor import DTensor
-
-    parameters = list(model.parameters())
-    yield "weights that are DTensors", len(parameters), sum(isinstance(p, DTensor) for p in parameters)
-    whole = sum(int(p.numel()) for p in parameters)
-    held = sum(int(p.to_local().numel()) for p in parameters if isinstance(p, DTensor))
-    yield f"share of the weights on rank {rank()}", _share(1 / degree), _share(held / max(1, whole))
-
-
-def _share(value: float) -> float:
-    """Rounded to two digits: shards are padded to whole rows, so shares differ in the third."""
-    return round(value, 2)
+    """What is sharded or offloaded is so, each rank with its share and no more."""
+    if job.distributed.strategy == "fsdp":
+        yield from fsdp_promises(job, trainer.model)
+    if job.distributed.strategy.startswith("zero"):
+        yield from zero_promises(job, trainer)
 
 
 def _checkpointing(job: Job, trainer: Any) -> Iterator[Mismatch]:

@@ -33,6 +33,7 @@ def row(strategy: str, degree: int = 8, offload: str = "none", accumulation: int
         "strategy": STRATEGIES.index(strategy),  # type: ignore[arg-type]
         "data_parallel": degree,
         "tensor_parallel": 1,
+        "replicate_degree": 1,
         "micro_batch": 1,
         "accumulation": accumulation,
         "checkpointed_layers": 0,

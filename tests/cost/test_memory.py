@@ -45,6 +45,7 @@ def row(strategy: str = "single", micro: int = 1, accumulation: int = 1, layers:
         strategy=column(STRATEGIES.index(strategy)),  # type: ignore[arg-type]
         data_parallel=column(degree),
         tensor_parallel=column(1),
+        replicate_degree=column(1),
         micro_batch=column(micro),
         accumulation=column(accumulation),
         checkpointed_layers=column(layers),

@@ -42,22 +42,35 @@ def parameters(folder: Path) -> int:
         return sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
 
 
+def make_work(folder: Path, model: Path) -> Path:
+    """A folder to work in: the model, and sums to learn."""
+    (folder / "model").symlink_to(model)
+    rows = [{"question": f"{a}+{b}?", "answer": str(a + b)} for a in range(10) for b in range(10)]
+    (folder / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return folder
+
+
 @pytest.fixture
 def work(tmp_path: Path, tiny: Path) -> Path:
-    (tmp_path / "model").symlink_to(tiny)
-    rows = [{"question": f"{a}+{b}?", "answer": str(a + b)} for a in range(10) for b in range(10)]
-    (tmp_path / "data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return tmp_path
+    return make_work(tmp_path, tiny)
 
 
 @pytest.fixture
 def environment() -> dict[str, str]:
+    return clean_environment()
+
+
+def clean_environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("AXOC_", "PYTHON"))}
     return kept | {"PYTHONPATH": str(RUNTIME), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 
 @pytest.fixture
 def runtime(work: Path, environment: dict[str, str]) -> Launch:
+    return launcher(work, environment)
+
+
+def launcher(work: Path, environment: dict[str, str]) -> Launch:
     """Runs a command of the runtime on a job; ``train`` under torchrun with the job's processes."""
 
     def call(command: str, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
@@ -65,8 +78,8 @@ def runtime(work: Path, environment: dict[str, str]) -> Launch:
         line = [sys.executable, "-m", "axoc_runtime", command, str(job), *options]
         if command == "train":
             processes = json.loads(job.read_text())["distributed"]["processes_per_node"]
-            launcher = ["-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", str(processes)]
-            line[1:1] = launcher
+            launch = ["-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", str(processes)]
+            line[1:1] = launch
         return subprocess.run(line, env=environment, cwd=work, capture_output=True, text=True, timeout=600)
 
     return call

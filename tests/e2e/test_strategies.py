@@ -153,7 +153,7 @@ def test_fsdp_that_is_ddp_in_disguise_is_stopped(
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'axoc_runtime.objectives.sft':\n"
         "            sys.meta_path.remove(self)\n"
-        "            import axoc_runtime.strategies as s\n"
+        "            import axoc_runtime.strategies.wrap as s\n"
         "            s.force_fsdp_on_cpu = lambda trainer: None\n"
         "sys.meta_path.insert(0, Finder())\n"
     )

@@ -247,6 +247,7 @@ def _request(adapter: AdapterRequest | None, candidate: Candidate) -> PlanReques
             type="auto",
             gpu_count=None,
             model_parallel_size=1,
+            replicate_degree="auto",
             mixed_precision=candidate.mixed_precision,
             memory_budget_per_gpu_bytes=None,
             offload=AUTO,

@@ -167,6 +167,7 @@ EXPLAINED_BY = {
     "world_size": "distributed.gpu_count",
     "data_parallel": "distributed.gpu_count",  # the world over the tensor-parallel degree
     "tensor_parallel": "distributed.model_parallel_size",
+    "replicate_degree": "distributed.replicate_degree",
     "micro_batch_size": "training.micro_batch_size",
     "gradient_accumulation_steps": "training.gradient_accumulation_steps",
     "gradient_checkpointing": "training.gradient_checkpointing",

@@ -41,6 +41,7 @@ def job(folder: Path, config: dict[str, Any], **changes: Any) -> Job:
         "processes_per_node": 1,
         "data_parallel": 1,
         "tensor_parallel": 1,
+        "replicate_degree": 1,
         "mixed_precision": "bf16",
         "offload": "none",
         "config": None,

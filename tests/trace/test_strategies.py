@@ -29,6 +29,7 @@ def distributed(strategy: str, data: int, tensor: int = 1, config: str | None = 
         "processes_per_node": data * tensor,
         "data_parallel": data,
         "tensor_parallel": tensor,
+        "replicate_degree": 1,
         "mixed_precision": "bf16",
         "offload": "none",
         "config": config,

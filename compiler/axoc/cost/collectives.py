@@ -38,6 +38,8 @@ class Collectives:
     """Of it, what a later micro-batch's forward finds."""
     partition: Floats
     """ZeRO-1/2's buffer of the gradients a rank keeps, whole, of one micro-batch."""
+    held_reduced: Floats
+    """Of hybrid shard: what was all-reduced stays until the backward ends, beside the gradients made of it."""
     arriving: Floats
     """The same under ZeRO-2, which makes it in the backward; ZeRO-1 does so at its end."""
     arrives: Floats
@@ -76,6 +78,7 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         bucket=_bucket(scenario, c),
         bucket_stays=np.where(c.uses("zero1") & (c.accumulation > 1), states.bucket_bytes(scenario), 0.0),
         partition=kept,
+        held_reduced=_held_reduced(scenario, c),
         arriving=np.where(c.uses("zero2"), kept, 0.0),
         arrives=owned.arrives,
         copies=_copies(scenario, c, owned),
@@ -91,7 +94,7 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
     sizes = scenario.sizes
     root = 0.0 if sizes.lm_head else (sizes.total - sizes.blocks) * _outside_bytes(scenario)
     unit = unit_bytes(scenario) / c.tensor_parallel
-    fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.data_parallel > 1
+    fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.shard_degree > 1
     live, flight = _fetched(scenario, c)
     return (
         cast(Floats, np.where(fsdp, root, np.where(three, live, 0.0))),
@@ -153,6 +156,15 @@ def _scattered(scenario: Scenario, c: Columns) -> Floats:
     """foreach_reduce copies a unit's gradients into one input, which stays until the next unit's (rs_wait)."""
     trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
     return cast(Floats, np.where(c.uses("fsdp"), trained * float(scenario.compute_bytes) / c.tensor_parallel, 0.0))
+
+
+def _held_reduced(scenario: Scenario, c: Columns) -> Floats:
+    """foreach_reduce keeps what it all-reduced (AllReduceState) until finalize_backward. Where that has the weights' dtype,
+    and no gradient is there yet, it is the gradient itself."""
+    casts = float(scenario.compute_bytes) != float(scenario.trainable_bytes)
+    apart = (c.replicate_degree > 1) & (casts | (c.accumulation > 1))
+    share = scenario.trainable * float(scenario.compute_bytes) / (c.tensor_parallel * c.gradient_shards)
+    return cast(Floats, np.where(c.uses("fsdp") & apart, share, 0.0))
 
 
 def _adapters(scenario: Scenario) -> float:

@@ -27,6 +27,8 @@ class Columns:
     """Index into STRATEGIES."""
     data_parallel: Ints
     tensor_parallel: Ints
+    replicate_degree: Ints
+    """Copies of the model, each sharded over the other data-parallel ranks; 1 where there is one copy, or none sharded."""
     micro_batch: Ints
     accumulation: Ints
     checkpointed_layers: Ints
@@ -53,17 +55,22 @@ class Columns:
         return self.uses("zero1", "zero2", "zero3")
 
     @property
+    def shard_degree(self) -> Ints:
+        """Data-parallel ranks that share one copy, of whatever the strategy shards."""
+        return self.data_parallel // self.replicate_degree
+
+    @property
     def weight_shards(self) -> Ints:
         """Data-parallel ranks that share one copy of the weights."""
-        return cast(Ints, np.where(self.uses("fsdp", "zero3"), self.data_parallel, 1))
+        return cast(Ints, np.where(self.uses("fsdp", "zero3"), self.shard_degree, 1))
 
     @property
     def gradient_shards(self) -> Ints:
-        return cast(Ints, np.where(self.uses("fsdp", "zero2", "zero3"), self.data_parallel, 1))
+        return cast(Ints, np.where(self.uses("fsdp", "zero2", "zero3"), self.shard_degree, 1))
 
     @property
     def optimizer_shards(self) -> Ints:
-        return cast(Ints, np.where(self.uses("fsdp", "zero1", "zero2", "zero3"), self.data_parallel, 1))
+        return cast(Ints, np.where(self.uses("fsdp", "zero1", "zero2", "zero3"), self.shard_degree, 1))
 
     @property
     def offloads_optimizer(self) -> Bools:

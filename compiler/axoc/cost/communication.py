@@ -2,16 +2,21 @@
 
 Ring collectives: (n - 1) / n of the bytes once for gather and scatter, twice for all-reduce (Thakur et al. 2005,
 https://doi.org/10.1177/1094342005051521). Across nodes the slowest hop carries the ring.
+
+The axes of a mesh of ranks, innermost first: tensor parallel, shards of one copy, copies (hybrid shard: MiCS, Zhang et al.
+2022, https://arxiv.org/abs/2205.00119).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
 
 from axoc.cost import flops, states
 from axoc.cost.columns import Columns, Floats
+from axoc.cost.kernels import pace_of
 from axoc.cost.scenario import Scenario
 
 LINK_SHARE: Final = 0.75
@@ -23,18 +28,44 @@ HOST_LINK_BYTES_PER_SECOND: Final = 20e9
 """Pinned copies over PCIe 4 x16, as measured by most bandwidth tests."""
 
 
-def _rate(scenario: Scenario, ranks: Floats) -> Floats:
-    """Bytes a second of one rank in a ring of ``ranks``."""
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """Groups of ranks along one axis of the mesh."""
+
+    ranks: Floats
+    stride: Floats
+    """Between neighbours of a group: the product of the axes within."""
+
+
+def shard_axis(c: Columns) -> Axis:
+    """Ranks that share a copy; without hybrid shard all that hold other batches."""
+    return Axis(ranks=c.shard_degree.astype(np.float64), stride=c.tensor_parallel.astype(np.float64))
+
+
+def replicate_axis(c: Columns) -> Axis:
+    """Ranks that hold the same shard of different copies."""
+    stride = (c.shard_degree * c.tensor_parallel).astype(np.float64)
+    return Axis(ranks=c.replicate_degree.astype(np.float64), stride=stride)
+
+
+def tensor_axis(c: Columns) -> Axis:
+    return Axis(ranks=c.tensor_parallel.astype(np.float64), stride=np.ones(len(c)))
+
+
+def _rate(scenario: Scenario, axis: Axis) -> Floats:
+    """Bytes a second of one rank in its group's ring. A node's network carries one ring of each group that leaves it: of
+    neighbours a single one, which NCCL spreads over all of the node's adapters."""
     cluster = scenario.cluster
+    per_node = float(cluster.accelerators_per_node)
     inside = cluster.accelerator.link_bandwidth_bytes_per_second
-    across = cluster.network_bandwidth_bytes_per_second / cluster.accelerators_per_node
-    return cast(
-        Floats, np.where(ranks <= cluster.accelerators_per_node, inside, np.minimum(inside, across)) * LINK_SHARE
-    )
+    across = cluster.network_bandwidth_bytes_per_second / np.minimum(axis.stride, per_node)
+    leaves = axis.ranks * axis.stride > per_node
+    return cast(Floats, np.where(leaves, np.minimum(inside, across), inside) * LINK_SHARE / pace_of(scenario).links)
 
 
-def _ring(scenario: Scenario, num_bytes: Floats, ranks: Floats, times: float, calls: float) -> Floats:
-    seconds = times * num_bytes * (ranks - 1) / np.maximum(ranks, 1) / _rate(scenario, ranks)
+def _ring(scenario: Scenario, num_bytes: Floats, axis: Axis, times: float, calls: float) -> Floats:
+    ranks = axis.ranks
+    seconds = times * num_bytes * (ranks - 1) / np.maximum(ranks, 1) / _rate(scenario, axis)
     return cast(Floats, np.where(ranks > 1, seconds + calls * LATENCY_SECONDS * np.log2(np.maximum(ranks, 2)), 0.0))
 
 
@@ -51,38 +82,39 @@ def _weight_bytes(scenario: Scenario, c: Columns) -> Floats:
 
 
 def micro_step_seconds(scenario: Scenario, c: Columns) -> Floats:
-    """Collectives of every micro-step: gathers of sharded weights, scatters of gradients (ZeRO-2 and up)."""
-    ranks = c.data_parallel.astype(np.float64)
+    """Collectives of every micro-step: gathers of sharded weights, scatters of gradients (ZeRO-2 and up), and under hybrid
+    shard all-reduces of the scattered part, which the runtime does not put off to a step's last micro-step either."""
+    axis = shard_axis(c)
     layers = float(scenario.model.num_layers)
     passes = 2.0 + np.where(c.checkpointed_layers > 0, 1.0, 0.0) * np.where(c.uses("zero3"), 1.0, 0.0)
-    gather = _ring(scenario, _weight_bytes(scenario, c), ranks, 1.0, layers) * passes
-    scatter = _ring(scenario, _trained_bytes(scenario, c), ranks, 1.0, layers)
+    gather = _ring(scenario, _weight_bytes(scenario, c), axis, 1.0, layers) * passes
+    scatter = _ring(scenario, _trained_bytes(scenario, c), axis, 1.0, layers)
+    part = _trained_bytes(scenario, c) / c.shard_degree
+    reduce = _ring(scenario, part, replicate_axis(c), 2.0, layers)
     sharded = c.uses("fsdp", "zero3")
-    return cast(Floats, np.where(sharded, gather + scatter, 0.0) + np.where(c.uses("zero2"), scatter, 0.0))
+    return cast(Floats, np.where(sharded, gather + scatter + reduce, 0.0) + np.where(c.uses("zero2"), scatter, 0.0))
 
 
 def forward_gather_seconds(scenario: Scenario, c: Columns) -> Floats:
     """Gathers of one forward alone, as in evaluation; nothing where every rank has all weights."""
-    ranks = c.data_parallel.astype(np.float64)
-    gather = _ring(scenario, _weight_bytes(scenario, c), ranks, 1.0, float(scenario.model.num_layers))
+    gather = _ring(scenario, _weight_bytes(scenario, c), shard_axis(c), 1.0, float(scenario.model.num_layers))
     return cast(Floats, np.where(c.uses("fsdp", "zero3"), gather, 0.0))
 
 
 def step_seconds(scenario: Scenario, c: Columns) -> Floats:
     """Collectives once a step: all-reduce of gradients (DDP, ZeRO-1), gather of updated weights (ZeRO-1/2)."""
-    ranks = c.data_parallel.astype(np.float64)
-    reduce = _ring(scenario, _trained_bytes(scenario, c), ranks, 2.0, 25.0)
-    gather = _ring(scenario, _trained_bytes(scenario, c), ranks, 1.0, 25.0)
+    axis = shard_axis(c)
+    reduce = _ring(scenario, _trained_bytes(scenario, c), axis, 2.0, 25.0)
+    gather = _ring(scenario, _trained_bytes(scenario, c), axis, 1.0, 25.0)
     total = np.where(c.uses("ddp"), reduce, 0.0) + np.where(c.uses("zero1"), reduce * 0.5 + gather, 0.0)
     return cast(Floats, total + np.where(c.uses("zero2"), gather, 0.0))
 
 
 def tensor_parallel_seconds(scenario: Scenario, c: Columns) -> Floats:
     """Two all-reduces a block forward, two back, and two more where the block is recomputed: nothing hides them."""
-    ranks = c.tensor_parallel.astype(np.float64)
     num_bytes = flops.tokens(scenario, c) * scenario.model.hidden_size * scenario.compute_bytes
     times = 2.0 * scenario.model.num_layers * (2 + flops.recomputed_share(scenario, c))
-    return cast(Floats, times * _ring(scenario, num_bytes, ranks, 2.0, 1.0))
+    return cast(Floats, times * _ring(scenario, num_bytes, tensor_axis(c), 2.0, 1.0))
 
 
 def offload_seconds(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:

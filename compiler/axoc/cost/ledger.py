@@ -65,7 +65,8 @@ def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
     """By phase, in the order of a step."""
     live = _live(scenario, c)
     forward = {"load": live.phase(), "forward": _forward(live), "loss": _loss(live)}
-    return forward | _backward(live) | {"optimizer": _optimizer(live), "evaluate": _evaluate(live)}
+    steps = forward | _backward(live) | {"optimizer": _optimizer(live), "evaluate": _evaluate(live)}
+    return steps | _without_gradients(live, forward["forward"])
 
 
 def _live(scenario: Scenario, c: Columns) -> _Live:
@@ -81,13 +82,19 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
             "optimizer states": states.optimizer(scenario, c),
             "communication buffers": states.buffers(scenario, c),
             "workspace": np.full(len(c), float(workspace_bytes(scenario))),
-        },
+        }
+        | _reference(scenario, c),
         held=activations(scenario, c, tokens),
         shared=shared,
         gradients=gradients,
         carried=np.where((c.accumulation > 1) | states.held_from_start(c), gradients, 0.0),
         waiting=_waiting(scenario, c),
     )
+
+
+def _reference(scenario: Scenario, c: Columns) -> Ledger:
+    """A second copy of the base, frozen, where the policy is held against one."""
+    return {"reference model": states.reference(scenario, c)} if scenario.objective.holds_reference else {}
 
 
 def workspace_bytes(scenario: Scenario) -> int:
@@ -116,6 +123,18 @@ def _forward(live: _Live) -> Ledger:
         logits_and_loss=held.tail.forward,
         working_set=np.maximum(0.0, inside - held.tail.forward),
     )
+
+
+def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
+    """The objective's other passes, of which the last comes after the forward and before its backward: what the forward
+    keeps is there (TRL computes the reference's log-probabilities after the policy's)."""
+    if not live.scenario.objective.passes:
+        return {}
+    passing = _evaluate(live, always=True)
+    kept = {"activations", "autocast weight copies", "gradients", "reduction buffers"}
+    both = {item: forward[item] + (passing[item] if item == "activations" else 0.0) for item in kept}
+    stays = {"logits and loss": live.held.tail.kept + passing["logits and loss"]}
+    return {"reference": passing | both | stays}
 
 
 def _loss(live: _Live) -> Ledger:
@@ -158,7 +177,7 @@ def _backward(live: _Live) -> dict[str, Ledger]:
         "backward_last": live.phase(
             gathered_weights=shared.at_bottom + shared.unit,
             gradients=_at_bottom(live, first),
-            reduction_buffers=shared.bucket + shared.scattered,
+            reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
             working_set=np.where(recomputes, again, one.backward),
         ),
@@ -187,7 +206,7 @@ def _backward_embedding(live: _Live, first: Floats) -> Ledger:
     return live.phase(
         gathered_weights=shared.at_embedding,
         gradients=gradients,
-        reduction_buffers=shared.bucket + shared.scattered,
+        reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
         activations=live.held.gradient,
         working_set=np.where(c.uses("zero1"), np.maximum(working, at_end), working),
     )
@@ -214,9 +233,9 @@ def _optimizer(live: _Live) -> Ledger:
     return live.phase(gradients=kept, working_set=np.where(copied, working, temporary))
 
 
-def _evaluate(live: _Live) -> Ledger:
+def _evaluate(live: _Live, *, always: bool = False) -> Ledger:
     """Nothing is kept for a backward: the stream, one block, or one batch's logits."""
-    if not live.scenario.evaluates:
+    if not (live.scenario.evaluates or always):
         return live.phase()
     held, shared = live.held, live.shared
     return live.phase(

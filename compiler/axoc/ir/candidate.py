@@ -16,6 +16,8 @@ class Candidate:
     world_size: int
     data_parallel: int
     tensor_parallel: int
+    replicate_degree: int = 1
+    """Copies of the model, each sharded over the other data-parallel ranks (hybrid shard); 1 where nothing is sharded."""
     micro_batch_size: int
     gradient_accumulation_steps: int
     gradient_checkpointing: Checkpointing

@@ -136,6 +136,7 @@ class DistributedRequest:
     """auto | ddp | fsdp | zero1 | zero2 | zero3"""
     gpu_count: int | None
     model_parallel_size: int | Auto
+    replicate_degree: int | Auto
     mixed_precision: str
     memory_budget_per_gpu_bytes: int | None
     offload: Offload | Auto
@@ -183,9 +184,9 @@ class PlanRequest:
     export: ExportRequest
     tracking: tuple[str, ...]
     output_dir: str
-    logging_level: str
     upload_to: str | None = None
     """URL of a place on a store where checkpoints and results are sent as well."""
+    logging_level: str
     target: str
     policy: PolicyRequest
     samples: SampleRequest

@@ -103,6 +103,7 @@ def make_candidate(scenario: Scenario, combo: Combination, micro: int, accumulat
         world_size=combo.world_size,
         data_parallel=combo.data_parallel,
         tensor_parallel=combo.tensor_parallel,
+        replicate_degree=combo.replicate_degree,
         micro_batch_size=micro,
         gradient_accumulation_steps=accumulation,
         gradient_checkpointing=combo.checkpointing,
@@ -145,6 +146,7 @@ def complexity(candidate_row: Pass, row: int) -> tuple[int, ...]:
     c = candidate_row.costed.columns
     return (
         int(c.tensor_parallel[row]),
+        int(c.replicate_degree[row]),
         int(c.offload[row]),
         int(c.strategy[row]),
         int(c.checkpointed_layers[row]),

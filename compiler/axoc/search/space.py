@@ -20,6 +20,7 @@ class Combination:
     strategy: Strategy
     tensor_parallel: int
     data_parallel: int
+    replicate_degree: int
     offload: Offload
     checkpointing: Checkpointing
     checkpointed_layers: int
@@ -47,6 +48,15 @@ def tensor_parallels(request: PlanRequest, cluster: ClusterFacts, model: ModelFa
     powers = [2**i for i in range(7) if 2**i <= cluster.accelerators_per_node]
     dividing = [p for p in powers if cluster.world_size % p == 0 and model.num_heads % p == 0]
     return [p for p in dividing if p == 1 or (request.adapter is None and model.num_kv_heads % p == 0)]
+
+
+def replicate_degrees(request: PlanRequest, cluster: ClusterFacts, strategy: Strategy, tensor: int) -> list[int]:
+    """The wanted degree; else one, and under FSDP one a node too, so that a copy's shards are gathered inside a node."""
+    wanted = request.distributed.replicate_degree
+    if wanted != AUTO:
+        return [wanted]
+    sharded_in_node = strategy == "fsdp" and cluster.nodes > 1 and cluster.accelerators_per_node > tensor
+    return [1, cluster.nodes] if sharded_in_node else [1]
 
 
 def offloads(request: PlanRequest, strategy: Strategy) -> list[Offload]:
@@ -83,10 +93,12 @@ def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts)
                     strategy=strategy,
                     tensor_parallel=tensor,
                     data_parallel=cluster.world_size // tensor,
+                    replicate_degree=replicate,
                     offload=offload,
                     checkpointing=mode,
                     checkpointed_layers=layers,
                 )
+                for replicate in replicate_degrees(request, cluster, strategy, tensor)
                 for offload in offloads(request, strategy)
                 if cluster.world_size > 1
                 or strategy == "single"
@@ -113,6 +125,7 @@ def columns(request: PlanRequest, found: list[Combination], total: int) -> tuple
         strategy=column([STRATEGIES.index(c.strategy) for c, _ in rows]),
         data_parallel=column([c.data_parallel for c, _ in rows]),
         tensor_parallel=column([c.tensor_parallel for c, _ in rows]),
+        replicate_degree=column([c.replicate_degree for c, _ in rows]),
         micro_batch=column([s.micro for _, s in rows]),
         accumulation=column([s.accumulation for _, s in rows]),
         checkpointed_layers=column([c.checkpointed_layers for c, _ in rows]),

@@ -65,13 +65,11 @@ def flash_attention_unlocked(_: PlanRequest, __: ModelFacts, chosen: Scored) -> 
     )
 
 
-def on_paper(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
+def on_paper(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
     missing = ["model.id"] if request.model.id is None else []
     missing += ["dataset.path"] if any(d.path is None for d in request.datasets) else []
     if missing:
         return f"{' and '.join(missing)} is not set: this plan can be read, but its bundle stops at launch"
-    if chosen.candidate.tensor_parallel > 1:
-        return "tensor parallelism is planned as you set it, but this runtime does not run it yet: the launch stops"
     return None
 
 

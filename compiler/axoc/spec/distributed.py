@@ -47,6 +47,10 @@ class Distributed(Part):
     model_parallel_size: Annotated[int | str, Whole(words=("auto",))] = Field(
         default=1, description="Tensor parallel degree."
     )
+    replicate_degree: Annotated[int | str, Whole(words=("auto",))] = Field(
+        default="auto",
+        description="Hybrid shard: copies of the model, each sharded by FSDP over an equal part of the devices.",
+    )
     mixed_precision: Annotated[str, PRECISIONS] = Field(default="bf16", description="Type that autocast computes in.")
     memory_budget_per_gpu_gb: Annotated[float | None, Number(open_minimum=True, maximum=1e6, words=("null",))] = Field(
         default=None, description="GiB of a device that the run may use, as nvidia-smi shows them; by default all."

@@ -148,6 +148,7 @@ def _distributed(distributed: Distributed) -> DistributedRequest:
         type=distributed.type,
         gpu_count=distributed.gpu_count,
         model_parallel_size=cast(int | Auto, distributed.model_parallel_size),
+        replicate_degree=cast(int | Auto, distributed.replicate_degree),
         mixed_precision=distributed.mixed_precision,
         memory_budget_per_gpu_bytes=None if budget is None else int(budget * GIB),
         offload=cast(Offload | Auto, distributed.offload),

@@ -63,6 +63,11 @@ def load_trainable(job: Job, device: torch.device) -> Any:
         )
     if job.adapter is not None:
         model = add_adapter(job, model)
+    if job.distributed.tensor_parallel > 1:
+        from axoc_runtime.strategies.mesh import mesh_of
+        from axoc_runtime.strategies.tensor import split_layers
+
+        split_layers(model, mesh_of(job)["tp"])
     return model
 
 

@@ -7,16 +7,19 @@ from typing import Any
 
 from axoc_runtime.job import Job
 
+UNITS = ("blocks_per_unit", "min_unit_parameters")
+"""Keys of config/fsdp.json that no library reads."""
+
 
 def strategy_arguments(job: Job) -> dict[str, Any]:
     """Keyword arguments of TrainingArguments."""
     strategy, config = job.distributed.strategy, job.distributed.config
     if strategy.startswith("zero"):
         assert config is not None
-        return {"deepspeed": json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))}
+        return {"deepspeed": read_config(job)}
     if strategy == "fsdp":
         assert config is not None
-        return {"fsdp": True, "fsdp_config": fsdp_config(job, config), **reduced_each_micro_step()}
+        return {"fsdp": True, "fsdp_config": fsdp_config(job), **reduced_each_micro_step()}
     if strategy == "ddp":
         return {"ddp_find_unused_parameters": False}
     return {}
@@ -28,10 +31,19 @@ def reduced_each_micro_step() -> dict[str, Any]:
     return {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
 
 
-def fsdp_config(job: Job, config: str) -> dict[str, Any]:
-    """The bundle's file in transformers' terms."""
-    loaded: dict[str, Any] = json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))
+def fsdp_config(job: Job) -> dict[str, Any]:
+    """The bundle's file in transformers' terms, without what units.py reads of it."""
+    loaded = {key: value for key, value in read_config(job).items() if key not in UNITS}
     loaded["version"] = loaded.pop("fsdp_version", 2)
+    return loaded
+
+
+def read_config(job: Job) -> dict[str, Any]:
+    """The strategy's configuration file; empty where there is none."""
+    config = job.distributed.config
+    if config is None:
+        return {}
+    loaded: dict[str, Any] = json.loads((job.bundle_dir / config).read_text(encoding="utf-8"))
     return loaded
 
 

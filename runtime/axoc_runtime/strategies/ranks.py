@@ -29,3 +29,8 @@ def barrier() -> None:
     if dist.is_initialized():
         devices = [torch.cuda.current_device()] if dist.get_backend() == "nccl" else None
         dist.barrier(device_ids=devices)
+
+
+def data_rank(job: Job) -> int:
+    """Tensor-parallel ranks, which are neighbours, share a batch."""
+    return rank() // job.distributed.tensor_parallel

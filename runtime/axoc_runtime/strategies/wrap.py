@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from axoc_runtime.job import Job
+
+
+def after_accelerator(job: Job, trainer: Any) -> None:
+    """What accelerate is told once it is there."""
+    if job.distributed.strategy != "fsdp":
+        return
+    from axoc_runtime.strategies.mesh import has_mesh, place_on_mesh
+    from axoc_runtime.strategies.units import shard_in_units
+
+    shard_in_units(job)
+    if job.distributed.device == "cpu":
+        force_fsdp_on_cpu(trainer)
+    if has_mesh(job.distributed):
+        place_on_mesh(job, trainer)
+
 
 def force_fsdp_on_cpu(trainer: Any) -> None:
     """accelerate leaves MULTI_CPU out of the kinds for which it takes an FSDP plugin, and then trains with DDP in

@@ -79,7 +79,7 @@ CASES = (
     Case(
         rule="tensor-parallel-8bit-optimizer",
         bad=EIGHT_BIT | DDP | {"distributed__model_parallel_size": 2},
-        fixed={"training__optimizer": "adamw_torch_fused"},
+        fixed=FSDP | {"training__optimizer": "adamw_torch_fused"},
         pitfalls=(25,),
     ),
     Case(
@@ -141,9 +141,27 @@ CASES = (
     Case(rule="runtime-attention", bad={"model__attention": "flex"}, fixed={"model__attention": "sdpa"}),
     Case(
         rule="runtime-tensor-parallel",
-        bad={"distributed__model_parallel_size": "auto"},
+        bad={"distributed__model_parallel_size": 2},
         fixed={"distributed__model_parallel_size": 1},
-        keeps=DDP,
+        keeps=FSDP,
+        model="microsoft/Phi-3-mini-4k-instruct",
+    ),
+    Case(
+        rule="tensor-parallel-kernels",
+        bad={"distributed__model_parallel_size": 2, "model__kernels": "liger"},
+        fixed={"model__kernels": "none"},
+        keeps=FSDP,
+    ),
+    Case(
+        rule="hybrid-shard-needs-fsdp",
+        bad=ZERO3 | {"distributed__replicate_degree": 2},
+        fixed=FSDP,
+    ),
+    Case(
+        rule="hybrid-shard-divides",
+        bad={"distributed__replicate_degree": 8},
+        fixed={"distributed__replicate_degree": 2},
+        keeps=FSDP,
     ),
     Case(
         rule="learned-positions",

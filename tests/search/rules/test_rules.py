@@ -36,7 +36,7 @@ def test_a_bad_spec_is_refused_and_a_good_one_passes(case: Case) -> None:
     bad, good = planned(case, good=False), planned(case, good=True)
     assert isinstance(good, Plan), refused_by(good)
     if case.rule in ARITHMETIC or RULES[case.rule].enforced:
-        assert isinstance(bad, NoPlan) or case.rule == "runtime-tensor-parallel"
+        assert isinstance(bad, NoPlan)
         assert case.shadowed or case.rule in refused_by(bad)
     else:
         assert isinstance(bad, Plan), refused_by(bad)

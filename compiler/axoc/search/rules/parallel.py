@@ -33,6 +33,23 @@ def tensor_plain(context: Context, c: Combination) -> str | None:
         return "adapters over tensor-parallel weights are not supported by peft with transformers' plans"
     if c.strategy in DEEPSPEED:
         return "DeepSpeed ZeRO does not compose with transformers' tensor-parallel plans; FSDP does"
+    if c.strategy != "fsdp":
+        return f"{c.strategy} takes no weights that are DTensors, as tensor-parallel ones are; FSDP does"
+    return None
+
+
+def hybrid_strategy(context: Context, c: Combination) -> str | None:
+    if c.replicate_degree > 1 and c.strategy != "fsdp":
+        return f"{c.strategy} has no copies that are each sharded over a part of the ranks; FSDP has"
+    return None
+
+
+def hybrid_divides(context: Context, c: Combination) -> str | None:
+    """Copies of one rank each are not sharded: that is ddp."""
+    if c.replicate_degree > 1 and (c.data_parallel % c.replicate_degree or c.data_parallel == c.replicate_degree):
+        return (
+            f"{c.data_parallel} data-parallel ranks do not make {c.replicate_degree} copies of two or more ranks each"
+        )
     return None
 
 
@@ -119,6 +136,18 @@ RULES: Final = (
         fix="set distributed.model_parallel_size: 1, or train without an adapter under FSDP",
         link=None,
         versions=(Versions(library="transformers"), Versions(library="peft")),
+    ),
+    Rule(
+        id="hybrid-shard-needs-fsdp",
+        check=hybrid_strategy,
+        fix="set distributed.type: fsdp, or distributed.replicate_degree: 1",
+        link="https://docs.pytorch.org/docs/2.11/distributed.fsdp.fully_shard.html",
+    ),
+    Rule(
+        id="hybrid-shard-divides",
+        check=hybrid_divides,
+        fix="set distributed.replicate_degree to a divisor of the data-parallel ranks, smaller than they are, or auto",
+        link=None,
     ),
     Rule(
         id="offload-needs-zero",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from axoc.ir.request import AUTO
 from axoc.search.rules.base import Context, Rule
 from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
-OBJECTIVES: Final = ("sft", "pretrain")
+OBJECTIVES: Final = ("sft", "pretrain", "dpo", "ipo", "orpo", "simpo", "kto", "reward")
 TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
+TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt_neox")
+"""base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
 PARALLEL_ATTENTION: Final = ("auto", "sdpa", "eager", "flash_attention_2")
 
 
@@ -47,9 +48,17 @@ def fp8(context: Context, _: Combination) -> str | None:
 
 
 def tensor_parallel(context: Context, c: Combination) -> str | None:
-    """Set by hand it is planned, on paper, with a warning; the search does not choose what does not run."""
-    if c.tensor_parallel > 1 and context.request.distributed.model_parallel_size == AUTO:
-        return f"tensor parallelism ({c.tensor_parallel}) is not in this runtime yet"
+    """runtime/axoc_runtime/strategies/tensor.py trains plans of whole columns and rows."""
+    family = context.scenario.model.family
+    if c.tensor_parallel > 1 and family not in TENSOR_PARALLEL_FAMILIES:
+        return f"transformers has no plan that splits every matrix of {family}'s blocks by columns or rows"
+    return None
+
+
+def tensor_parallel_kernels(context: Context, c: Combination) -> str | None:
+    """Liger's fused loss reads the head's weight itself, and puts its norms in the place of the layers' own forward."""
+    if c.tensor_parallel > 1 and context.scenario.kernels == "liger":
+        return "Liger's kernels read weights whole, and tensor parallelism splits them"
     return None
 
 
@@ -96,6 +105,13 @@ RULES: Final = (
         id="runtime-tensor-parallel",
         check=tensor_parallel,
         fix="set distributed.model_parallel_size: 1",
+        link="https://huggingface.co/docs/transformers/v5.17.0/perf_infer_gpu_multi",
+        versions=RUNTIME,
+    ),
+    Rule(
+        id="tensor-parallel-kernels",
+        check=tensor_parallel_kernels,
+        fix="set model.kernels: none, or distributed.model_parallel_size: 1",
         link=None,
         versions=RUNTIME,
     ),

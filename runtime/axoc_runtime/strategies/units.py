@@ -1,0 +1,62 @@
+"""FSDP2's units: blocks that are gathered and reduced together. The plan says how many to a unit, in config/fsdp.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from accelerate import accelerator as library
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+from axoc_runtime.job import Job
+from axoc_runtime.models.load import decoder_blocks
+from axoc_runtime.strategies.arguments import read_config
+
+
+def shard_in_units(job: Job) -> None:
+    """From now on accelerate shards a model so. It has one unit a block, or one a module of a size, and no place to say
+    that several blocks are one."""
+    library.fsdp2_prepare_model = lambda accelerator, model: prepared_in_units(job, accelerator, model)
+
+
+def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
+    """Blocks first; accelerate goes on with what is not sharded yet: embedding, final norm and head, and the root."""
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    if blocks_per_unit(job) > 1 and not isinstance(model, FSDPModule):
+        if accelerator.mixed_precision != "no":
+            raise_trained(model)
+        options = sharding_options(accelerator)
+        for unit in units(job, model):
+            fully_shard(unit, **options)
+    return fsdp2_prepare_model(accelerator, model)
+
+
+def units(job: Job, model: Any) -> list[list[Any]]:
+    blocks, size = decoder_blocks(job, model), blocks_per_unit(job)
+    return [blocks[i : i + size] for i in range(0, len(blocks), size)]
+
+
+def blocks_per_unit(job: Job) -> int:
+    """A configuration written by hand may not say: one."""
+    return int(read_config(job).get("blocks_per_unit", 1))
+
+
+def raise_trained(model: Any) -> None:
+    """As accelerate does before it shards: masters in float32, which the mixed precision's policy casts."""
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            parameter.data = parameter.data.to(torch.float32)
+
+
+def sharding_options(accelerator: Any) -> dict[str, Any]:
+    """Those that accelerate hands to fully_shard (utils/fsdp_utils.py, fsdp2_prepare_model)."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    plugin, mesh = accelerator.state.fsdp_plugin, getattr(accelerator, "torch_device_mesh", None)
+    return {
+        "reshard_after_forward": plugin.reshard_after_forward,
+        "offload_policy": plugin.cpu_offload,
+        "mp_policy": plugin.mixed_precision_policy or MixedPrecisionPolicy(),
+        "mesh": None if mesh is None else mesh[tuple(accelerator.parallelism_config.fsdp_dim_names)],
+    }
