@@ -11,6 +11,7 @@ from axoc_runtime.job import Job
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import precision_arguments, strategy_arguments
 
+
 def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(job.output / "tensorboard")
     training = job.training

@@ -65,7 +65,7 @@ def load_only_data(strategy: str) -> None:
     """For the rest of this process. Before any library loads anything."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-    filesystem.pickle = _Pickle  # type: ignore[assignment]
+    filesystem.pickle = _Pickle  # type: ignore[assignment,attr-defined]
     if strategy.startswith("zero"):
         from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
         from deepspeed.runtime.zero.config import ZeroStageEnum

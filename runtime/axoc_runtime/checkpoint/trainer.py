@@ -15,7 +15,7 @@ from axoc_runtime.checkpoint.keep import SAVING, clear_unfinished, publish, rota
 from axoc_runtime.checkpoint.manifest import Manifest, write_manifest
 from axoc_runtime.checkpoint.rows import StepRows
 from axoc_runtime.checkpoint.together import digest_together
-from axoc_runtime.checkpoint.universal import end_universal
+from axoc_runtime.checkpoint.universal import end_universal, settings_of
 from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.strategies import barrier, rank
@@ -94,6 +94,11 @@ class Resumable(_Trainer):
 
     # Going on.
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        optimizer = super().create_optimizer(*args, **kwargs)
+        self.planned_groups = settings_of(optimizer)
+        return optimizer
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Rows by step, where the objective draws them at random and in no order of its own."""
         sampler = super()._get_train_sampler(train_dataset)
@@ -129,7 +134,8 @@ def stopped_early(callbacks: list[TrainerCallback]) -> bool:
 
 
 class Restore(TrainerCallback):
-    """What transformers leaves out when a run goes on: the patience that is used up, the best checkpoint of a moved folder.
+    """What transformers leaves out when a run goes on: the patience that is used up, the best checkpoint of a moved folder,
+    and the plan's steps between logs, evaluations and checkpoints, in place of which it takes those of the stopped run.
 
     Its ``restore_callback_states_from_checkpoint`` makes new callbacks from saved arguments, which the spec may have changed.
     """
@@ -141,6 +147,7 @@ class Restore(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.global_step:
             return
+        state.compute_steps(args, state.max_steps)
         best = self.job.output / f"checkpoint-{state.best_global_step}"
         state.best_model_checkpoint = str(best) if best.is_dir() else None
         if self.trainer.regrouped and self.job.distributed.strategy.startswith("zero"):

@@ -12,11 +12,15 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from axoc_runtime.job import Job
 from axoc_runtime.strategies import barrier, rank
 
 REGROUPED: Final = ".regrouped"
 """The converted copy lies here, in the output folder, until it is read: weights, masters and two moments in fp32."""
+
+STEPPED: Final = ("params", "lr", "initial_lr")
 
 
 def regroup(job: Job, checkpoint: Path) -> Path:
@@ -56,7 +60,24 @@ def expect_universal(trainer: Any) -> None:
 
 def end_universal(job: Job, trainer: Any) -> None:
     """Loaded: checkpoints that are written from here on are of this number of processes, and so is the best one."""
-    trainer.model_wrapped._config.load_universal_checkpoint = False
+    engine = trainer.model_wrapped
+    engine._config.load_universal_checkpoint = False
+    _mend_zero3(engine.optimizer.optimizer, trainer.planned_groups)
     barrier()
     if rank() == 0:
         shutil.rmtree(job.output / REGROUPED, ignore_errors=True)
+
+
+def settings_of(optimizer: Any) -> list[dict[str, Any]]:
+    """What the plan sets in each group of parameters, and no step changes."""
+    return [{k: v for k, v in group.items() if k not in STEPPED} for group in optimizer.param_groups]
+
+
+def _mend_zero3(optimizer: Any, planned: list[dict[str, Any]]) -> None:
+    """DeepSpeed 0.19.8's stage3.py (``load_hp_checkpoint_state_from_checkpoint_dir_stage3``) gives all groups one count of
+    steps, which each then advances, and the first group's settings: weights without decay would decay."""
+    for state in optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
+    for group, settings in zip(optimizer.param_groups, planned, strict=True):
+        group.update(settings)
