@@ -172,6 +172,32 @@ def _planned_json(spec: Path, inventory: str | None, format_: str) -> dict[str, 
     return plan_dict(result)
 
 
+@main.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--bundle", default="bundle", show_default=True, help="Where a revision's bundle lies.")
+@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@user_errors
+def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
+    """Say what changed between two plans, why, and what it costs. Exit 3 where they differ.
+
+    OLD and NEW are bundles, plan.json files, or git revisions: REV, or REV:PATH of a bundle.
+    """
+    from axoc.review import diff_text
+    from axoc.review.diff import difference
+    from axoc.review.sides import read_side
+
+    sides = read_side(old, bundle), read_side(new, bundle)
+    found = difference(*sides)
+    if format_ == "json":
+        click.echo(json.dumps(diff_text.as_dict(found, *sides), indent=2, ensure_ascii=False, allow_nan=False))
+    elif format_ == "markdown":
+        click.echo(diff_text.as_markdown(found, *sides), nl=False)
+    else:
+        click.echo(diff_text.as_text(found, *sides, color=_color()), nl=False)
+    sys.exit(0 if found.empty else EXIT_DRIFT)
+
+
 @main.command("verify")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
