@@ -90,7 +90,7 @@ def test_more_gpus_than_the_inventory_has_is_an_input_error() -> None:
     ("changes", "rule"),
     [
         ({"model__quantization": NF4}, "quantized-needs-adapter"),
-        ({"training__objective": "dpo"}, "runtime-objective"),
+        ({"training__objective": "grpo"}, "runtime-objective"),
         ({"dataset__packing": True}, "packing-needs-varlen"),
         ({"training__optimizer": "adamw_bnb_8bit", "distributed__type": "fsdp"}, "fsdp-8bit-optimizer"),
         ({"distributed__offload": "optimizer", "distributed__type": "ddp"}, "offload-needs-zero"),

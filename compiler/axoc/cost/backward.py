@@ -17,6 +17,7 @@ from axoc.cost.forward import (
     nothing,
     rotary_product,
     row,
+    tiled,
 )
 from axoc.cost.meter import ATTENTION, CASTS, LOSS, PRODUCTS, Kind, Meter
 from axoc.cost.operations import Operation
@@ -207,6 +208,16 @@ def _fused_loss_back(op: Operation, m: Meter) -> None:
     m.tiny(1)
 
 
+def _log_probabilities_back(op: Operation, m: Meter) -> None:
+    """The logits again, turned into their gradient in place, and a product for each gradient."""
+    tiled(op, m, passes=2.0, launches=4.0)
+    hidden, vocabulary, trained = op.sizes
+    element = float(m.scenario.compute_bytes)
+    m.add(PRODUCTS, m.kernels.matmul("nn", op.tokens, hidden, vocabulary, element))
+    if trained:
+        m.add(PRODUCTS, m.kernels.matmul("tn", vocabulary, hidden, op.tokens, element))
+
+
 BACKWARD: Final[dict[str, Kind]] = {
     "": _unnamed_back,
     "cast": _cast_back,
@@ -250,4 +261,5 @@ BACKWARD: Final[dict[str, Kind]] = {
     "log_softmax": _log_softmax_back,
     "nll": _nll_back,
     "fused_loss": _fused_loss_back,
+    "log_probabilities": _log_probabilities_back,
 }

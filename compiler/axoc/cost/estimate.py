@@ -9,7 +9,7 @@ from axoc.cost.bands import memory_band, time_band
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.exact import settle
 from axoc.cost.host import HOST_PHASES
-from axoc.cost.memory import PHASES, MemoryColumns, memory
+from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
 from axoc.cost.whole_run import ASSUMED, whole_run
@@ -49,7 +49,8 @@ class Costed:
 
     def _memory(self, row: int) -> MemoryEstimate:
         m = self.memory
-        peak = PHASES[int(m.phase[row])]
+        phases = tuple(m.phases)
+        peak = phases[int(m.phase[row])]
         items = _items(m.ledgers[peak], row)
         host_phase = HOST_PHASES[int(m.host.phase[row])]
         host, disk = _items(m.host.ledgers[host_phase], row), _items(m.disk, row)
@@ -60,13 +61,13 @@ class Costed:
             capacity_bytes=self.capacity_bytes,
             peak_phase=peak,
             ledger=items,
-            phases=tuple(LedgerItem(item=p, bytes=round(float(m.phases[p][row]))) for p in PHASES),
+            phases=tuple(LedgerItem(item=p, bytes=round(float(m.phases[p][row]))) for p in phases),
             host_bytes=sum(i.bytes for i in host),
             disk_bytes=sum(i.bytes for i in disk),
             host_phase=host_phase,
             host_ledger=host,
             disk_ledger=disk,
-            by_phase=tuple(PhaseLedger(phase=p, items=_items(m.ledgers[p], row)) for p in PHASES),
+            by_phase=tuple(PhaseLedger(phase=p, items=_items(m.ledgers[p], row)) for p in phases),
             host_by_phase=tuple(PhaseLedger(phase=p, items=_items(m.host.ledgers[p], row)) for p in HOST_PHASES),
         )
 

@@ -9,7 +9,8 @@ from axoc.cost.scenario import Scenario
 
 
 def tokens(scenario: Scenario, c: Columns) -> Floats:
-    return cast(Floats, c.micro_batch * float(scenario.seq_length))
+    """Of all sequences of a micro-batch: a row may be several."""
+    return cast(Floats, c.micro_batch * float(scenario.seq_length * scenario.objective.sequences_per_row))
 
 
 def recomputed_share(scenario: Scenario, c: Columns) -> Floats:
@@ -48,4 +49,5 @@ def model_flops(scenario: Scenario, c: Columns) -> Floats:
     linear = block_forward(scenario, c) + head_forward(scenario, c)
     backward = 2.0 if scenario.is_full else 1.0
     adapter = 3.0 * adapter_forward(scenario, c)
-    return (1 + backward) * linear + adapter + 3.5 * attention_forward(scenario, c)
+    passes = scenario.objective.passes * (linear + attention_forward(scenario, c))
+    return (1 + backward) * linear + adapter + 3.5 * attention_forward(scenario, c) + passes

@@ -14,6 +14,7 @@ from axoc.cost.columns import Floats
 from axoc.cost.head import chunk_rows
 from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, LOSS, PRODUCTS, Kind, Meter
 from axoc.cost.operations import Operation
+from axoc.cost.preference_head import tiles
 from axoc.cost.tape import Size
 
 FP32: Final = 4.0
@@ -212,6 +213,19 @@ def _fused_loss(op: Operation, m: Meter) -> None:
     m.triton = m.triton + chunks
 
 
+def _log_probabilities(op: Operation, m: Meter) -> None:
+    """Tile by tile: the logits, then one kernel that folds them into what is kept of each row (reads them once)."""
+    tiled(op, m, passes=1.0, launches=2.0)
+
+
+def tiled(op: Operation, m: Meter, *, passes: float, launches: float) -> None:
+    hidden, vocabulary, _ = op.sizes
+    element = float(m.scenario.compute_bytes)
+    m.add(PRODUCTS, m.kernels.matmul("nt", op.tokens, vocabulary, hidden, element))
+    m.add(LOSS, m.kernels.moved(passes * op.tokens * vocabulary * element))
+    m.launches = m.launches + tiles(op.tokens, float(vocabulary)) * launches
+
+
 def _log_softmax(op: Operation, m: Meter) -> None:
     m.add(LOSS, m.kernels.pointwise("log_softmax", op.elements, op.bytes, op.width))
 
@@ -265,4 +279,5 @@ FORWARD: Final[dict[str, Kind]] = {
     "log_softmax": _log_softmax,
     "nll": _nll,
     "fused_loss": _fused_loss,
+    "log_probabilities": _log_probabilities,
 }

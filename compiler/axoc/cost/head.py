@@ -7,10 +7,12 @@ ops/fused_linear_cross_entropy.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
+from axoc.cost import preference_head
 from axoc.cost.blocks import Profile
 from axoc.cost.columns import Floats
 from axoc.cost.layers import FP32, Setting, cast, lowered, norm, scaled, weight_copy
@@ -150,6 +152,24 @@ def run(t: Tape, s: Setting) -> Value:
     hidden = t.value(s.scenario.model.hidden_size, s.stream)
     normal = norm(t, s, hidden) if s.scenario.model.final_norm else t.again(hidden)
     t.drop(hidden)
-    loss = fused_loss(t, s, normal) if s.scenario.fused_loss else plain_loss(t, s, normal)
+    loss = LOSSES[s.scenario.objective.loss](t, s, normal)
     t.drop(normal)
     return loss
+
+
+def _cross_entropy(t: Tape, s: Setting, hidden: Value) -> Value:
+    return fused_loss(t, s, hidden) if s.scenario.fused_loss else plain_loss(t, s, hidden)
+
+
+def _log_probabilities(t: Tape, s: Setting, hidden: Value) -> Value:
+    trained = head_trained(s) and t.records
+    return preference_head.log_probabilities(t, s, hidden, head_parameter(s, s.weight) if trained else None)
+
+
+LOSSES: Final[dict[str, Callable[[Tape, Setting, Value], Value]]] = {
+    "cross_entropy": _cross_entropy,
+    "log_probabilities": _log_probabilities,
+    "whole_logits": lambda t, s, hidden: preference_head.whole_logits(t, s, head(t, s, hidden)),
+    "score": preference_head.score,
+}
+"""By cost/objectives.py: Loss."""

@@ -20,18 +20,6 @@ NCCL_BYTES: Final = 952 * MIB
 GROWTH_BYTES: Final = 20 * MIB
 """Expandable segments map large blocks in pages of 20 MiB (c10/cuda/CUDACachingAllocator.cpp, kLargeBuffer)."""
 
-PHASES: Final = (
-    "load",
-    "forward",
-    "loss",
-    "backward_first",
-    "backward_recompute",
-    "backward_last",
-    "backward_embedding",
-    "optimizer",
-    "evaluate",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryColumns:
@@ -45,8 +33,9 @@ class MemoryColumns:
     disk: dict[str, Floats]
     """Of the fullest node, by item."""
     phase: Floats
-    """Index into PHASES of the peak."""
+    """Index into ``phases`` of the peak."""
     phases: dict[str, Floats]
+    """In the order of a step; those of the objective last."""
     ledgers: dict[str, dict[str, Floats]]
     """Live bytes by phase and item."""
 
@@ -55,7 +44,7 @@ def memory(scenario: Scenario, c: Columns) -> MemoryColumns:
     """Closed form over all candidates at once."""
     by_phase = ledgers(scenario, c)
     phases = {name: cast(Floats, sum(ledger.values())) for name, ledger in by_phase.items()}
-    stacked = np.stack([phases[name] for name in PHASES])
+    stacked = np.stack(list(phases.values()))
     allocated = stacked.max(axis=0)
     reserved = _reserved(scenario, c, allocated)
     return MemoryColumns(
@@ -79,7 +68,7 @@ def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
     if scenario.on_cpu:
         return allocated
     tokens = flops.tokens(scenario, c)
-    hole = 0.0 if scenario.fused_loss else tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
+    hole = 0.0 if not scenario.whole_logits else tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
     return cast(Floats, np.ceil((allocated + hole) / GROWTH_BYTES) * GROWTH_BYTES)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from axoc.cost.objectives import IMITATION, Objective
 from axoc.ir.facts import ClusterFacts, ModelFacts
 from axoc.ir.request import AdapterRequest
 
@@ -81,6 +82,8 @@ class Scenario:
     evaluates: bool
     steps: int | None
     """Optimizer steps of the run, where known."""
+    min_unit_parameters: int | None = 1
+    """Of a unit of blocks under FSDP; None: as the latency of collectives asks for (units.py)."""
     streaming: bool = False
     data_rows: int | None = None
     """Of all datasets together, where the lock knows them."""
@@ -94,6 +97,7 @@ class Scenario:
     downloads: bool = False
     """The base model comes from a hub: its files are stored on this machine too."""
     exports: tuple[str, ...] = ()
+    objective: Objective = IMITATION
 
     @property
     def is_full(self) -> bool:
@@ -120,7 +124,12 @@ class Scenario:
     @property
     def fused_loss(self) -> bool:
         """Liger's fused linear cross-entropy never holds the whole logits."""
-        return self.kernels == "liger"
+        return self.kernels == "liger" and self.objective.loss == "cross_entropy"
+
+    @property
+    def whole_logits(self) -> bool:
+        """Logits of all tokens of a micro-batch are there at once."""
+        return not self.fused_loss and self.objective.loss in ("cross_entropy", "whole_logits")
 
     @property
     def on_cpu(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from axoc.cost.objectives import Objective
 from axoc.cost.scenario import Sizes
 from axoc.facts.parameters import (
     LinearShape,
@@ -78,3 +81,21 @@ def _mean_width(targets: tuple[LinearShape, ...], layers: int, side: str) -> int
     """Features on one side of the adapted layers of a block, averaged over the blocks."""
     widths = (t.copies * (t.in_features if side == "in" else t.out_features) for t in targets)
     return round(sum(widths) / layers)
+
+
+def sizes_for(objective: Objective, model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
+    """A reward model has a head of one output in the place of the vocabulary's, which nothing is tied to."""
+    sizes = sizes_of(model, adapter)
+    if objective.loss != "score":
+        return sizes
+    one = model.hidden_size
+    return replace(sizes, total=sizes.total - sizes.lm_head + one, lm_head=one, vocabulary_matrix=one)
+
+
+def trainable_for(objective: Objective, model: ModelFacts, adapter: AdapterRequest | None) -> int:
+    """The head of one output is new, so it is trained beside an adapter too (PEFT: modules_to_save of SEQ_CLS)."""
+    if objective.loss != "score":
+        return trainable_parameters(model, adapter)
+    if adapter is None:
+        return sizes_for(objective, model, adapter).total
+    return trainable_parameters(model, adapter) + model.hidden_size

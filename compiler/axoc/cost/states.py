@@ -76,6 +76,16 @@ def weights(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, np.where(c.offloads_parameters, 0.0, base + adapter))
 
 
+def reference(scenario: Scenario, c: Columns) -> Floats:
+    """The frozen copy of the base: sharded as the policy is under FSDP2 and ZeRO-3, else whole on every rank
+    (trl/models/utils.py, prepare_deepspeed: stage 0 but for 3). DeepSpeed casts it to its module's dtype. It is not
+    offloaded with the policy's."""
+    linear, rest = base_bytes(scenario)
+    low = keeps_bf16_module(scenario, c)
+    shrink = np.where(low > 0, 2.0 / scenario.weight_bytes, 1.0)
+    return cast(Floats, (linear + rest) * shrink / c.weight_shards)
+
+
 def gradients(scenario: Scenario, c: Columns) -> Floats:
     """Gradients resident once a backward is complete."""
     low = keeps_bf16_module(scenario, c) > 0

@@ -19,11 +19,13 @@ from axoc.cost.distinct import distinct
 from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.meter import PARTS
+from axoc.cost.passes import forward_seconds
 from axoc.cost.scenario import Scenario
 from axoc.cost.stretches import Passes, Stretch
 from axoc.cost.tensors import matrices, trained_tensors
 
 HOST: Final = "waiting for the host"
+PASSES: Final = "passes without gradients"
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
@@ -56,6 +58,8 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     breakdown["weight casts and gradient sums"] += _gradient_sums(scenario, c) * np.maximum(c.accumulation - 1, 0)
     breakdown[HOST] = (elapsed - cast(Floats, sum(device.values()))) * c.accumulation
     breakdown |= _communication(scenario, c, elapsed)
+    if scenario.objective.passes:
+        breakdown[PASSES] = forward_seconds(scenario, c) * scenario.objective.passes * c.accumulation
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
     step = cast(Floats, sum(breakdown.values()))
     tokens = flops.tokens(scenario, c) * c.accumulation * c.data_parallel

@@ -25,6 +25,8 @@ SHORT: Final = {
     "embedding": "embed",
     "optimizer": "optim.",
     "evaluate": "eval",
+    "reference": "ref.",
+    "generate": "gen.",
 }
 """Names that with the mark of the peak would not fit into the least."""
 BAR_CELLS: Final = 64

@@ -6,6 +6,7 @@ from typing import Final
 
 DEVICE_ITEMS: Final = {
     "weights": "the model's weights, or this rank's share of them, and adapters",
+    "reference model": "a second, frozen copy of the base that the trained model is held against, or this rank's share of it",
     "optimizer states": "what the optimizer remembers of each trained weight, and fp32 masters where a strategy keeps them",
     "communication buffers": "buckets in which gradients are reduced, where they stay from the first step on",
     "workspace": "scratch space that the matrix library asks for once and keeps",

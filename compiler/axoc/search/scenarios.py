@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from axoc.cost.objectives import objective_of
 from axoc.cost.scenario import Scenario
-from axoc.cost.sizes import sizes_of, trainable_parameters
+from axoc.cost.sizes import sizes_for, trainable_for
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.request import AUTO, PlanRequest, QuantizationRequest
 from axoc.search.resolve import Resolved
@@ -53,16 +53,19 @@ def scenario_of(
     data: Sequence[DataFacts] = (),
 ) -> Scenario:
     wanted = request.model.quantization
+    objective = objective_of(request.training)
     double = wanted.double_quantization if isinstance(wanted, QuantizationRequest) else True
+    least = request.distributed.min_unit_parameters
     return Scenario(
+        min_unit_parameters=None if least == AUTO else least,
         model=model,
-        sizes=sizes_of(model, request.adapter),
+        sizes=sizes_for(objective, model, request.adapter),
         cluster=cluster,
         seq_length=request.max_seq_length,
         dtype=request.model.dtype,
         mixed_precision=request.distributed.mixed_precision,
         adapter=request.adapter,
-        trainable=trainable_parameters(model, request.adapter),
+        trainable=trainable_for(objective, model, request.adapter),
         quantization=quantization,
         double_quantization=double,
         optimizer=optimizer,
@@ -79,7 +82,7 @@ def scenario_of(
         evaluations=_evaluations(request, steps),
         downloads=request.model.looks_remote,
         exports=request.export.formats,
-        objective=objective_of(request.training),
+        objective=objective,
     )
 
 

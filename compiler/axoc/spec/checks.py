@@ -125,6 +125,15 @@ def _objective(spec: Spec) -> Iterator[Problem]:
             )
 
 
+def _mismatched(spec: Spec) -> Iterator[Problem]:
+    """KTO pairs each prompt of a micro-batch with another row's answer."""
+    if spec.training.objective == "kto" and spec.training.micro_batch_size == 1:
+        message = "is 1, and kto compares rows of a micro-batch with one another"
+        yield Problem(
+            path=("training", "micro_batch_size"), message=message, expected="2 or more", fix="set 2, or auto"
+        )
+
+
 def _generations(spec: Spec) -> Iterator[Problem]:
     """Completions of one prompt are compared with one another, so a step takes whole groups of them."""
     t, length = spec.training, max(d.max_seq_length for d in spec.dataset)
@@ -141,7 +150,17 @@ def _generations(spec: Spec) -> Iterator[Problem]:
         yield Problem(path=("training", "global_batch_size"), message=message, fix=fix)
 
 
-CHECKS: Final = (_names_a_model, _length, _batches, _streaming, _early_stopping, _devices, _objective, _generations)
+CHECKS: Final = (
+    _names_a_model,
+    _length,
+    _batches,
+    _streaming,
+    _early_stopping,
+    _devices,
+    _objective,
+    _mismatched,
+    _generations,
+)
 
 
 def touches(problem: Problem, wrong: set[Path]) -> bool:

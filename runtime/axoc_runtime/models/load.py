@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.models.source import source_arguments
+from axoc_runtime.objectives.registry import objective_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -26,7 +27,7 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
     if job.model.quantization is not None:
         arguments |= {"quantization_config": quantization_config(job), "device_map": {"": device}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(**arguments)
+        model = _kind(job).from_pretrained(**arguments | _head(job))
     except (OSError, ValueError) as error:
         fix = "check model.id: a local folder with config.json and safetensors, or a hub id that this machine can reach"
         raise RuntimeFailure(
@@ -34,6 +35,15 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
         ) from error
     model.config.use_cache = False  # a cache of keys and values is of no use in training
     return model
+
+
+def _kind(job: Job) -> Any:
+    return AutoModelForCausalLM if objective_of(job).answers else AutoModelForSequenceClassification
+
+
+def _head(job: Job) -> dict[str, Any]:
+    """A reward model has a head of one output in the place of the vocabulary's, drawn by the seed."""
+    return {} if objective_of(job).answers else {"num_labels": 1}
 
 
 def quantization_config(job: Job) -> Any:
@@ -85,7 +95,7 @@ def add_adapter(job: Job, model: Any) -> Any:
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
         modules_to_save=list(adapter.modules_to_save) or None,
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if objective_of(job).answers else "SEQ_CLS",
     )
     return get_peft_model(model, config)
 

@@ -57,7 +57,7 @@ class Objective(ABC):
     best: ClassVar[tuple[str, bool]] = ("eval_loss", False)
     """What early stopping and the best checkpoint look at, and whether more is better."""
     answers: ClassVar[bool] = True
-    """The trained model generates text: samples can be asked of it, ROUGE be measured."""
+    """The trained model generates text: samples can be asked of it. One that does not has a head of one output."""
 
     @abstractmethod
     def rows(self, job: Job, dataset: DatasetJob, tokenizer: Any, example: Example) -> list[Row]:

@@ -21,6 +21,10 @@ BUILTIN: Final[dict[str, str]] = {
     "pretrain": f"{_PACKAGE}.language:Pretrain",
     "dpo": f"{_PACKAGE}.paired:Dpo",
     "ipo": f"{_PACKAGE}.paired:Ipo",
+    "orpo": f"{_PACKAGE}.contrasted:Orpo",
+    "simpo": f"{_PACKAGE}.contrasted:Simpo",
+    "kto": f"{_PACKAGE}.rated:Kto",
+    "reward": f"{_PACKAGE}.reward:Reward",
 }
 """Objective name -> ``module:Class``."""
 

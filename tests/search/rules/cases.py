@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asking import LORA
-from axoc.ir.request import ExportRequest, QuantizationRequest
+from axoc.ir.request import ExportRequest, PreferenceRequest, QuantizationRequest, SampleRequest
 
 QWEN = "Qwen/Qwen2.5-0.5B"
 EIGHT = "h100-sxm-80gb:8"
@@ -14,6 +14,14 @@ EIGHT = "h100-sxm-80gb:8"
 
 def stored(method: str) -> dict[str, Any]:
     return {"adapter": LORA, "model__quantization": QuantizationRequest(method=method)}
+
+
+def preferring(objective: str, reference: str) -> dict[str, Any]:
+    preference = PreferenceRequest(beta=0.1, reference=reference)
+    return {"training__objective": objective, "training__preference": preference}
+
+
+DPO = preferring("dpo", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +53,8 @@ CASES = (
     Case(
         rule="quantized-base-sharded",
         bad=NF4 | FSDP | {"training__objective": "dpo"},
-        fixed=DDP | {"training__objective": "sft"},
+        fixed=DDP,
         pitfalls=(5,),
-        shadowed=True,
     ),
     Case(rule="quantization-method", bad=stored("gptq") | ZERO3, fixed=NF4 | DDP, pitfalls=(6, 39)),
     Case(rule="quantization-method", bad=stored("awq"), fixed=NF4, pitfalls=(39,)),
@@ -101,11 +108,47 @@ CASES = (
         fixed={"dataset__packing": False},
         pitfalls=(25, 28, 29),
     ),
+    Case(rule="runtime-objective", bad={"training__objective": "grpo"}, fixed={"training__objective": "sft"}),
     Case(
-        rule="runtime-objective",
-        bad={"training__objective": "dpo", "dataset__packing": True},
-        fixed={"training__objective": "sft", "dataset__packing": False},
-        pitfalls=(5, 28),
+        rule="preference-packing",
+        bad={"dataset__packing": True},
+        fixed={"dataset__packing": False},
+        keeps=DPO,
+        pitfalls=(28,),
+        shadowed=True,
+    ),
+    Case(rule="preference-kernels", bad={"model__kernels": "liger"}, fixed={"model__kernels": "none"}, keeps=DPO),
+    Case(
+        rule="preference-tensor-parallel",
+        bad=FSDP | {"distributed__model_parallel_size": 2},
+        fixed={"distributed__model_parallel_size": 1},
+        keeps=DPO,
+        shadowed=True,
+    ),
+    Case(
+        rule="preference-head-adapter",
+        bad={"adapter": replace(LORA, modules_to_save=("lm_head",))},
+        fixed={"adapter": LORA},
+        keeps=DPO,
+    ),
+    Case(rule="precomputed-reference-fsdp", bad=FSDP, fixed=ZERO3, keeps=preferring("dpo", "precomputed")),
+    Case(
+        rule="reference-offload",
+        bad=ZERO3 | {"distributed__offload": "optimizer+parameters"},
+        fixed={"distributed__offload": "optimizer"},
+        keeps=DPO,
+    ),
+    Case(
+        rule="preference-metrics",
+        bad={"eval_metrics": ("rougeL",), "explicit": frozenset({"eval_metrics"})},
+        fixed={"explicit": frozenset()},
+        keeps=DPO,
+    ),
+    Case(
+        rule="reward-samples",
+        bad={"samples": SampleRequest(prompts=("Why?",))},
+        fixed={"samples": SampleRequest()},
+        keeps={"training__objective": "reward"},
     ),
     Case(
         rule="flash-needs-ampere",

@@ -84,10 +84,10 @@ def test_a_plugins_rule_refuses_with_its_fix(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_plugins_rule_takes_the_place_of_a_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(plan(QWEN, EIGHT, training__objective="dpo"), NoPlan)
+    assert isinstance(plan(QWEN, EIGHT, training__objective="grpo"), NoPlan)
     install(monkeypatch, objective=NO_OBJECTIVE)
     enforced_rules.cache_clear()
-    assert isinstance(plan(QWEN, EIGHT, training__objective="dpo"), Plan)
+    assert isinstance(plan(QWEN, EIGHT, training__objective="grpo"), Plan)
     assert len([r for r in enforced_rules() if r.id == "runtime-objective"]) == 1
 
 

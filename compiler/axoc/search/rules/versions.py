@@ -17,6 +17,7 @@ PINS: Final[dict[str, tuple[str, ...]]] = {
     "deepspeed": ("0.19.8",),
     "bitsandbytes": ("0.50.2",),
     "liger-kernel": ("0.8.5",),
+    "trl": ("1.16.0",),
     "axoc-runtime": (__version__,),
 }
 """Every version that a lock of the bundles pins (templates/axoc_templates/locks): a test keeps the two equal."""
