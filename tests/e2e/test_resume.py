@@ -108,6 +108,17 @@ class Bench:
             int(p.parent.name.rpartition("-")[2]) for p in (self.work / output).glob("checkpoint-*/.axoc-complete")
         )
 
+    def damage(self, output: str, file: str) -> None:
+        """One byte of a file of the newest checkpoint, as a bad disk would."""
+        path = self.work / output / f"checkpoint-{self.checkpoints(output)[-1]}" / file
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    def metrics(self, output: str) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads((self.work / output / "metrics.json").read_text())
+        return value
+
     def copy(self, output: str, target: str) -> None:
         shutil.copytree(self.work / output, self.work / target, symlinks=True)
 
@@ -192,3 +203,55 @@ def test_two_processes_four_and_two_again(bench: Bench, killed: Callable[[str], 
     shown = bench.run(strategy, output, "--resume")
     assert f"checkpoint-{last + 2}, written by 4 processes, with 2" in shown
     assert_repeats(bench, strategy, output, last, OTHER_ORDER)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(bench: Bench, killed: Callable[[str], int]) -> None:
+    last = (killed("ddp") - 1) // 2 * 2
+    bench.copy("ddp-killed", "ddp-damaged")
+    bench.damage("ddp-damaged", "optimizer.pt")
+    shown = bench.run("ddp", "ddp-damaged", "--resume")
+    assert f"checkpoint-{last} is damaged: optimizer.pt does not have the SHA-256 it was written with" in shown
+    assert f"ddp-damaged/checkpoint-{last - 2}\n" in shown and f"damaged-checkpoint-{last}" in shown
+    assert_repeats(bench, "ddp", "ddp-damaged", last - 2, FP32)
+
+
+def test_dropout_draws_what_it_would_have_drawn(bench: Bench, killed: Callable[[str], int]) -> None:
+    """A stream that began anew would show in the first loss."""
+    killed("ddp+lora")
+    dropping = {"adapter": LORA | {"dropout": 0.3}}
+    bench.run("ddp+lora", "dropout", **dropping)
+    assert bench.lines("dropout")[1] != bench.lines("ddp+lora")[1]
+    bench.run("ddp+lora", "dropout-resumed", kill_at="7", **dropping)
+    bench.run("ddp+lora", "dropout-resumed", "--resume", **dropping)
+    assert_repeats(bench, "dropout", "dropout-resumed", 6, FP32)
+
+
+WORSE = {
+    "training__learning_rate": 1.0, "training__early_stopping_patience": 3,
+    "training__eval_steps": 1, "training__save_steps": 1,
+}  # fmt: skip
+"""A rate that makes each evaluation but the first ones worse."""
+
+
+def test_patience_goes_on_where_it_was(bench: Bench) -> None:
+    """A patience that began anew would stop the run later; one that had run out must not make another step."""
+    bench.run("ddp", "patient", **WORSE)
+    whole = bench.metrics("patient")
+    best, stopped = whole["best_step"], whole["steps"]
+    assert stopped == best + 3 < STEPS
+    for moment in (str(best + 2), "end"):
+        output = f"patient-{moment}"
+        bench.run("ddp", output, kill_at=moment, **WORSE)
+        assert {best, stopped if moment == "end" else best + 1} == set(bench.checkpoints(output))
+        bench.run("ddp", output, "--resume", **WORSE)
+        found = bench.metrics(output)
+        assert (found["best_step"], found["steps"]) == (best, stopped)
+        assert found["eval_loss_after"] == pytest.approx(whole["eval_loss_after"], abs=FP32)
+
+
+def test_killed_after_its_last_step_a_run_makes_no_other(bench: Bench) -> None:
+    """Twelve steps are two epochs and two fifths: transformers would go on with the epoch."""
+    bench.run("single", "last", kill_at="end")
+    assert bench.checkpoints("last")[-1] == STEPS
+    bench.run("single", "last", "--resume")
+    assert bench.metrics("last")["steps"] == STEPS and max(bench.lines("last")) == STEPS

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from axoc_runtime.callbacks.timing import Throughput
+from axoc_runtime.files import write_text
 from axoc_runtime.job import Job
 from axoc_runtime.metrics import memory_bytes
 from axoc_runtime.strategies import rank
@@ -28,10 +29,9 @@ class MetricLines(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A resumed run repeats the steps after its checkpoint: their lines go, as does one that a kill cut short."""
         if rank() == 0:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             earlier = _lines(self.file) if state.global_step else []
             kept = [line for line in earlier if line["step"] <= state.global_step]
-            self.file.write_text("".join(_line(k) for k in kept), encoding="utf-8")
+            write_text(self.file, "".join(_line(k) for k in kept))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if rank() != 0:
