@@ -20,6 +20,10 @@ RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("tiny"), tokenizer)
+
+
+def make_tiny(folder: Path, tokenizer: Any) -> Path:
     """A Llama of 4 layers in a folder, as a user's own model would lie there."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -29,7 +33,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
         vocab_size=104, hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=256, tie_word_embeddings=False,
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("tiny")
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -58,6 +61,22 @@ def work(tmp_path: Path, tiny: Path) -> Path:
 @pytest.fixture
 def environment() -> dict[str, str]:
     return clean_environment()
+
+
+def patch_at_import(work: Path, environment: dict[str, str], module: str, code: str) -> None:
+    """Runs ``code`` in every process just before ``module`` is imported for the first time."""
+    sabotage = work / "sabotage"
+    sabotage.mkdir()
+    body = "".join(f"            {line}\n" for line in code.splitlines())
+    (sabotage / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        f"            sys.meta_path.remove(self)\n{body}"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    environment["PYTHONPATH"] = f"{sabotage}:{environment['PYTHONPATH']}"
 
 
 def clean_environment() -> dict[str, str]:

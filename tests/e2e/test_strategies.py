@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.conftest import Launch, parameters
+from e2e.conftest import Launch, parameters, patch_at_import
 from runtime.jobs import LORA
 
 pytestmark = pytest.mark.slow
@@ -145,19 +145,8 @@ def test_fsdp_that_is_ddp_in_disguise_is_stopped(
     work: Path, tiny: Path, runtime: Launch, environment: dict[str, str]
 ) -> None:
     """Takes away what makes FSDP real on a CPU: the library then trains with DDP and says nothing. The plan does."""
-    sabotage = work / "sabotage"
-    sabotage.mkdir()
-    (sabotage / "sitecustomize.py").write_text(
-        "import sys\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'axoc_runtime.objectives.sft':\n"
-        "            sys.meta_path.remove(self)\n"
-        "            import axoc_runtime.strategies.wrap as s\n"
-        "            s.force_fsdp_on_cpu = lambda trainer: None\n"
-        "sys.meta_path.insert(0, Finder())\n"
-    )
-    environment["PYTHONPATH"] = f"{sabotage}:{environment['PYTHONPATH']}"
+    code = "import axoc_runtime.strategies.wrap as s\ns.force_fsdp_on_cpu = lambda trainer: None"
+    patch_at_import(work, environment, "axoc_runtime.arguments", code)
     job = of_strategy(work, "fsdp", tiny)
     assert runtime("prepare", **job).returncode == 0
     done = runtime("train", **job)

@@ -248,6 +248,7 @@ def _request(adapter: AdapterRequest | None, candidate: Candidate) -> PlanReques
             gpu_count=None,
             model_parallel_size=1,
             replicate_degree="auto",
+            min_unit_parameters="auto",
             mixed_precision=candidate.mixed_precision,
             memory_budget_per_gpu_bytes=None,
             offload=AUTO,

@@ -16,6 +16,7 @@ from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.partition import Partition, partition
 from axoc.cost.scenario import Scenario
+from axoc.cost.units import blocks_per_unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
     next block's, prefetched."""
     sizes = scenario.sizes
     root = 0.0 if sizes.lm_head else (sizes.total - sizes.blocks) * _outside_bytes(scenario)
-    unit = unit_bytes(scenario) / c.tensor_parallel
+    unit = unit_bytes(scenario) / c.tensor_parallel * blocks_per_unit(scenario, c)
     fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.shard_degree > 1
     live, flight = _fetched(scenario, c)
     return (
@@ -153,9 +154,12 @@ def unit_bytes(scenario: Scenario) -> float:
 
 
 def _scattered(scenario: Scenario, c: Columns) -> Floats:
-    """foreach_reduce copies a unit's gradients into one input, which stays until the next unit's (rs_wait)."""
+    """foreach_reduce copies a unit's gradients into one input, which stays until the next unit's (rs_wait). A unit of
+    several blocks is reduced when the last of them has its gradients: those of the others wait for it."""
     trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
-    return cast(Floats, np.where(c.uses("fsdp"), trained * float(scenario.compute_bytes) / c.tensor_parallel, 0.0))
+    blocks = 2.0 * blocks_per_unit(scenario, c) - 1.0
+    whole = trained * float(scenario.compute_bytes) / c.tensor_parallel * blocks
+    return cast(Floats, np.where(c.uses("fsdp"), whole, 0.0))
 
 
 def _held_reduced(scenario: Scenario, c: Columns) -> Floats:

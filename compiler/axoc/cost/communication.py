@@ -2,70 +2,29 @@
 
 Ring collectives: (n - 1) / n of the bytes once for gather and scatter, twice for all-reduce (Thakur et al. 2005,
 https://doi.org/10.1177/1094342005051521). Across nodes the slowest hop carries the ring.
-
-The axes of a mesh of ranks, innermost first: tensor parallel, shards of one copy, copies (hybrid shard: MiCS, Zhang et al.
-2022, https://arxiv.org/abs/2205.00119).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
 
 from axoc.cost import flops, states
 from axoc.cost.columns import Columns, Floats
-from axoc.cost.kernels import pace_of
+from axoc.cost.mesh import LATENCY_SECONDS, Axis, replicate_axis, ring_rate, shard_axis, tensor_axis
 from axoc.cost.scenario import Scenario
+from axoc.cost.units import blocks_per_unit
 
-LINK_SHARE: Final = 0.75
-"""Of a link's rate that large collectives reach (nccl-tests' bus bandwidth over NVLink's one-way rate)."""
-LATENCY_SECONDS: Final = 15e-6
 HIDDEN_SHARE: Final = 0.8
 """Of the backward that can hide a bucketed collective: the last bucket and the first gather stay exposed."""
 HOST_LINK_BYTES_PER_SECOND: Final = 20e9
 """Pinned copies over PCIe 4 x16, as measured by most bandwidth tests."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """Groups of ranks along one axis of the mesh."""
-
-    ranks: Floats
-    stride: Floats
-    """Between neighbours of a group: the product of the axes within."""
-
-
-def shard_axis(c: Columns) -> Axis:
-    """Ranks that share a copy; without hybrid shard all that hold other batches."""
-    return Axis(ranks=c.shard_degree.astype(np.float64), stride=c.tensor_parallel.astype(np.float64))
-
-
-def replicate_axis(c: Columns) -> Axis:
-    """Ranks that hold the same shard of different copies."""
-    stride = (c.shard_degree * c.tensor_parallel).astype(np.float64)
-    return Axis(ranks=c.replicate_degree.astype(np.float64), stride=stride)
-
-
-def tensor_axis(c: Columns) -> Axis:
-    return Axis(ranks=c.tensor_parallel.astype(np.float64), stride=np.ones(len(c)))
-
-
-def _rate(scenario: Scenario, axis: Axis) -> Floats:
-    """Bytes a second of one rank in its group's ring. A node's network carries one ring of each group that leaves it: of
-    neighbours a single one, which NCCL spreads over all of the node's adapters."""
-    cluster = scenario.cluster
-    per_node = float(cluster.accelerators_per_node)
-    inside = cluster.accelerator.link_bandwidth_bytes_per_second
-    across = cluster.network_bandwidth_bytes_per_second / np.minimum(axis.stride, per_node)
-    leaves = axis.ranks * axis.stride > per_node
-    return cast(Floats, np.where(leaves, np.minimum(inside, across), inside) * LINK_SHARE / pace_of(scenario).links)
-
-
-def _ring(scenario: Scenario, num_bytes: Floats, axis: Axis, times: float, calls: float) -> Floats:
+def _ring(scenario: Scenario, num_bytes: Floats, axis: Axis, times: float, calls: Floats | float) -> Floats:
     ranks = axis.ranks
-    seconds = times * num_bytes * (ranks - 1) / np.maximum(ranks, 1) / _rate(scenario, axis)
+    seconds = times * num_bytes * (ranks - 1) / np.maximum(ranks, 1) / ring_rate(scenario, axis)
     return cast(Floats, np.where(ranks > 1, seconds + calls * LATENCY_SECONDS * np.log2(np.maximum(ranks, 2)), 0.0))
 
 
@@ -86,11 +45,12 @@ def micro_step_seconds(scenario: Scenario, c: Columns) -> Floats:
     shard all-reduces of the scattered part, which the runtime does not put off to a step's last micro-step either."""
     axis = shard_axis(c)
     layers = float(scenario.model.num_layers)
+    calls = np.where(c.uses("fsdp"), np.ceil(layers / blocks_per_unit(scenario, c)), layers)
     passes = 2.0 + np.where(c.checkpointed_layers > 0, 1.0, 0.0) * np.where(c.uses("zero3"), 1.0, 0.0)
-    gather = _ring(scenario, _weight_bytes(scenario, c), axis, 1.0, layers) * passes
-    scatter = _ring(scenario, _trained_bytes(scenario, c), axis, 1.0, layers)
+    gather = _ring(scenario, _weight_bytes(scenario, c), axis, 1.0, calls) * passes
+    scatter = _ring(scenario, _trained_bytes(scenario, c), axis, 1.0, calls)
     part = _trained_bytes(scenario, c) / c.shard_degree
-    reduce = _ring(scenario, part, replicate_axis(c), 2.0, layers)
+    reduce = _ring(scenario, part, replicate_axis(c), 2.0, calls)
     sharded = c.uses("fsdp", "zero3")
     return cast(Floats, np.where(sharded, gather + scatter + reduce, 0.0) + np.where(c.uses("zero2"), scatter, 0.0))
 
@@ -118,9 +78,14 @@ def tensor_parallel_seconds(scenario: Scenario, c: Columns) -> Floats:
 
 
 def offload_seconds(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
-    """(each micro-step, each step): gradients down and weights up; parameters up twice a micro-step."""
+    """(each micro-step, each step): DeepSpeed moves gradients down and weights up once a step, offloaded parameters up
+    twice a micro-step. FSDP2 moves a shard up, in its own dtype, for each of two gathers, and each reduced gradient down
+    (torch/distributed/fsdp/_fully_shard: all_gather_inputs, foreach_reduce)."""
     trained = _trained_bytes(scenario, c) / c.optimizer_shards
     weights = _weight_bytes(scenario, c) / c.weight_shards
-    each_step = np.where(c.offloads_optimizer, 2.0 * trained / HOST_LINK_BYTES_PER_SECOND, 0.0)
-    each_micro = np.where(c.offloads_parameters, 2.0 * weights / HOST_LINK_BYTES_PER_SECOND, 0.0)
-    return cast(Floats, each_micro), cast(Floats, each_step)
+    part = c.tensor_parallel * c.weight_shards
+    moved = (2.0 * sum(states.base_bytes(scenario)) + states.trained_bytes(scenario)) / part
+    fsdp = c.uses("fsdp")
+    each_step = np.where(c.offloads_optimizer & ~fsdp, 2.0 * trained, 0.0)
+    each_micro = np.where(c.offloads_parameters, np.where(fsdp, moved, 2.0 * weights), 0.0)
+    return cast(Floats, each_micro / HOST_LINK_BYTES_PER_SECOND), cast(Floats, each_step / HOST_LINK_BYTES_PER_SECOND)

@@ -91,7 +91,7 @@ def gradients(scenario: Scenario, c: Columns) -> Floats:
     low = keeps_bf16_module(scenario, c) > 0
     whole = np.where(low, scenario.trainable * 2.0, trained_bytes(scenario))
     resident = whole / (_trainable_tensor_shards(scenario, c) * c.gradient_shards)
-    offloaded = c.offloads_optimizer & c.uses("zero2", "zero3")
+    offloaded = c.offloads_optimizer & c.uses("zero2", "zero3", "fsdp")
     return cast(Floats, np.where(offloaded, 0.0, resident))
 
 

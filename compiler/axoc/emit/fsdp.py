@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from axoc.cost.sizes import sizes_of
 from axoc.ir.plan import Plan
 
 
@@ -14,6 +15,10 @@ class FsdpConfig:
     """Always written: transformers' default changed from 1 to 2 in 5.10."""
     transformer_layer_cls_to_wrap: tuple[str, ...]
     """The decoder block of this architecture: a wrong name shards nothing (transformers issue 37672)."""
+    blocks_per_unit: int
+    """Blocks, in order, that the runtime makes one unit of."""
+    min_unit_parameters: int
+    """That every unit has but the last; 0 where blocks differ, so that it is not known."""
     reshard_after_forward: bool
     state_dict_type: str
     """Sharded: a full state dict needs the whole model on one host, and drops most of a LoRA adapter under FSDP2."""
@@ -34,6 +39,8 @@ def fsdp_config(plan: Plan) -> FsdpConfig:
     return FsdpConfig(
         fsdp_version=2,
         transformer_layer_cls_to_wrap=(plan.model.decoder_block,),
+        blocks_per_unit=plan.chosen.candidate.blocks_per_unit,
+        min_unit_parameters=_unit_parameters(plan),
         reshard_after_forward=True,
         state_dict_type="SHARDED_STATE_DICT",
         cpu_ram_efficient_loading=False,
@@ -41,3 +48,9 @@ def fsdp_config(plan: Plan) -> FsdpConfig:
         cpu_offload=offload,
         activation_checkpointing=False,
     )
+
+
+def _unit_parameters(plan: Plan) -> int:
+    sizes = sizes_of(plan.model, plan.request.adapter)
+    alike = sizes.block * plan.model.num_layers == sizes.blocks
+    return sizes.block * plan.chosen.candidate.blocks_per_unit if alike else 0

@@ -18,6 +18,8 @@ class Candidate:
     tensor_parallel: int
     replicate_degree: int = 1
     """Copies of the model, each sharded over the other data-parallel ranks (hybrid shard); 1 where nothing is sharded."""
+    blocks_per_unit: int = 1
+    """Under FSDP: blocks that are gathered and reduced together."""
     micro_batch_size: int
     gradient_accumulation_steps: int
     gradient_checkpointing: Checkpointing

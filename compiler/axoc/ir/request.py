@@ -137,6 +137,7 @@ class DistributedRequest:
     gpu_count: int | None
     model_parallel_size: int | Auto
     replicate_degree: int | Auto
+    min_unit_parameters: int | Auto
     mixed_precision: str
     memory_budget_per_gpu_bytes: int | None
     offload: Offload | Auto

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
+import numpy as np
+
+from axoc.cost.units import LATENCY_SHARE, min_unit_parameters
 from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
 from axoc.ir.plan import Decision, Schedule
@@ -63,6 +67,22 @@ def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decisi
         else:
             found.append(Decision(field=field, value=value, because=because, source="rule:schedule"))
     return tuple(found)
+
+
+def unit_decisions(request: PlanRequest, best: Pass, row: int) -> tuple[Decision, ...]:
+    """FSDP's units: how many blocks are gathered together, and why so many."""
+    chosen, scenario = best.candidate(row), best.costed.scenario
+    field = "distributed.min_unit_parameters"
+    if chosen.strategy != "fsdp":
+        return ()
+    blocks, layers = chosen.blocks_per_unit, scenario.model.num_layers
+    least = int(min_unit_parameters(scenario, best.costed.columns.rows(np.array([row])))[0])
+    units = f"{math.ceil(layers / blocks)} units of {blocks} block{'s' if blocks > 1 else ''}"
+    size = f"{scenario.sizes.blocks / layers * blocks / 1e6:,.1f}M parameters each"
+    if _wanted(request, field) != AUTO:
+        return (Decision(field=field, value=least, because=f"set in the spec: {units}, {size}", source="user"),)
+    because = f"{units}, {size}: with fewer, a collective's latency is over {LATENCY_SHARE:.0%} of its transfer"
+    return (Decision(field=field, value=least, because=because, source="rule:units-by-parameters"),)
 
 
 def objective_decision(request: PlanRequest, wanted: Objective) -> Decision:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost.columns import Bools, Floats
+from axoc.cost.columns import Bools, Floats, Ints
 from axoc.cost.estimate import Costed, cost
 from axoc.cost.scenario import Scenario
+from axoc.cost.units import blocks_per_unit
 from axoc.ir.candidate import Candidate
 from axoc.ir.plan import Rejection, Scored
 from axoc.ir.request import PlanRequest
@@ -35,6 +36,8 @@ class Pass:
     """Combinations for which the batch arithmetic has no solution."""
     limits: NodeLimits = field(default_factory=NodeLimits)
     safety: float = 0.0
+    blocks_per_unit: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Of each row."""
 
     def shortfall(self) -> Floats:
         """Device bytes by which each row misses its budget; negative where it fits."""
@@ -66,7 +69,8 @@ class Pass:
 
     def candidate(self, row: int) -> Candidate:
         columns_, scenario, combo = self.costed.columns, self.costed.scenario, self.combinations[row]
-        return make_candidate(scenario, combo, int(columns_.micro_batch[row]), int(columns_.accumulation[row]))
+        made = make_candidate(scenario, combo, int(columns_.micro_batch[row]), int(columns_.accumulation[row]))
+        return replace(made, blocks_per_unit=int(self.blocks_per_unit[row]))
 
     def scored(self, row: int) -> Scored:
         return Scored(candidate=self.candidate(row), estimate=self.costed.estimate(row))
@@ -138,6 +142,7 @@ def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, tota
         impossible=[c for c in allowed if id(c) not in reachable],
         limits=node_limits(scenario.cluster),
         safety=request.policy.memory_safety,
+        blocks_per_unit=blocks_per_unit(scenario, table),
     )
 
 

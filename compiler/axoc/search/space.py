@@ -67,6 +67,7 @@ def offloads(request: PlanRequest, strategy: Strategy) -> list[Offload]:
     able: dict[Strategy, list[Offload]] = {
         "zero1": ["none", "optimizer"],
         "zero2": ["none", "optimizer"],
+        "fsdp": ["none", "optimizer+parameters"],
         "zero3": ["none", "optimizer", "optimizer+parameters"],
     }
     return able.get(strategy, ["none"])

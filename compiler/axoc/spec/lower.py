@@ -149,6 +149,7 @@ def _distributed(distributed: Distributed) -> DistributedRequest:
         gpu_count=distributed.gpu_count,
         model_parallel_size=cast(int | Auto, distributed.model_parallel_size),
         replicate_degree=cast(int | Auto, distributed.replicate_degree),
+        min_unit_parameters=cast(int | Auto, distributed.min_unit_parameters),
         mixed_precision=distributed.mixed_precision,
         memory_budget_per_gpu_bytes=None if budget is None else int(budget * GIB),
         offload=cast(Offload | Auto, distributed.offload),

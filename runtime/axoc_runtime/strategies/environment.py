@@ -23,6 +23,8 @@ def prepare_environment(job: Job) -> None:
         restore_numbered_cpus()
     if job.distributed.strategy == "single":
         leave_no_group()
+    if job.distributed.strategy == "fsdp" and job.distributed.offload != "none":
+        reduce_on_the_host()
     if not job.distributed.strategy.startswith("zero"):
         return
     os.environ.setdefault("RANK", "0")  # one process: torchrun sets these, a bare start does not
@@ -51,6 +53,12 @@ def drop_foreign_settings() -> None:
     """What a shell still holds of an ``accelerate launch`` would change precision or strategy: the bundle alone decides."""
     for name in [n for n in os.environ if n.startswith(FOREIGN)]:
         del os.environ[name]
+
+
+def reduce_on_the_host() -> None:
+    """The norm of gradients that FSDP2 has offloaded is summed on the host, for which NCCL has no ranks: accelerate makes
+    gloo's beside it where these two ask for it (accelerate/state.py, PartialState.__init__)."""
+    os.environ["ACCELERATE_USE_FSDP"] = os.environ["FSDP_OFFLOAD_PARAMS"] = "true"
 
 
 def restore_numbered_cpus() -> None:

@@ -25,11 +25,14 @@ def force_fsdp_on_cpu(trainer: Any) -> None:
     """accelerate leaves MULTI_CPU out of the kinds for which it takes an FSDP plugin, and then trains with DDP in
     silence (accelerate/state.py, AcceleratorState.__init__). This sets what it would have set."""
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+    from torch.distributed.fsdp import CPUOffloadPolicy
 
     state = trainer.accelerator.state
     if state.distributed_type == DistributedType.FSDP:
         return
     plugin = FullyShardedDataParallelPlugin(**trainer.args.fsdp_plugin_args)
+    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
+        plugin.cpu_offload = CPUOffloadPolicy(pin_memory=False)  # without an accelerator there is nothing to pin for
     if trainer.accelerator.mixed_precision != "no":
         plugin.set_mixed_precision(trainer.accelerator.mixed_precision)
     state.distributed_type = DistributedType.FSDP

@@ -87,6 +87,7 @@ CASES = (
         rule="tensor-parallel-8bit-optimizer",
         bad=EIGHT_BIT | DDP | {"distributed__model_parallel_size": 2},
         fixed=FSDP | {"training__optimizer": "adamw_torch_fused"},
+        shadowed=True,
         pitfalls=(25,),
     ),
     Case(
@@ -229,6 +230,7 @@ CASES = (
         bad=ZERO2 | {"distributed__model_parallel_size": 2},
         fixed=FSDP,
     ),
+    Case(rule="offload-needs-zero", bad=FSDP | {"distributed__offload": "optimizer"}, fixed=ZERO3),
     Case(rule="offload-needs-zero", bad=DDP | {"distributed__offload": "optimizer"}, fixed=ZERO3),
     Case(
         rule="offload-needs-a-device",

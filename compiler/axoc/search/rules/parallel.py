@@ -56,10 +56,12 @@ def hybrid_divides(context: Context, c: Combination) -> str | None:
 def offload_strategy(context: Context, c: Combination) -> str | None:
     if c.offload == "none":
         return None
-    if c.strategy not in DEEPSPEED:
+    if c.strategy not in (*DEEPSPEED, "fsdp"):
         return f"{c.strategy} has nothing to offload: its states are whole tensors of the optimizer"
-    if c.offload == "optimizer+parameters" and c.strategy != "zero3":
-        return f"{c.strategy} keeps whole weights on the device: only ZeRO-3 offloads parameters"
+    if c.strategy == "fsdp" and c.offload == "optimizer":
+        return "FSDP2 offloads parameters, gradients and states together (CPUOffloadPolicy)"
+    if c.offload == "optimizer+parameters" and c.strategy in ("zero1", "zero2"):
+        return f"{c.strategy} keeps whole weights on the device: ZeRO-3 and FSDP offload parameters"
     return None
 
 

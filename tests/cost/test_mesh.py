@@ -1,0 +1,122 @@
+"""The mesh of ranks: rings along its axes, units of blocks, hybrid shard, against arithmetic done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from asking import facts, plan, request
+from axoc.cost import communication
+from axoc.cost.columns import OFFLOADS, STRATEGIES, Columns
+from axoc.cost.memory import memory
+from axoc.cost.mesh import LINK_SHARE, replicate_axis, ring_rate, shard_axis
+from axoc.cost.scenario import Scenario
+from axoc.cost.units import LATENCY_SHARE, blocks_per_unit, min_unit_parameters
+from axoc.ir.plan import Plan
+from axoc.search.choose import all_passes
+
+EIGHT_B = "meta-llama/Meta-Llama-3-8B"
+SMALL = "Qwen/Qwen2.5-0.5B"
+
+
+def scenario(model: str = EIGHT_B, inventory: str = "h100-sxm-80gb:8x4", **changes: Any) -> Scenario:
+    made = request(model)
+    return replace(all_passes(made, facts(made, inventory))[0].costed.scenario, **{"min_unit_parameters": 1} | changes)
+
+
+def row(data: int, copies: int = 1, tensor: int = 1, offload: str = "none", accumulation: int = 1) -> Columns:
+    values = {
+        "strategy": STRATEGIES.index("fsdp"),
+        "data_parallel": data,
+        "tensor_parallel": tensor,
+        "replicate_degree": copies,
+        "micro_batch": 1,
+        "accumulation": accumulation,
+        "checkpointed_layers": 32,
+        "offload": OFFLOADS.index(offload),  # type: ignore[arg-type]
+    }
+    return Columns(**{name: np.array([value]) for name, value in values.items()})
+
+
+def test_a_nodes_network_is_shared_by_the_rings_that_leave_it() -> None:
+    """One ring of 32 neighbours has all of it; the eight rings of hybrid shard an eighth each; inside it is not used."""
+    s = scenario()
+    network = s.cluster.network_bandwidth_bytes_per_second
+    inside = s.cluster.accelerator.link_bandwidth_bytes_per_second
+    assert ring_rate(s, shard_axis(row(32)))[0] == pytest.approx(min(network, inside) * LINK_SHARE)
+    assert ring_rate(s, replicate_axis(row(32, copies=4)))[0] == pytest.approx(network / 8 * LINK_SHARE)
+    assert ring_rate(s, shard_axis(row(32, copies=4)))[0] == pytest.approx(inside * LINK_SHARE)
+    assert ring_rate(s, shard_axis(row(4, tensor=8)))[0] == pytest.approx(network / 8 * LINK_SHARE)
+
+
+def test_hybrid_shard_holds_what_a_node_alone_would() -> None:
+    """States of a shard of 8, as on one node, and what was all-reduced beside the gradients while a backward runs."""
+    s = scenario(dtype="float32")
+    hybrid, node, flat = (memory(s, c).ledgers for c in (row(32, copies=4), row(8), row(32)))
+    for item in ("weights", "optimizer states", "gradients"):
+        assert (
+            hybrid["optimizer"][item][0] == node["optimizer"][item][0] == pytest.approx(4 * flat["optimizer"][item][0])
+        )
+    more = hybrid["backward_last"]["reduction buffers"][0] - node["backward_last"]["reduction buffers"][0]
+    assert more == pytest.approx(2 * s.trainable / 8)  # bf16, before it becomes float32
+
+
+def test_hybrid_shard_pays_off_where_the_network_is_slow() -> None:
+    s = scenario()
+    slow = replace(s, cluster=replace(s.cluster, network_bandwidth_bytes_per_second=12.5e9))
+    flat, hybrid = (communication.micro_step_seconds(slow, c)[0] for c in (row(32), row(32, copies=4)))
+    assert hybrid < 0.6 * flat  # a copy crosses it once and a half, not three times; the rest stays inside a node
+
+
+def test_offloaded_weights_come_up_twice_and_gradients_go_down_once_a_micro_step() -> None:
+    """By hand: 8.03 billion float32 parameters over 8 ranks, three times over a link of 20 GB/s."""
+    s = scenario(dtype="float32", inventory="h100-sxm-80gb:8")
+    micro, step = communication.offload_seconds(s, row(8, offload="optimizer+parameters"))
+    assert micro[0] == pytest.approx(3 * 4 * s.sizes.total / 8 / 20e9)
+    assert step[0] == 0
+    states = memory(s, row(8, offload="optimizer+parameters")).ledgers["optimizer"]
+    assert states["weights"][0] == states["gradients"][0] == states["optimizer states"][0] == 0
+
+
+def test_units_hide_the_latency_of_small_blocks_and_leave_large_ones_alone() -> None:
+    small = scenario(SMALL, "h100-sxm-80gb:8", min_unit_parameters=None)
+    (blocks,), (least,) = blocks_per_unit(small, row(8)), min_unit_parameters(small, row(8))
+    block = small.sizes.blocks / 24
+    assert (blocks - 1) * block < least <= blocks * block
+    transfer = least * 2 * 7 / 8 / ring_rate(small, shard_axis(row(8)))[0]
+    assert 15e-6 * 3 / transfer == pytest.approx(LATENCY_SHARE)
+    assert blocks_per_unit(scenario(EIGHT_B, "h100-sxm-80gb:8", min_unit_parameters=None), row(8))[0] == 1
+
+
+def test_a_unit_is_gathered_and_reduced_as_a_whole() -> None:
+    one, four = (scenario(SMALL, min_unit_parameters=n) for n in (1, 50_000_000))
+    assert (blocks_per_unit(one, row(8))[0], blocks_per_unit(four, row(8))[0]) == (1, 4)
+    block = one.sizes.block * 2
+    found = [memory(s, row(8)).ledgers["backward_recompute"] for s in (one, four)]
+    assert found[1]["gathered weights"][0] - found[0]["gathered weights"][0] == pytest.approx(2 * 3 * block)
+    assert communication.micro_step_seconds(four, row(8))[0] < communication.micro_step_seconds(one, row(8))[0]
+
+
+def test_units_are_decided_with_a_reason_and_kept_where_set() -> None:
+    found = [
+        plan(SMALL, "h100-sxm-80gb:8", distributed__type="fsdp", distributed__min_unit_parameters=n)
+        for n in ("auto", 50_000_000)
+    ]
+    for result, blocks, source in zip(found, (6, 4), ("rule:units-by-parameters", "user"), strict=True):
+        assert isinstance(result, Plan)
+        decision = next(d for d in result.decisions if d.field == "distributed.min_unit_parameters")
+        assert result.chosen.candidate.blocks_per_unit == blocks
+        assert decision.source == source and f"{24 // blocks} units of {blocks} blocks" in decision.because
+
+
+def test_tensor_parallel_and_hybrid_shard_are_planned_as_set() -> None:
+    result = plan(
+        EIGHT_B, "h100-sxm-80gb:8x2", distributed__type="fsdp", distributed__model_parallel_size=2,
+        distributed__replicate_degree=2,
+    )  # fmt: skip
+    assert isinstance(result, Plan)
+    chosen = result.chosen.candidate
+    assert (chosen.data_parallel, chosen.tensor_parallel, chosen.replicate_degree) == (8, 2, 2)
+    assert chosen.kernels == "none"
