@@ -36,6 +36,7 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
         torch_compile=job.model.compile,
         remove_unused_columns=False,
         disable_tqdm=True,  # our own progress bar
+        **quiet_arguments(job),
         ddp_timeout=3600,
         dataloader_pin_memory=job.distributed.device != "cpu",
         report_to=list(job.tracking) or "none",
@@ -46,6 +47,12 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
         **precision_arguments(job),
         **strategy_arguments(job),
     )
+
+
+def quiet_arguments(job: Job) -> dict[str, str]:
+    """The Trainer sets transformers' verbosity anew when it is made."""
+    level = "info" if job.logging_level.upper() == "DEBUG" else "error"
+    return {"log_level": level, "log_level_replica": level}
 
 
 def _length(job: Job) -> dict[str, Any]:

@@ -12,6 +12,7 @@ SHOWN: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
     "device_used_bytes": ("memory used on the device", lambda v: f"{v / GIB:.2f} GiB"),
     "step_seconds": ("one step", lambda v: f"{v:.3g} s"),
     "tokens_per_second": ("tokens a second", lambda v: f"{v:,.0f}"),
+    "mfu": ("model FLOPs utilization", lambda v: f"{v:.1%}"),
     "total_seconds": ("whole run", lambda v: f"{v / 60:,.1f} min"),
     "cost_usd": ("cost", lambda v: f"{v:,.2f} USD"),
 }
@@ -20,7 +21,8 @@ SHOWN: Final[dict[str, tuple[str, Callable[[float], str]]]] = {
 
 def comparison(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A row a quantity: metric, predicted, measured (None where unknown), and difference = measured / predicted - 1."""
-    return [_row(key, metrics["predicted"].get(key), metrics.get(key)) for key in SHOWN]
+    both = ((key, metrics["predicted"].get(key), metrics.get(key)) for key in SHOWN)
+    return [_row(key, planned, found) for key, planned, found in both if key != "mfu" or planned is not None]
 
 
 def whole_run(predicted: dict[str, Any], seconds: float, *, resumed: bool) -> dict[str, float | None]:

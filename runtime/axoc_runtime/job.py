@@ -163,6 +163,8 @@ class Prediction:
     host_bytes: int
     step_seconds: float
     tokens_per_second: float
+    mfu: float | None
+    """Model FLOPs utilization at that rate: the share of the device's peak for what the mathematics needs."""
     total_seconds: float | None
     cost_usd: float | None
     step_breakdown: dict[str, Any]

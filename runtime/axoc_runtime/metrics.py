@@ -32,6 +32,7 @@ def measured(
         **quality(job, before, after),
         "tokens_per_second": tokens / seconds,
         "padded_tokens_per_second": padded / seconds,
+        "mfu": mfu(job, tokens / seconds),
         "step_seconds": timing.median_seconds,
         "batch_fill": _filled(job, padded, len(timing.steps)),
         "steps": trainer.state.global_step,
@@ -51,9 +52,7 @@ def measured(
     }
 
 
-def quality(
-    job: Job, before: dict[str, float] | None, after: dict[str, float] | None
-) -> dict[str, float | str | None]:
+def quality(job: Job, before: dict[str, float] | None, after: dict[str, float] | None) -> dict[str, float | str | None]:
     """The objective's figures on the held-out rows, and which of them is the headline; None where nothing is held out."""
     found: dict[str, float | str | None] = {"headline": objective_of(job).figures[0].name}
     for figure in objective_of(job).figures:
@@ -68,6 +67,15 @@ def _filled(job: Job, padded_tokens: float, steps: int) -> float | None:
     rows = steps * job.training.global_batch_size * objective_of(job).sequences_per_row
     full = rows * max(d.max_seq_length for d in job.datasets)
     return padded_tokens / full if full else None
+
+
+def mfu(job: Job, tokens_per_second: float) -> float | None:
+    """Model FLOPs utilization at this rate of real tokens. A token's FLOPs and the device's peak are the plan's, whose rows are
+    full: attention over shorter ones takes a little less. None where the plan knows no peak, as of a CPU."""
+    planned = job.prediction
+    if planned.mfu is None or planned.tokens_per_second <= 0:
+        return None
+    return planned.mfu * tokens_per_second / planned.tokens_per_second
 
 
 def memory_bytes(job: Job) -> list[float]:

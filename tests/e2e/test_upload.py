@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from axoc_runtime.checkpoint.manifest import MARKER, Manifest, digests, write_manifest
 from e2e.conftest import Launch, parameters
-from runtime.jobs import write_job
+from e2e.test_told import ALONE, install_callback
 
 pytestmark = pytest.mark.slow
 
@@ -37,10 +37,13 @@ class Wire:
     def _accept(self) -> None:
         while True:
             near, _ = self.server.accept()
-            if self.left <= 0:
+            try:
+                far = None if self.left <= 0 else socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # the server is stopped
+                far = None
+            if far is None:
                 near.close()
                 continue
-            far = socket.create_connection(("127.0.0.1", self.target))
             self.open += [near, far]
             threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
@@ -157,32 +160,48 @@ def test_a_server_that_is_lost_half_way(work: Path, runtime: Launch, environment
     assert "(0.0 MiB sent now)" in runtime("upload", upload_to=URL).stdout
 
 
+WAITS = """
+import time
+from transformers import TrainerCallback
+
+class Mine(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        journal = f"{args.output_dir}/.uploaded.json"
+        while state.global_step == 2 and not __import__("os").path.exists(journal):
+            time.sleep(0.1)
+"""
+
+
 def test_training_outlives_its_store_and_goes_on_from_it_on_a_new_machine(
     work: Path, tiny: Path, runtime: Launch, environment: dict[str, str], s3: S3
 ) -> None:
-    """The server dies with all it held when the first checkpoint has arrived, and comes back empty after the run."""
-    environment["AXOC_UPLOAD_PATIENCE_SECONDS"] = "30"
+    """The wire is cut when half of the first checkpoint is there, the server loses all it held, and comes back."""
+    install_callback(work, WAITS)
+    environment["PYTHONPATH"] += f":{work}"
+    environment["AXOC_UPLOAD_PATIENCE_SECONDS"] = "60"
     job = {"upload_to": URL, "expect__trainable_parameters": parameters(tiny), "training__save_steps": 1}
+    job |= {f"distributed__{k}": v for k, v in ALONE.items()} | {"training__global_batch_size": 2}
     assert runtime("prepare", **job).returncode == 0
-    stopper = threading.Thread(target=stop_when_there_is_a_checkpoint, args=(s3,), daemon=True)
-    stopper.start()
+    shutil.copytree(work / "out" / ".prepared", work / "prepared")
+    s3.wire.left = MIB
     trained = runtime("train", **job)
     assert trained.returncode == 0, trained.stderr[-3000:]
-    stopper.join(timeout=60)
+    assert f"checkpoint-4 is in {URL}" not in trained.stderr
     whole = json.loads((work / "out" / "metrics.json").read_text())
     assert whole["steps"] == 4
     assert sorted(p.name for p in (work / "out").glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-4"]
+    assert not [name for name in s3.objects() if name.endswith(MARKER)]
     s3.stop()
     s3.start()
+    s3.wire.left = float("inf")
     sent = runtime("upload", **job)
     assert sent.returncode == 0, sent.stderr
     there = s3.objects()
-    assert {f"{name}/{MARKER}" for name in ("checkpoint-3", "checkpoint-4")} | {"metrics.json"} <= set(there)
-    assert "final/model.safetensors" in there
+    assert {f"checkpoint-{n}/{MARKER}" for n in (3, 4)} | {"metrics.json", "final/model.safetensors"} <= set(there)
     new_machine(s3, work)
     assert runtime("fetch", "--resume", **job).returncode == 0
     assert [p.name for p in (work / "out").glob("checkpoint-*")] == ["checkpoint-3"]
-    assert runtime("prepare", **job).returncode == 0
+    shutil.copytree(work / "prepared", work / "out" / ".prepared")
     resumed = runtime("train", "--resume", **job)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     found = json.loads((work / "out" / "metrics.json").read_text())
@@ -190,16 +209,8 @@ def test_training_outlives_its_store_and_goes_on_from_it_on_a_new_machine(
     assert found["eval_loss_after"] == pytest.approx(whole["eval_loss_after"], abs=1e-6)
 
 
-def stop_when_there_is_a_checkpoint(s3: S3) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not any(name.endswith(MARKER) for name in s3.objects()):
-        time.sleep(0.1)
-    s3.stop()
-
-
 def new_machine(s3: S3, work: Path) -> None:
     """Nothing is here, and the last checkpoint had not arrived whole there."""
     shutil.rmtree(work / "out")
     for name in (f"checkpoint-4/{MARKER}", "metrics.json"):
         s3.client().delete_object(Bucket="bucket", Key=f"runs/one/{name}")
-    write_job(work, upload_to=URL)

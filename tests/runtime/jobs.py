@@ -43,7 +43,7 @@ BASE: dict[str, Any] = {
     "tracking": [], "output_dir": "out", "upload_to": None, "logging_level": "INFO", "plugins": [],
     "prediction": {
         "peak_allocated_bytes": 0, "peak_reserved_bytes": 0, "device_used_bytes": 0, "host_bytes": 0,
-        "step_seconds": 0.1, "tokens_per_second": 1.0, "total_seconds": None, "cost_usd": None,
+        "step_seconds": 0.1, "tokens_per_second": 1.0, "mfu": None, "total_seconds": None, "cost_usd": None,
         "step_breakdown": {"matmul": 0.1}, "pace": {"device": 1.0, "host": 1.0, "links": 1.0},
     },
     "expect": {

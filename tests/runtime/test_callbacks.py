@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from axoc_runtime.callbacks import plugins, progress
+from axoc_runtime.callbacks import activity, plugins, progress
+from axoc_runtime.callbacks.activity import Follow
 from axoc_runtime.callbacks.metric_lines import MetricLines
 from axoc_runtime.callbacks.progress import Progress
 from axoc_runtime.callbacks.timing import Throughput, Timing
 from axoc_runtime.errors import RuntimeFailure
+from axoc_runtime.failure.activity import Activity
 
 from runtime.jobs import make_job
 
@@ -115,9 +117,47 @@ def test_the_bar_on_a_terminal(
     shown.on_step_end(None, at(6), None)
     (task,) = shown._bar.tasks
     assert (task.completed, task.total) == (6, 10)
+    for phase in ("evaluating", "saving", "training"):
+        monkeypatch.setattr(progress.NOW, "phase", phase)
+        shown.on_step_end(None, at(6), None)
+        assert shown._bar.tasks[0].description == phase
     assert task.fields["status"].startswith("loss 1.250, lr 2.00e-05, 200 tokens/s, 1.5 of 2.0 planned GiB, ")
     shown.on_train_end(None, at(10), None)
     assert shown._bar is None and "step 6 of 10" not in capsys.readouterr().out, "the bar says it"
+
+
+def test_utilization_on_a_device_whose_peak_is_known(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan has 40% at 1,000 tokens a second: 200 are 8%."""
+    job = make_job(tmp_path, prediction__mfu=0.4, prediction__tokens_per_second=1000.0)
+    made = Progress(job, run.throughput)
+    made.on_train_begin(None, at(0), None)
+    run.make(4)
+    made.on_log(None, at(4), None, logs={"loss": 1.0, "learning_rate": 1e-5})
+    assert "200 tokens/s, MFU 8.0%, " in capsys.readouterr().out
+
+
+FOLLOWED = [
+    ("step_begin", {}, "training"),
+    ("step_end", {"should_evaluate": True, "should_save": True}, "evaluating"),
+    ("evaluate", {"should_save": True}, "saving"),
+    ("save", {}, "training"),
+    ("step_end", {"should_save": True}, "saving"),
+    ("save", {"should_training_stop": True}, "saving"),
+    ("step_end", {"should_training_stop": True}, "saving"),
+]
+
+
+def test_the_phase_is_what_the_trainer_does_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = Activity()
+    monkeypatch.setattr(activity, "NOW", now)
+    follow = Follow()
+    for event, asked, phase in FOLLOWED:
+        flags = {"should_evaluate": False, "should_save": False, "should_training_stop": False} | asked
+        getattr(follow, f"on_{event}")(None, at(3), SimpleNamespace(**flags))
+        assert (now.phase, now.step) == (phase, 3), event
+    assert now.longest_step_seconds > 0
 
 
 def test_only_the_first_rank_speaks(

@@ -39,6 +39,12 @@ def test_differences_are_relative_to_the_prediction() -> None:
     }  # fmt: skip
 
 
+def test_utilization_is_compared_where_the_plan_knows_a_peak() -> None:
+    assert "mfu" not in {row["metric"] for row in measured()["comparison"]}
+    found = {row["metric"]: row for row in measured(predicted=PREDICTED | {"mfu": 0.5}, mfu=0.4)["comparison"]}
+    assert found["mfu"]["difference"] == pytest.approx(-0.2)
+
+
 def test_the_cost_is_at_the_plans_price() -> None:
     assert measured()["cost_usd"] == pytest.approx(4.5), "an hour at 4.50 USD"
     without = whole_run(PREDICTED | {"cost_usd": None}, 3600.0, resumed=False)

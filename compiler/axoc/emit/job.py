@@ -135,6 +135,7 @@ def _prediction(plan: Plan) -> dict[str, Any]:
         "host_bytes": memory.host_bytes,
         "step_seconds": time.step_seconds,
         "tokens_per_second": time.tokens_per_second,
+        "mfu": None if placement(plan).device == "cpu" else time.mfu,
         **_measured_run(time),
         "step_breakdown": dict(time.breakdown),
         "pace": asdict(profile.pace if profile is not None else Pace()),

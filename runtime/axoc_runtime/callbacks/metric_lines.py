@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from axoc_runtime.callbacks.timing import Throughput
 from axoc_runtime.files import write_text
 from axoc_runtime.job import Job
-from axoc_runtime.metrics import memory_bytes
+from axoc_runtime.metrics import memory_bytes, mfu
 from axoc_runtime.strategies import rank
 
 MEMORY = ("peak_allocated_bytes", "peak_reserved_bytes", "device_used_bytes", "peak_host_bytes_per_process")
@@ -38,7 +38,8 @@ class MetricLines(TrainerCallback):
             return
         value: dict[str, Any] = {"step": state.global_step, **(logs or {})}
         if "loss" in value:
-            value["tokens_per_second"] = self.throughput.since_last()
+            rate = self.throughput.since_last()
+            value |= {"tokens_per_second": rate, "mfu": None if rate is None else mfu(self.job, rate)}
             value |= {k: int(v) for k, v in zip(MEMORY, memory_bytes(self.job), strict=True)}
         with self.file.open("a", encoding="utf-8") as file:
             file.write(_line(value))

@@ -1,4 +1,5 @@
-"""A progress bar on a terminal, plain lines elsewhere: step, loss, learning rate, tokens a second, memory, time left."""
+"""One bar for the whole run on a terminal, plain lines elsewhere: phase, step, loss, learning rate, tokens a second, MFU,
+memory against the plan, time left."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ from transformers import TrainerCallback
 
 from axoc_runtime.callbacks.timing import Throughput
 from axoc_runtime.comparison import GIB
+from axoc_runtime.failure.activity import NOW
 from axoc_runtime.job import Job
-from axoc_runtime.metrics import memory_bytes
+from axoc_runtime.metrics import memory_bytes, mfu
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import rank
 
@@ -32,9 +34,22 @@ class Progress(TrainerCallback):
         if rank() == 0 and sys.stderr.isatty():
             self._open(state)
 
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._show(state)
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """What comes next may take longer than a step: it is named before it begins."""
+        self._show(state)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._show(state)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._show(state)
+
+    def _show(self, state: Any) -> None:
         if self._bar is not None:
-            self._bar.update(self._task, completed=state.global_step, status=self._status(state))
+            self._bar.update(self._task, description=NOW.phase, completed=state.global_step, status=self._status(state))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         logs = logs or {}
@@ -58,10 +73,12 @@ class Progress(TrainerCallback):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"))
-        self._bar = Bar(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task("training", total=state.max_steps, completed=state.global_step, status="")
+        columns = (TextColumn("{task.description:<10}"), BarColumn(bar_width=None), MofNCompleteColumn())
+        status = TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True))
+        self._bar = Bar(*columns, status, console=Console(stderr=True), expand=True)
+        self._task = self._bar.add_task(NOW.phase, total=state.max_steps, completed=state.global_step, status="")
         self._bar.start()
 
     def _status(self, state: Any) -> str:
@@ -69,7 +86,10 @@ class Progress(TrainerCallback):
         began, first_step = self._start
         done = max(state.global_step - first_step, 1)
         left = (state.max_steps - state.global_step) * (time.perf_counter() - began) / done
-        parts = [f"loss {self.loss:.3f}", f"lr {self.learning_rate:.2e}", f"{self.throughput.overall():,.0f} tokens/s"]
+        rate = self.throughput.overall()
+        share = mfu(self.job, rate)
+        utilization = [] if share is None else [f"MFU {share:.1%}"]
+        parts = [f"loss {self.loss:.3f}", f"lr {self.learning_rate:.2e}", f"{rate:,.0f} tokens/s", *utilization]
         return ", ".join([*parts, *([self.memory] if self.memory else []), f"{clock(left)} left"])
 
     def _say(self, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from axoc_runtime.errors import EXIT_ENVIRONMENT, RuntimeFailure
 T = TypeVar("T")
 FIRST_WAIT_SECONDS: Final = 1.0
 LONGEST_WAIT_SECONDS: Final = 60.0
+BOTO: Final = {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 0}}
+"""botocore would try each request five times and wait a minute for each, and s3fs tries five times what botocore gives up:
+a server that takes connections and says nothing would hold one file for half an hour."""
+CLIENTS: Final = {"s3": {"config_kwargs": BOTO}, "s3a": {"config_kwargs": BOTO}}
 STAMPS: Final = ("ETag", "etag", "md5Hash", "generation", "LastModified", "mtime")
 """By which stores tell one content of a name from the next; the first that a store has is taken."""
 SECRET: Final = re.compile(r"(?i)(://)[^/@\s]*@|((?:signature|sig|token|secret|password|key)[\w-]*=)[^&\s]+")
@@ -79,9 +84,10 @@ def open_store(url: str) -> Store:
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # what its tasks fail with is raised here too, in one line
     protocol = url.partition("://")[0]
     try:
-        fs, root = url_to_fs(url, use_listings_cache=False)
+        fs, root = url_to_fs(url, use_listings_cache=False, **CLIENTS.get(protocol, {}))
     except (ImportError, ValueError) as error:
         package = known_implementations.get(protocol, {}).get("class", "").partition(".")[0]
         fix = f"pip install {package}, and run with --no-install" if package else "use s3://, gs:// or az://"
