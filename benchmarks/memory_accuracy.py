@@ -103,6 +103,9 @@ against the trace, which did not use these rows. The tables below are of today's
 Nothing is fitted: a family's rows change nothing for another's, so leaving one out gives
 the same errors, and they are listed by family.
 
+All rows are of imitation (sft). Preference objectives have terms of their own (`docs/objectives.md`) that no measurement
+supports yet; their band is wider.
+
 """
 
 

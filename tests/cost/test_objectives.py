@@ -80,3 +80,9 @@ def test_kto_asks_three_times_and_dpo_once() -> None:
 def test_a_reward_model_has_no_logits() -> None:
     reward, simpo = planned("reward"), planned("simpo")
     assert phases(reward)["loss"] < phases(simpo)["loss"] - 2 * 2 * 1024 * 128_256 * 4
+
+
+def test_what_no_row_was_measured_of_has_a_wider_band() -> None:
+    dpo, sft = planned("dpo"), planned("sft")
+    assert dpo.memory_error_band > sft.memory_error_band and dpo.memory_error_rows == 0
+    assert dpo.time_error_band >= sft.time_error_band

@@ -20,6 +20,9 @@ WAITING: Final = 0.1
 machine and day to the next."""
 SEVERAL: Final = 0.35
 """Of a step's time on several accelerators: an allowance, for no row of several was measured."""
+UNMEASURED: Final = 0.15
+"""Of the memory of an objective that no measured row is of: an allowance, wider than any error seen on rows of imitation
+that were looked at blind but one (docs/accuracy.md)."""
 CPU: Final = 0.5
 """No rows of CPU runs judge the closed form: half of the prediction either way."""
 
@@ -37,6 +40,8 @@ class MemoryBand:
 def memory_band(scenario: Scenario, *, sharded: bool = False) -> MemoryBand:
     if scenario.on_cpu:
         return MemoryBand(share=CPU, rows=0, measured="")
+    if scenario.objective.loss != "cross_entropy":
+        return MemoryBand(share=UNMEASURED, rows=0, measured="")
     found = _read("memory_errors.json")
     kind = found["kinds"]["sharded" if sharded else "fused" if scenario.fused_loss else "plain"]
     return MemoryBand(share=kind["device_used"]["largest"], rows=kind["rows"], measured=found["made"])
@@ -52,7 +57,7 @@ def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
         return profile.bands[kind]
     if scenario.on_cpu:
         return CPU
-    if kind == "several":
+    if kind == "several" or scenario.objective.loss != "cross_entropy":
         return SEVERAL
     source = "datasheet" if profile is None or not profile.tables else "profile"
     found = _read("time_errors.json")["kinds"][f"{source}, {kind}"]

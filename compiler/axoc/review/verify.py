@@ -30,6 +30,8 @@ TOLERANCE: Final = 0.03
 TIMEOUT_SECONDS: Final = 1800
 RUNTIME_ENVIRONMENT_EXIT: Final = 11
 """docs/job.md: the environment lacks what the runtime needs."""
+TRACED: Final = ("sft", "pretrain")
+"""Objectives whose step the trace knows."""
 PHASES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "load": (("load",), ("load",)),
     "forward": (("forward",), ("forward",)),
@@ -88,6 +90,11 @@ def verify(spec: Path, inventory: str | None, python: str) -> Verified:
         fix = "axoc plan says what is missing"
         raise UserError(Diagnostic(message="no plan fits, so there is nothing to verify", file=str(spec), fix=fix))
     plan = planned.result
+    objective = plan.request.training.objective
+    if objective not in TRACED:
+        message = f"the trace runs sft and pretrain, and this plan's objective is {objective}"
+        fix = "verify the same spec with training.objective: sft; what the objective adds rests on docs/objectives.md"
+        raise UserError(Diagnostic(message=message, file=str(spec), fix=fix))
     if placement(plan).device == "cpu":
         fix = "pass --inventory, e.g. h100-sxm-80gb"
         raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))
