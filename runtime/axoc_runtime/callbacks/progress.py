@@ -84,6 +84,8 @@ class Progress(TrainerCallback):
     def _status(self, state: Any) -> str:
         """The time left counts evaluations and checkpoints as they have come so far; tokens a second are those of steps."""
         began, first_step = self._start
+        if state.global_step == first_step:
+            return "first step"
         done = max(state.global_step - first_step, 1)
         left = (state.max_steps - state.global_step) * (time.perf_counter() - began) / done
         rate = self.throughput.overall()
