@@ -8,6 +8,7 @@ from typing import Any
 from axoc_runtime.errors import EXIT_NOT_AS_PLANNED, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.models.load import decoder_blocks
+from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.strategies import world_size
 from axoc_runtime.strategies.promised import Mismatch, fsdp_promises, full_size, zero_promises
 
@@ -88,8 +89,9 @@ def _checkpointing(job: Job, trainer: Any) -> Iterator[Mismatch]:
     blocks = decoder_blocks(job, trainer.model)
     if not blocks:
         return
-    on = sum(bool(getattr(b, "gradient_checkpointing", False)) for b in blocks)
+    found = [i for i, block in enumerate(blocks) if getattr(block, "gradient_checkpointing", False)]
+    yield "blocks that recompute", recomputed(job, blocks), found
     planned = {"none": 0, "full": len(blocks)}.get(
         job.training.gradient_checkpointing, job.training.checkpointed_layers
     )
-    yield "blocks that recompute", planned, on
+    yield "how many of them", planned, len(found)

@@ -98,6 +98,7 @@ class Training:
     gradient_accumulation_steps: int
     gradient_checkpointing: str
     checkpointed_layers: int
+    checkpoint_above_parameters: int | None
     optimizer: str
     learning_rate: float
     lr_scheduler: str

@@ -230,6 +230,7 @@ def _request(adapter: AdapterRequest | None, candidate: Candidate) -> PlanReques
             micro_batch_size=AUTO,
             gradient_accumulation_steps=AUTO,
             gradient_checkpointing=AUTO,
+            checkpoint_above_parameters=None,
             optimizer="adamw_torch_fused",
             learning_rate=2e-5,
             lr_scheduler="cosine",

@@ -168,6 +168,7 @@ EXPLAINED_BY = {
     "data_parallel": "distributed.gpu_count",  # the world over the tensor-parallel degree
     "tensor_parallel": "distributed.model_parallel_size",
     "replicate_degree": "distributed.replicate_degree",
+    "blocks_per_unit": "distributed.type",  # of fsdp alone, which says more in distributed.min_unit_parameters
     "micro_batch_size": "training.micro_batch_size",
     "gradient_accumulation_steps": "training.gradient_accumulation_steps",
     "gradient_checkpointing": "training.gradient_checkpointing",
@@ -192,3 +193,11 @@ def test_every_value_of_a_plan_has_its_because(inventory: str) -> None:
     for value in result.chosen.candidate.as_dict():
         assert reasons.get(EXPLAINED_BY[value]), value
     assert reasons["training.eval_steps"] and reasons["training.save_steps"] and reasons["training.global_batch_size"]
+
+
+@pytest.mark.parametrize(("above", "mode", "count"), [(10_000, "full", 24), (10**9, "none", 0)])
+def test_blocks_above_the_threshold_are_recomputed(above: int, mode: str, count: int) -> None:
+    result = chosen(plan("Qwen/Qwen2.5-0.5B", "h100-sxm-80gb:8", training__checkpoint_above_parameters=above))
+    assert (result.chosen.candidate.gradient_checkpointing, result.chosen.candidate.checkpointed_layers) == (mode, count)
+    reasons = {d.field: d.because for d in result.decisions}
+    assert f"{count} of 24 blocks" in reasons["training.checkpoint_above_parameters"]

@@ -92,6 +92,7 @@ def _training(plan: Plan) -> dict[str, Any]:
         "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
         "gradient_checkpointing": chosen.gradient_checkpointing,
         "checkpointed_layers": chosen.checkpointed_layers,
+        "checkpoint_above_parameters": training.checkpoint_above_parameters,
         "optimizer": chosen.optimizer,
         "learning_rate": training.learning_rate,
         "lr_scheduler": training.lr_scheduler,

@@ -113,6 +113,7 @@ class TrainingRequest:
     micro_batch_size: int | Auto
     gradient_accumulation_steps: int | Auto
     gradient_checkpointing: Checkpointing | Auto
+    checkpoint_above_parameters: int | None
     optimizer: str
     learning_rate: float
     lr_scheduler: str

@@ -14,7 +14,14 @@ from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
-from axoc.search.explain import decisions, follows_evaluation, objective_decision, schedule_decisions, unit_decisions
+from axoc.search.explain import (
+    decisions,
+    follows_evaluation,
+    objective_decision,
+    schedule_decisions,
+    threshold_decisions,
+    unit_decisions,
+)
 from axoc.search.freed import with_freed_memory
 from axoc.search.limits import beyond_usual_if_nothing_else, host_warnings
 from axoc.search.margin import margin
@@ -69,6 +76,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         decisions=(
             *_decisions(request, facts, passes, ranked),
             *unit_decisions(request, best, row),
+            *threshold_decisions(request, chosen.candidate, facts.model.num_layers),
             *schedule_decisions(request, planned),
             objective_decision(request, wanted),
         ),

@@ -85,6 +85,15 @@ def unit_decisions(request: PlanRequest, best: Pass, row: int) -> tuple[Decision
     return (Decision(field=field, value=least, because=because, source="rule:units-by-parameters"),)
 
 
+def threshold_decisions(request: PlanRequest, chosen: Candidate, layers: int) -> tuple[Decision, ...]:
+    """What the blocks' sizes decide, where the spec sets a threshold."""
+    field, above = "training.checkpoint_above_parameters", request.training.checkpoint_above_parameters
+    if above is None:
+        return ()
+    because = f"set in the spec: {chosen.checkpointed_layers} of {layers} blocks have more parameters, and recompute"
+    return (Decision(field=field, value=above, because=because, source="user"),)
+
+
 def objective_decision(request: PlanRequest, wanted: Objective) -> Decision:
     field, dollars = "policy.objective", wanted.usd_per_hour
     value: Any = {"usd_per_hour": dollars} if dollars is not None else wanted.kind
@@ -152,6 +161,8 @@ def _searched(request: PlanRequest, field: str, name: str, rows: Rows, best: Pas
     value = getattr(chosen, name)
     if _wanted(request, field) != AUTO:
         return user_decision(request, field, value)
+    if field == "training.gradient_checkpointing" and request.training.checkpoint_above_parameters is not None:
+        return Decision(field=field, value=value, because="follows checkpoint_above_parameters", source="user")
     because = _compared(name, value, estimate(), rows) + _ruled_out(name, best)
     return Decision(field=field, value=value, because=because, source="search")
 

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from axoc.cost.columns import OFFLOADS, STRATEGIES, Columns
+from axoc.facts.parameters import ParameterCount, count_parameters
 from axoc.ir.facts import ClusterFacts, ModelFacts
 from axoc.ir.request import AUTO, Checkpointing, Offload, PlanRequest, Strategy
 from axoc.search.batch import choices, global_batch
@@ -73,12 +74,23 @@ def offloads(request: PlanRequest, strategy: Strategy) -> list[Offload]:
     return able.get(strategy, ["none"])
 
 
-def checkpointings(request: PlanRequest, layers: int) -> list[tuple[Checkpointing, int]]:
-    """None, full, and selective at each quarter of the depth."""
+def checkpointings(request: PlanRequest, model: ModelFacts) -> list[tuple[Checkpointing, int]]:
+    """None, full, and selective at each quarter of the depth; or what the threshold leaves, which is one of them."""
+    layers, above = model.num_layers, request.training.checkpoint_above_parameters
+    if above is not None:
+        count = count_parameters(model)
+        large = sum(n for n, block in _kinds(count) if block > above)
+        return [("none", 0) if large == 0 else ("full", layers) if large == layers else ("selective", large)]
     quarters = sorted({round(layers * q / 4) for q in (1, 2, 3)} - {0, layers})
     every: list[tuple[Checkpointing, int]] = [("none", 0), *(("selective", k) for k in quarters), ("full", layers)]
     wanted = request.training.gradient_checkpointing
     return [e for e in every if wanted in (AUTO, e[0])]
+
+
+def _kinds(count: ParameterCount) -> list[tuple[int, int]]:
+    """(blocks, parameters of each) of both kinds."""
+    dense, sparse = count.dense_layers, count.moe_layers
+    return [(dense, count.dense_block if dense else 0), (sparse, count.moe_block if sparse else 0)]
 
 
 def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts) -> list[Combination]:
@@ -87,7 +99,7 @@ def combinations(request: PlanRequest, cluster: ClusterFacts, model: ModelFacts)
         if cluster.world_size % tensor:
             continue
         for strategy, (mode, layers) in product(
-            strategies(request, cluster.world_size), checkpointings(request, model.num_layers)
+            strategies(request, cluster.world_size), checkpointings(request, model)
         ):
             found += [
                 Combination(

@@ -53,6 +53,15 @@ def _batches(spec: Spec) -> Iterator[Problem]:
         )
 
 
+def _recomputed(spec: Spec) -> Iterator[Problem]:
+    t = spec.training
+    if t.checkpoint_above_parameters is not None and t.gradient_checkpointing in ("none", "full"):
+        message = f"is set, and gradient_checkpointing: {t.gradient_checkpointing} leaves no block to choose"
+        fix = "set gradient_checkpointing: auto, or remove this line"
+        path: Path = ("training", "checkpoint_above_parameters")
+        yield Problem(path=path, message=message, expected="gradient_checkpointing: auto or selective", fix=fix)
+
+
 def _streaming(spec: Spec) -> Iterator[Problem]:
     for index, dataset in enumerate(spec.dataset):
         if dataset.streaming and spec.training.max_steps is None:
@@ -154,6 +163,7 @@ CHECKS: Final = (
     _names_a_model,
     _length,
     _batches,
+    _recomputed,
     _streaming,
     _early_stopping,
     _devices,

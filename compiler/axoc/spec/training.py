@@ -68,6 +68,9 @@ class Training(Part):
     gradient_checkpointing: Annotated[str, CHECKPOINTING] = Field(
         default="auto", description="Recompute activations in the backward pass: less memory, more time."
     )
+    checkpoint_above_parameters: Annotated[int | None, Whole(words=("null",))] = Field(
+        default=None, description="Recompute the blocks with more parameters than this, and no others."
+    )
     optimizer: Annotated[str, OPTIMIZERS] = Field(
         default="adamw_torch_fused",
         description="Optimizer. auto: AdamW with states of 32 or 8 bits, by policy.objective.",

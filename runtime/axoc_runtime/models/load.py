@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.models.source import source_arguments
 from axoc_runtime.objectives.registry import objective_of
 
@@ -101,14 +102,15 @@ def add_adapter(job: Job, model: Any) -> Any:
 
 
 def set_checkpointing(job: Job, model: Any) -> None:
-    """Recompute all blocks, the first ``checkpointed_layers`` of them, or none. Non-reentrant: the other kind breaks
-    DDP with adapters (trl issue 921) and partly frozen models."""
+    """Recompute the planned blocks. Non-reentrant: the other kind breaks DDP with adapters (trl issue 921) and partly
+    frozen models."""
     if job.training.gradient_checkpointing == "none":
         return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if job.training.gradient_checkpointing == "selective":
-        for index, block in enumerate(decoder_blocks(job, model)):
-            block.gradient_checkpointing = index < job.training.checkpointed_layers
+    blocks = decoder_blocks(job, model)
+    planned = recomputed(job, blocks)
+    for index, block in enumerate(blocks):
+        block.gradient_checkpointing = index in planned
 
 
 def decoder_blocks(job: Job, model: Any) -> list[Any]:
