@@ -25,6 +25,7 @@ BUILTIN: Final[dict[str, str]] = {
     "simpo": f"{_PACKAGE}.contrasted:Simpo",
     "kto": f"{_PACKAGE}.rated:Kto",
     "reward": f"{_PACKAGE}.reward:Reward",
+    "grpo": f"{_PACKAGE}.grpo:Grpo",
 }
 """Objective name -> ``module:Class``."""
 
