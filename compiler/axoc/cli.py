@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 import click
 
 from axoc import __version__
-from axoc.errors import UserError
+from axoc.errors import Diagnostic, UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -254,6 +254,31 @@ def calibrate_command(
     from axoc.review.calibrate import calibrate
 
     calibrate(out, python, device, check)
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The spec to write.")
+@click.option("--from", "tool", type=click.Choice(["axolotl", "llamafactory", "trl", "accelerate", "deepspeed"]))
+@click.option("--model", help="model.id, where no file names one: accelerate's and DeepSpeed's do not.")
+@click.option("--force", is_flag=True, help="Write over a spec that is there.")
+@user_errors
+def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: str | None, force: bool) -> None:
+    """Turn configurations of axolotl, LLaMA-Factory, TRL, accelerate or DeepSpeed into a spec.
+
+    Each key is carried over, or named with the reason why not. Several FILEs are of one run: a TRL file and accelerate's.
+    """
+    from axoc.importing.importer import imported, report, spec_text
+
+    found = imported(files, tool, model)
+    text = spec_text(found)
+    if out.exists() and not force:
+        raise UserError(
+            Diagnostic(message="this file is there already", file=str(out), fix="name another, or pass --force")
+        )
+    out.write_text(text, encoding="utf-8")
+    click.echo(report(found, color=_color()))
+    click.echo(f"Written: {out}. Review it, then: axoc plan {out}")
 
 
 @main.command("lock")

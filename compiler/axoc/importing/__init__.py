@@ -1,0 +1,1 @@
+"""`axoc import`: configurations of other trainers, key by key, as a spec."""
