@@ -141,6 +141,14 @@ def test_two_checkpoints_are_kept_while_the_next_is_written(saves: int | None, p
     assert sum(float(ledger[i][0]) for i in RUN_ITEMS if i != "prepared rows") == pytest.approx(peak * N)
 
 
+def test_an_upload_holds_the_checkpoint_that_rotation_would_have_deleted() -> None:
+    s = scenario(saves=5)
+    sending = replace(s, uploads=True)
+    assert disk(s, row("ddp"))["checkpoint being uploaded"][0] == 0
+    assert disk(sending, row("ddp"))["checkpoint being uploaded"] == checkpoint_bytes(s, row("ddp"))
+    assert disk(replace(sending, saves=2), row("ddp"))["checkpoint being uploaded"][0] == 0, "none is rotated"
+
+
 def test_a_tied_head_is_stored_twice_by_fsdp_and_zero2_but_not_by_zero3() -> None:
     """As measured: docs/host-memory.md."""
     s = scenario("Qwen/Qwen2.5-0.5B")

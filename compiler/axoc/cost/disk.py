@@ -19,7 +19,15 @@ ENVIRONMENT_BYTES: Final = {"cpu": 1.9e9, "gpu": 7e9}
 """Of requirements.lock when installed. CPU: measured, with the development tools. GPU: an estimate, not yet weighed."""
 TOKEN_BYTES: Final = 8.0
 """Of a prepared token: its id and its label, int32 each (the runtime's ingest/store.py)."""
-RUN_ITEMS: Final = ("prepared rows", "checkpoints", "next checkpoint", "adapter", "final model", "exports")
+RUN_ITEMS: Final = (
+    "prepared rows",
+    "checkpoints",
+    "next checkpoint",
+    "checkpoint being uploaded",
+    "adapter",
+    "final model",
+    "exports",
+)
 """What a run writes into its output folder. The rest lies where caches are, and may be there already."""
 
 EXPORT_BYTES: Final = {"safetensors": 0.0, "gguf": 2.0, "onnx": 4.0, "ort": 4.0, "openvino": 2.0}
@@ -43,7 +51,9 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
     # the next is written before the oldest is deleted, and both before the result is: of those two, the larger counts
     result = ledger["adapter"] + ledger["exports"] + final
     following = np.maximum(0.0, each - result) if saves_more_than(scenario, kept) else np.zeros(len(c))
-    return ledger | {"checkpoints": kept * each, "next checkpoint": following, "final model": final}
+    sending = each if scenario.uploads and saves_more_than(scenario, kept) else np.zeros(len(c))
+    checkpoints = {"checkpoints": kept * each, "next checkpoint": following, "checkpoint being uploaded": sending}
+    return ledger | checkpoints | {"final model": final}
 
 
 def prepared_bytes(scenario: Scenario) -> float:

@@ -97,6 +97,8 @@ class Scenario:
     downloads: bool = False
     """The base model comes from a hub: its files are stored on this machine too."""
     exports: tuple[str, ...] = ()
+    uploads: bool = False
+    """Checkpoints are sent to a store as well."""
     objective: Objective = IMITATION
 
     @property

@@ -38,6 +38,7 @@ DISK_ITEMS: Final = {
     "checkpoints": "weights and optimizer states; two are kept",
     "next checkpoint": "written before the oldest is deleted: what it takes beyond the room the result needs later",
     "adapter": "the trained adapter",
+    "checkpoint being uploaded": "rotation may delete it while it is sent: hard links hold its bytes until then",
     "final model": "the trained model, whole",
     "exports": "the other formats that were asked for",
 }

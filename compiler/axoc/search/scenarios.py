@@ -82,6 +82,7 @@ def scenario_of(
         evaluations=_evaluations(request, steps),
         downloads=request.model.looks_remote,
         exports=request.export.formats,
+        uploads=request.upload_to is not None,
         objective=objective,
     )
 
