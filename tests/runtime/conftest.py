@@ -14,6 +14,10 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
+    return make_tokenizer()
+
+
+def make_tokenizer() -> Any:
     """One token a character, with special tokens of a whole tag: every mask can be checked by eye."""
     from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
