@@ -43,17 +43,19 @@ def run(
     tensor: int = 1,
     model: dict[str, Any] = SHALLOW,
     settings: Any = None,
+    copies: int = 1,
     **changes: Any,
 ) -> Any:
-    """One depth traced. ``settings``: DeepSpeed's zero_optimization."""
+    """One depth traced. ``settings``: DeepSpeed's zero_optimization, or FSDP's configuration."""
     from axoc_runtime.trace.device import DEVICES
     from axoc_runtime.trace.step import trace_depth
 
     config = None
     if settings is not None:
-        (folder / "deepspeed.json").write_text(json.dumps({"zero_optimization": settings}))
-        config = "deepspeed.json"
-    made = job(folder, model, distributed=distributed(strategy, data, tensor, config), **changes)
+        config = "config.json"
+        (folder / config).write_text(json.dumps(settings if strategy == "fsdp" else {"zero_optimization": settings}))
+    placed = distributed(strategy, data, tensor, config) | {"replicate_degree": copies}
+    made = job(folder, model, distributed=placed, **changes)
     return trace_depth(made, model, DEVICES["h100"], 1)
 
 
@@ -245,6 +247,27 @@ def test_fsdp_splits_every_unit_and_gathers_one_at_a_time(tmp_path: Path) -> Non
     assert up(2 * block) not in sizes(traced, "forward", stream=0)
     back = [e for e in traced.events if e.phase.startswith("backward") and e.stream == 0]
     assert up(2 * block) in [e.num_bytes for e in back]  # reduce-scatter's input; its output is in a stream of its own
+
+
+def test_a_unit_of_blocks_is_gathered_and_reduced_as_a_whole(tmp_path: Path) -> None:
+    """Three blocks in bf16, and no gather of a single one."""
+    traced = run(tmp_path, "fsdp", 4, settings={"blocks_per_unit": 3}, model__dtype="float32")
+    block = 64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160 + 2 * 64
+    assert up(3 * 2 * block) in sizes(traced, "forward")
+    assert up(2 * block) not in sizes(traced, "forward")
+    back = [e for e in traced.events if e.phase.startswith("backward") and e.stream == 0]
+    assert up(3 * 2 * block) in [e.num_bytes for e in back]
+
+
+def test_copies_of_shards_hold_what_their_shards_would_alone(tmp_path: Path) -> None:
+    """Eight ranks in two copies keep what four ranks keep; the backward has the all-reduced bf16 beside the gradients."""
+    alone = run(tmp_path, "fsdp", 4, model__dtype="float32")
+    hybrid = run(tmp_path, "fsdp", 8, copies=2, model__dtype="float32")
+    assert hybrid.phases["optimizer"] == alone.phases["optimizer"]
+    assert hybrid.phases["load"] == alone.phases["load"]
+    more = hybrid.phases["backward_embedding"] - alone.phases["backward_embedding"]
+    blocks = 3 * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 160 + 2 * 64)
+    assert more == pytest.approx(2 * blocks / 4, rel=0.1)
 
 
 def test_fsdp_with_accumulation_holds_its_share_of_the_gradients(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
         options = sharding_options(accelerator)
         for unit in units(job, model):
             fully_shard(unit, **options)
+        # which has given the blocks another class: accelerate, which is to pass over them, looks for them by its name
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = ["FSDP" + job.model.decoder_block]
     return fsdp2_prepare_model(accelerator, model)
 
 

@@ -34,13 +34,15 @@ class Sharded(Strategy):
 
     def take(self, model: Any) -> None:
         self.own_context = ExitStack()
-        data, tensor = self.job.distributed.data_parallel, self.job.distributed.tensor_parallel
+        placed = self.job.distributed
+        data, tensor = placed.data_parallel, placed.tensor_parallel
         self.own_context.enter_context(silent_group(data * tensor))
         self.own_context.enter_context(streams_and_storages(self.live))
-        mesh = mesh_of(data, tensor)
+        mesh = mesh_of(placed.replicate_degree, placed.shard_degree, tensor)
         if tensor > 1:
             split_layers(model, mesh["tensor"])
-        self.model = prepared(self.job, model, mesh["data"])
+        hybrid = placed.replicate_degree > 1
+        self.model = prepared(self.job, model, mesh["copies", "data"] if hybrid else mesh["data"])
         self.live.settle()  # units are moved to the device and split one after the other
         self.optimizer = optimizer_for(self.job, self.model)
         self.local = {
@@ -83,7 +85,8 @@ def split_layers(model: Any, mesh: Any) -> None:
 def prepared(job: Job, model: Any, mesh: Any) -> Any:
     """accelerate's preparation, with as much of an accelerator as it asks for."""
     from accelerate.utils.dataclasses import FullyShardedDataParallelPlugin
-    from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+    from axoc_runtime.strategies.units import prepared_in_units
 
     settings = read_config(job)
     plugin = FullyShardedDataParallelPlugin(
@@ -104,7 +107,7 @@ def prepared(job: Job, model: Any, mesh: Any) -> Any:
         is_main_process=False,
         device=torch.device("cpu"),
     )
-    return fsdp2_prepare_model(accelerator, model)
+    return prepared_in_units(job, accelerator, model)
 
 
 def mixed_precision(job: Job) -> str:
@@ -145,13 +148,13 @@ def silent_group(world: int) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def mesh_of(data: int, tensor: int) -> Any:
-    """Ranks by data-parallel, then tensor-parallel index."""
+def mesh_of(copies: int, data: int, tensor: int) -> Any:
+    """Ranks by copy, then shard, then tensor-parallel index, as in strategies/mesh.py."""
     from torch.distributed.device_mesh import DeviceMesh
 
     with without_modes():
-        ranks = torch.arange(data * tensor).view(data, tensor)
-        return DeviceMesh("cpu", ranks, mesh_dim_names=("data", "tensor"))
+        ranks = torch.arange(copies * data * tensor).view(copies, data, tensor)
+        return DeviceMesh("cpu", ranks, mesh_dim_names=("copies", "data", "tensor"))
 
 
 def without_modes() -> Any:
