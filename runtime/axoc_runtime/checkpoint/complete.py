@@ -73,7 +73,7 @@ def refusal(job: Job, manifest: Manifest) -> str | None:
     contract = manifest.resume
     if strategy not in contract["strategies"]:
         kept = " or ".join(contract["strategies"])
-        return f"it was written by {manifest.strategy}, which only {kept} reads, and the plan is {strategy}"
+        return f"it was written by {manifest.strategy}, which only {kept} reads: set distributed.type: {manifest.strategy}, not {strategy}"
     if processes not in contract["world_sizes"]:
         legal = ", ".join(map(str, contract["world_sizes"]))
         return f"it goes on with {legal} processes, the plan has {processes}: {contract['because']}"

@@ -17,9 +17,6 @@ DAMAGED: Final = "damaged-"
 """Prefix of the name that a checkpoint gets whose files are not as they were written."""
 KEPT: Final = 2
 
-held: set[Path] = set()
-"""Checkpoints that rotation must leave alone for now, such as one that is being uploaded from this process."""
-
 
 def publish(staged: Path, output: Path) -> Path:
     """``staged`` is complete and on disk: gives it its place, where one of the same step gives way first."""
@@ -40,7 +37,7 @@ def rotate(output: Path, best_step: int | None) -> None:
         if len(kept) < KEPT:
             kept.add(path)
     for path in found:
-        if path not in kept and path not in held:
+        if path not in kept:
             _delete(path)
 
 
