@@ -138,15 +138,18 @@ def job_value(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
             "offload": "none",
             "config": None,
         },
+        "resume": {"strategies": [], "world_sizes": [], "because": ""},
         "export": {"formats": [], "quantization": "none"},
         "tracking": [],
         "output_dir": "out",
+        "upload_to": None,
         "logging_level": "INFO",
         "plugins": [],
         "prediction": dict.fromkeys(
             ("peak_allocated_bytes", "peak_reserved_bytes", "device_used_bytes", "host_bytes"), 0
         )
-        | {"step_seconds": 0.0, "tokens_per_second": 0.0, "total_seconds": None, "cost_usd": None},
+        | {"step_seconds": 0.0, "tokens_per_second": 0.0, "total_seconds": None, "cost_usd": None}
+        | {"mfu": None, "step_breakdown": {}, "pace": {}},
         "expect": {"accelerator": "h100-sxm-80gb"}
         | dict.fromkeys(("device_memory_bytes", "host_bytes", "disk_bytes", "parameters", "trainable_parameters"), 0),
     }
@@ -209,6 +212,7 @@ def training_value(row: dict[str, Any], layers: int) -> dict[str, Any]:
         "micro_batch_size": row["mbs"],
         "gradient_accumulation_steps": ga,
         "gradient_checkpointing": kind,
+        "checkpoint_above_parameters": None,
         "checkpointed_layers": {"none": 0, "full": layers}.get(kind, gc),
         "optimizer": row.get("optim", "adamw_torch_fused"),
         "learning_rate": 1e-5,
@@ -221,6 +225,8 @@ def training_value(row: dict[str, Any], layers: int) -> dict[str, Any]:
         "eval_steps": None,
         "save_steps": None,
         "early_stopping_patience": None,
+        "preference": None,
+        "grpo": None,
     }
 
 

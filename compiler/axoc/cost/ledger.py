@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, states
+from axoc.cost import flops, generation, states
 from axoc.cost.activations import Activations, activations
 from axoc.cost.adafactor import adafactor_bytes
 from axoc.cost.collectives import Collectives, collectives
@@ -64,9 +64,16 @@ class _Live:
 def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
     """By phase, in the order of a step."""
     live = _live(scenario, c)
-    forward = {"load": live.phase(), "forward": _forward(live), "loss": _loss(live)}
+    forward = {"load": _load(live), "forward": _forward(live), "loss": _loss(live)}
     steps = forward | _backward(live) | {"optimizer": _optimizer(live), "evaluate": _evaluate(live)}
     return steps | _without_gradients(live, forward["forward"])
+
+
+def _load(live: _Live) -> Ledger:
+    """Before the first step: torch's optimizers make their states in it, DeepSpeed's engine when it is built."""
+    before = live.phase()
+    states_ = np.where(live.columns.deepspeed, before["optimizer states"], 0.0)
+    return before | {"optimizer states": states_, "workspace": np.zeros(len(live.columns))}
 
 
 def _live(scenario: Scenario, c: Columns) -> _Live:
@@ -128,6 +135,8 @@ def _forward(live: _Live) -> Ledger:
 def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
     """The objective's other passes, of which the last comes after the forward and before its backward: what the forward
     keeps is there (TRL computes the reference's log-probabilities after the policy's)."""
+    if live.scenario.objective.generated is not None:
+        return _sampling(live)
     if not live.scenario.objective.passes:
         return {}
     passing = _evaluate(live, always=True)
@@ -135,6 +144,17 @@ def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
     both = {item: forward[item] + (passing[item] if item == "activations" else 0.0) for item in kept}
     stays = {"logits and loss": live.held.tail.kept + passing["logits and loss"]}
     return {"reference": passing | both | stays}
+
+
+def _sampling(live: _Live) -> dict[str, Ledger]:
+    """Before the first micro-step's forward, when nothing of a step is kept; the prompts of all micro-batches come first, a
+    whole pass of them. The reference is asked afterwards, a micro-batch at a time."""
+    passing, c = _evaluate(live, always=True), live.columns
+    cache = {"keys and values": generation.cache_bytes(live.scenario, c)}
+    prompts = {item: passing[item] * c.accumulation for item in ("activations", "working set")}
+    logits = {"logits and loss": generation.sampling_bytes(live.scenario, c)}
+    asked = {"reference": passing | {"keys and values": np.zeros(len(c))}} if live.scenario.objective.passes else {}
+    return {"generate": passing | cache | prompts | logits} | asked
 
 
 def _loss(live: _Live) -> Ledger:
