@@ -14,6 +14,7 @@ from axoc.facts.catalog import entry_files, load_entry
 from axoc.facts.models import lookup_model
 from axoc.facts.parameters import count_parameters, linear_shapes, lora_parameters
 from axoc.ir.facts import ModelFacts
+from axoc.search.rules.runtime import TENSOR_PARALLEL_FAMILIES
 
 pytestmark = pytest.mark.slow
 
@@ -202,3 +203,15 @@ def test_fused_experts_and_routers_are_no_linear_layers() -> None:
     for name in MOE:
         paths = linear_modules(build(tiny(EXAMPLES[name])))
         assert not [p for p in paths if ".experts" in p or p.endswith(".gate")]
+
+
+@pytest.mark.parametrize("family", [*TENSOR_PARALLEL_FAMILIES, "phi3", "mixtral"])
+def test_layers_are_split_in_the_families_that_the_rule_lets_pass_alone(family: str) -> None:
+    """By columns or rows, all of a block's: what the runtime trains (strategies/tensor.py)."""
+    from axoc_runtime.strategies.tensor import STYLES
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    config: Any = CONFIG_MAPPING["gemma3_text" if family == "gemma3" else family]
+    styles = set(config.base_model_tp_plan.values())
+    plain = styles <= set(STYLES) and {"colwise", "rowwise"} <= styles
+    assert plain == (family in TENSOR_PARALLEL_FAMILIES)
