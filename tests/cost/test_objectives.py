@@ -86,3 +86,37 @@ def test_what_no_row_was_measured_of_has_a_wider_band() -> None:
     dpo, sft = planned("dpo"), planned("sft")
     assert dpo.memory_error_band > sft.memory_error_band and dpo.memory_error_rows == 0
     assert dpo.time_error_band >= sft.time_error_band
+
+
+def sampled(generations: int = 8, length: int = 512, **fixed: Any) -> Any:
+    more = f"  grpo: {{generations: {generations}, max_completion_length: {length}}}\n"
+    return planned("grpo", strategy="ddp", adapter=LORA, more=more, micro_batch_size=8, **fixed)
+
+
+def test_sampling_keeps_keys_and_values_of_all_completions_of_a_step() -> None:
+    one, two = phases(sampled())["generate"], phases(sampled(gradient_accumulation_steps=2))["generate"]
+    cache = 8 * 1024 * 2 * 8 * 128 * 2 * 32.5  # sequences x tokens x keys and values of 8 heads in bf16 x layers
+    assert two - one > cache
+
+
+def test_longer_and_more_completions_take_longer() -> None:
+    def seconds(estimate: Any) -> float:
+        return dict(estimate.time.breakdown)["sampling answers"]
+
+    assert seconds(sampled(length=768)) > 1.3 * seconds(sampled(length=512))
+    assert seconds(sampled(gradient_accumulation_steps=8)) > seconds(sampled())
+
+
+def test_a_step_takes_whole_groups_of_completions() -> None:
+    text = f"model: {LLAMA}\ndataset: {{path: x.json}}\ntraining: {{objective: grpo, grpo: {{generations: 12}}}}\n"
+    made = load_spec(text.encode(), "spec.yaml")
+    found = search(made, facts(made, "h100-sxm-80gb:8"))
+    assert isinstance(found, Plan) and found.chosen.candidate.global_batch_size % 12 == 0
+
+
+def test_the_replay_makes_the_objectives_own_loss() -> None:
+    """Reserved of a single candidate comes from a replay: with plain logits it would be gigabytes more."""
+    kto, sft = (planned(name, strategy="ddp", adapter=LORA, micro_batch_size=8).memory for name in ("kto", "sft"))
+    whole = 8 * 1024 * 128_256 * 4
+    assert kto.peak_reserved_bytes < sft.peak_reserved_bytes - whole
+    assert kto.peak_reserved_bytes < 1.2 * kto.peak_allocated_bytes

@@ -90,7 +90,7 @@ def test_more_gpus_than_the_inventory_has_is_an_input_error() -> None:
     ("changes", "rule"),
     [
         ({"model__quantization": NF4}, "quantized-needs-adapter"),
-        ({"training__objective": "grpo"}, "runtime-objective"),
+        ({"training__objective": "reward", "model__kernels": "liger"}, "preference-kernels"),
         ({"dataset__packing": True}, "packing-needs-varlen"),
         ({"training__optimizer": "adamw_bnb_8bit", "distributed__type": "fsdp"}, "fsdp-8bit-optimizer"),
         ({"distributed__offload": "optimizer", "distributed__type": "ddp"}, "offload-needs-zero"),
@@ -198,6 +198,9 @@ def test_every_value_of_a_plan_has_its_because(inventory: str) -> None:
 @pytest.mark.parametrize(("above", "mode", "count"), [(10_000, "full", 24), (10**9, "none", 0)])
 def test_blocks_above_the_threshold_are_recomputed(above: int, mode: str, count: int) -> None:
     result = chosen(plan("Qwen/Qwen2.5-0.5B", "h100-sxm-80gb:8", training__checkpoint_above_parameters=above))
-    assert (result.chosen.candidate.gradient_checkpointing, result.chosen.candidate.checkpointed_layers) == (mode, count)
+    assert (result.chosen.candidate.gradient_checkpointing, result.chosen.candidate.checkpointed_layers) == (
+        mode,
+        count,
+    )
     reasons = {d.field: d.because for d in result.decisions}
     assert f"{count} of 24 blocks" in reasons["training.checkpoint_above_parameters"]

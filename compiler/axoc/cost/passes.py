@@ -20,8 +20,22 @@ def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
 
     A sharded forward gathers the weights once; like the backward it hides all but the first gather.
     """
+    device, host = _forward(scenario, c)
+    compute = np.maximum(device, host)
+    gather = communication.forward_gather_seconds(scenario, c)
+    hidden = communication.HIDDEN_SHARE
+    return cast(Floats, compute + np.maximum(gather - compute * hidden, gather * (1 - hidden)))
+
+
+def launch_seconds(scenario: Scenario, c: Columns) -> Floats:
+    """What the host takes to launch one forward, however few its tokens."""
+    return _forward(scenario, c)[1]
+
+
+def _forward(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
+    """(seconds of the kernels, seconds of their launches)"""
     if not len(c):  # no split of the batch is possible
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     first, which = distinct(c.micro_batch, c.tensor_parallel)
     shapes = c.rows(first)
     s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
@@ -31,7 +45,5 @@ def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
     parts += [(count, passes.forward) for count, passes in stretches.grouped_blocks(s, kernels, tokens)]
     device = sum((count * part.seconds for count, part in parts), np.zeros(len(shapes)))
     host = sum((count * np.asarray(part.host(costs)) for count, part in parts), np.zeros(len(shapes)))
-    compute = np.broadcast_to(np.maximum(device, host), (len(shapes),))[which]
-    gather = communication.forward_gather_seconds(scenario, c)
-    hidden = communication.HIDDEN_SHARE
-    return cast(Floats, compute + np.maximum(gather - compute * hidden, gather * (1 - hidden)))
+    whole = (len(shapes),)
+    return cast(Floats, np.broadcast_to(device, whole)[which]), cast(Floats, np.broadcast_to(host, whole)[which])

@@ -16,6 +16,7 @@ from axoc.cost import communication, flops, stretches
 from axoc.cost.activations import setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
+from axoc.cost.generation import generation_seconds
 from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.meter import PARTS
@@ -26,6 +27,7 @@ from axoc.cost.tensors import matrices, trained_tensors
 
 HOST: Final = "waiting for the host"
 PASSES: Final = "passes without gradients"
+SAMPLING: Final = "sampling answers"
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
@@ -60,6 +62,8 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     breakdown |= _communication(scenario, c, elapsed)
     if scenario.objective.passes:
         breakdown[PASSES] = forward_seconds(scenario, c) * scenario.objective.passes * c.accumulation
+    if scenario.objective.generated is not None:
+        breakdown[SAMPLING] = generation_seconds(scenario, c)
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
     step = cast(Floats, sum(breakdown.values()))
     tokens = flops.tokens(scenario, c) * c.accumulation * c.data_parallel

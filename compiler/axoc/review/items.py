@@ -15,6 +15,7 @@ DEVICE_ITEMS: Final = {
     "reduction buffers": "whole gradients on their way to the ranks that keep them",
     "activations": "what the forward keeps for the backward; with checkpointing a block's input alone",
     "autocast weight copies": "weights copied to the compute dtype, kept until autocast's context ends",
+    "keys and values": "the cache of the answers that are being sampled",
     "logits and loss": "scores over the whole vocabulary for every token, and what the loss makes of them",
     "working set": "tensors that live only within one block's backward, or within the optimizer's step",
 }
@@ -37,8 +38,8 @@ DISK_ITEMS: Final = {
     "prepared rows": "the dataset as tokens, at most",
     "checkpoints": "weights and optimizer states; two are kept",
     "next checkpoint": "written before the oldest is deleted: what it takes beyond the room the result needs later",
-    "adapter": "the trained adapter",
     "checkpoint being uploaded": "rotation may delete it while it is sent: hard links hold its bytes until then",
+    "adapter": "the trained adapter",
     "final model": "the trained model, whole",
     "exports": "the other formats that were asked for",
 }

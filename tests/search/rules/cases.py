@@ -6,7 +6,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asking import LORA
-from axoc.ir.request import ExportRequest, PreferenceRequest, QuantizationRequest, SampleRequest
+from axoc.ir.request import (
+    ExportRequest,
+    GrpoRequest,
+    PreferenceRequest,
+    QuantizationRequest,
+    RewardRequest,
+    SampleRequest,
+)
 
 QWEN = "Qwen/Qwen2.5-0.5B"
 EIGHT = "h100-sxm-80gb:8"
@@ -109,7 +116,22 @@ CASES = (
         fixed={"dataset__packing": False},
         pitfalls=(25, 28, 29),
     ),
-    Case(rule="runtime-objective", bad={"training__objective": "grpo"}, fixed={"training__objective": "sft"}),
+    Case(
+        rule="sampling-sharded",
+        bad=FSDP,
+        fixed=DDP,
+        keeps={
+            "training__objective": "grpo",
+            "training__grpo": GrpoRequest(
+                generations=8,
+                max_completion_length=256,
+                temperature=1.0,
+                beta=0.0,
+                reference="none",
+                rewards=(RewardRequest(name="answer"),),
+            ),
+        },
+    ),
     Case(
         rule="preference-packing",
         bad={"dataset__packing": True},

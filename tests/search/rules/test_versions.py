@@ -57,7 +57,7 @@ def no_long_names(context: Context, _: Combination) -> str | None:
 
 
 HOUSE = Rule(id="house-names", check=no_long_names, fix="shorten name", link=None)
-NO_OBJECTIVE = Rule(id="runtime-objective", check=lambda *_: None, fix="none", link=None)
+ANY_KERNELS = Rule(id="preference-kernels", check=lambda *_: None, fix="none", link=None)
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **rules: object) -> None:
@@ -84,11 +84,11 @@ def test_a_plugins_rule_refuses_with_its_fix(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_plugins_rule_takes_the_place_of_a_built_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(plan(QWEN, EIGHT, training__objective="grpo"), NoPlan)
-    install(monkeypatch, objective=NO_OBJECTIVE)
+    assert isinstance(plan(QWEN, EIGHT, training__objective="reward", model__kernels="liger"), NoPlan)
+    install(monkeypatch, kernels=ANY_KERNELS)
     enforced_rules.cache_clear()
-    assert isinstance(plan(QWEN, EIGHT, training__objective="grpo"), Plan)
-    assert len([r for r in enforced_rules() if r.id == "runtime-objective"]) == 1
+    assert isinstance(plan(QWEN, EIGHT, training__objective="reward", model__kernels="liger"), Plan)
+    assert len([r for r in enforced_rules() if r.id == "preference-kernels"]) == 1
 
 
 @pytest.mark.parametrize("broken", [object(), None])

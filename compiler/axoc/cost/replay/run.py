@@ -218,6 +218,6 @@ def _finished(t: Tape, s: Setting, hidden: Value) -> Value:
     """Final norm, head and loss. Consumes the last block's output."""
     normal = norm(t, s, hidden) if s.scenario.model.final_norm else t.again(hidden)
     t.drop(hidden)
-    loss = head.fused_loss(t, s, normal) if s.scenario.fused_loss else head.plain_loss(t, s, normal)
+    loss = head.LOSSES[s.scenario.objective.loss](t, s, normal)
     t.drop(normal)
     return loss

@@ -57,6 +57,13 @@ def offload(context: Context, c: Combination) -> str | None:
     return None
 
 
+def sampling(context: Context, c: Combination) -> str | None:
+    """trl/trainer/grpo_trainer.py gathers all of ZeRO-3's weights to sample, and FSDP2's for every token."""
+    if context.scenario.objective.generated is not None and c.strategy in ("fsdp", "zero3"):
+        return f"{c.strategy} would gather the whole model to sample answers, which is neither planned nor tried"
+    return None
+
+
 def metrics(context: Context, _: Combination) -> str | None:
     """The default is perplexity, and is not asked for by anybody."""
     if _plain(context) or "eval_metrics" not in context.request.explicit:
@@ -111,6 +118,13 @@ RULES: Final = (
         versions=TRL,
     ),
     Rule(id="reference-offload", check=offload, fix="set distributed.offload: optimizer", link=None, versions=TRL),
+    Rule(
+        id="sampling-sharded",
+        check=sampling,
+        fix="set distributed.type: ddp or zero2",
+        link=f"{SOURCE}/trainer/grpo_trainer.py",
+        versions=TRL,
+    ),
     Rule(id="preference-metrics", check=metrics, fix="remove eval_metrics", link=None),
     Rule(id="reward-samples", check=samples, fix="remove samples.prompts", link=None),
 )

@@ -9,16 +9,10 @@ from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
-OBJECTIVES: Final = ("sft", "pretrain", "dpo", "ipo", "orpo", "simpo", "kto", "reward")
 TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
 TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt_neox")
 """base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
 PARALLEL_ATTENTION: Final = ("auto", "sdpa", "eager", "flash_attention_2")
-
-
-def objective(context: Context, _: Combination) -> str | None:
-    wanted = context.request.training.objective
-    return None if wanted in OBJECTIVES else f"objective {wanted} is not in this runtime yet; it has sft and pretrain"
 
 
 def target(context: Context, _: Combination) -> str | None:
@@ -85,7 +79,6 @@ def streaming(context: Context, _: Combination) -> str | None:
 
 
 RULES: Final = (
-    Rule(id="runtime-objective", check=objective, fix="set training.objective: sft", link=None, versions=RUNTIME),
     Rule(
         id="runtime-target",
         check=target,
