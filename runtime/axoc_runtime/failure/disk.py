@@ -6,10 +6,9 @@ import errno
 import re
 import shutil
 import traceback
-from pathlib import Path
 from typing import Final
 
-from axoc_runtime.checkpoint.complete import FOLDER, complete
+from axoc_runtime.checkpoint.complete import complete
 from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
 from axoc_runtime.failure.activity import NOW
 from axoc_runtime.failure.plan import ledger
@@ -78,9 +77,3 @@ def checkpoint_bytes(job: Job) -> tuple[int, str]:
         return sum(f.stat().st_size for f in kept[-1].rglob("*") if f.is_file()), f"as {kept[-1].name} does"
     planned = next((i["bytes"] for i in ledger(job, "disk_ledger") if i["item"] == "checkpoints"), 0)
     return int(planned), "as planned for those that are kept"
-
-
-def half_written(job: Job) -> list[Path]:
-    """Checkpoints without their marker."""
-    whole = set(complete(job.output))
-    return [p for p in job.output.glob("checkpoint-*") if FOLDER.fullmatch(p.name) and p not in whole]
