@@ -20,7 +20,7 @@ PREFERENCE = {
     "reference": "model",
 }  # fmt: skip
 BETAS = {"simpo": 2.0}
-WITHOUT = {"orpo", "simpo", "reward"}
+WITHOUT = {"orpo", "simpo", "reward", "grpo"}
 ADAPTER = 4 * 4 * 1024
 """Rank x layers x the widths in and out of the linear layers of a block."""
 ALONE = {
@@ -78,6 +78,23 @@ def test_its_figure_on_what_it_learns_rises(work: Path, tiny: Path, runtime: Lau
     metrics = json.loads((work / "out" / "metrics.json").read_text())
     assert metrics["asserted"]["reference"] == ("none" if objective in WITHOUT else "model")
     assert metrics["batch_fill"] <= 1.0
+
+
+def test_the_reward_of_what_it_samples_rises(work: Path, tiny: Path, runtime: Launch) -> None:
+    """GRPO: a random model ends its answers late; brevity is what it can learn in a few steps."""
+    grpo = {
+        "generations": 8, "max_completion_length": 12, "temperature": 1.0, "beta": 0.0, "reference": "none",
+        "rewards": [{"name": "brevity", "weight": 1.0}],
+    }  # fmt: skip
+    job = preferring(work, "grpo", tiny) | {
+        "dataset__path": "data.jsonl", "dataset__max_seq_length": 64, "training__preference": None, "training__grpo": grpo,
+        "training__micro_batch_size": 16, "training__global_batch_size": 16, "training__max_steps": 24,
+        "training__save_steps": 24, "training__learning_rate": 3e-3,
+    }  # fmt: skip
+    train(runtime, job)
+    reward = logged(work, "reward")
+    assert len(reward) == 24
+    assert sum(reward[-6:]) > sum(reward[:6]) + 0.3, reward
 
 
 def test_an_adapter_on_two_ranks_needs_no_second_model_and_is_merged(work: Path, tiny: Path, runtime: Launch) -> None:
