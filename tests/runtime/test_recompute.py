@@ -10,6 +10,7 @@ import torch
 from axoc_runtime.assertions import _checkpointing
 from axoc_runtime.models.load import decoder_blocks, set_checkpointing
 from axoc_runtime.models.recompute import base_parameters
+
 from runtime.jobs import make_job
 
 SMALL = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
