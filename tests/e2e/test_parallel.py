@@ -148,7 +148,11 @@ SABOTAGED = {
     "mesh": (HYBRID, "mesh.has_mesh = lambda placed: False", "mesh of each weight: planned {'copies': 2, 'shards': 2"),
     "units": (HYBRID, "units.blocks_per_unit = lambda job: 1", "units of blocks: planned 2, found 4"),
     "tensor": (TENSOR, "tensor.split_layers = lambda model, mesh: None", "'tensor': 2}, found {"),
-    "offload": (HYBRID | {"offload": "optimizer+parameters"}, "pass", "lie on the host: planned [True], found [False]"),
+    "offload": (
+        HYBRID | {"offload": "optimizer+parameters"},
+        "import os\nos.environ.pop('FSDP_OFFLOAD_PARAMS')",
+        "lie on the host: planned [True], found [False]",
+    ),
 }
 
 
