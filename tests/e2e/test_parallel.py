@@ -145,13 +145,22 @@ def test_what_is_offloaded_lies_on_the_host_and_trains_the_same_model(
 
 
 SABOTAGED = {
-    "mesh": (HYBRID, "mesh.has_mesh = lambda placed: False", "mesh of each weight: planned {'copies': 2, 'shards': 2"),
-    "units": (HYBRID, "units.blocks_per_unit = lambda job: 1", "units of blocks: planned 2, found 4"),
-    "tensor": (TENSOR, "tensor.split_layers = lambda model, mesh: None", "'tensor': 2}, found {"),
-    "offload": (
+    "hybrid": (
         HYBRID | {"offload": "optimizer+parameters"},
-        "import os\nos.environ.pop('FSDP_OFFLOAD_PARAMS')",
-        "lie on the host: planned [True], found [False]",
+        "mesh.has_mesh = lambda placed: False\n"
+        "units.blocks_per_unit = lambda job: 1\n"
+        "import os\n"
+        "os.environ.pop('FSDP_OFFLOAD_PARAMS')",
+        (
+            "mesh of each weight: planned {'copies': 2, 'shards': 2, 'tensor': 1}, found {'copies': 1, 'shards': 4",
+            "units of blocks: planned 2, found 4",
+            "lie on the host: planned [True], found [False]",
+        ),
+    ),
+    "tensor": (
+        {"data_parallel": 1, "tensor_parallel": 2},
+        "tensor.split_layers = lambda model, mesh: None",
+        ("'shards': 1, 'tensor': 2}, found {'copies': 1, 'shards': 1, 'tensor': 1}",),
     ),
 }
 
@@ -160,17 +169,13 @@ SABOTAGED = {
 def test_what_is_not_sharded_as_planned_is_stopped_with_both_values(
     work: Path, tiny: Path, runtime: Launch, environment: dict[str, str], broken: str
 ) -> None:
-    """Each takes away what makes the promise true; the libraries would train on and say nothing."""
-    placed, statement, message = SABOTAGED[broken]
-    patch_at_import(
-        work,
-        environment,
-        "axoc_runtime.arguments",
-        f"from axoc_runtime.strategies import mesh, tensor, units\n{statement}",
-    )
+    """Takes away what makes the promises true; the libraries would train on and say nothing."""
+    placed, statements, messages = SABOTAGED[broken]
+    code = f"from axoc_runtime.strategies import mesh, tensor, units\n{statements}"
+    patch_at_import(work, environment, "axoc_runtime.arguments", code)
     job = of_mesh(work, tiny, placed, PAIRS)
     assert runtime("prepare", **job).returncode == 0
     done = runtime("train", **job)
     assert done.returncode != 0
-    assert message in done.stderr
+    assert not [m for m in messages if m not in done.stderr]
     assert (work / "out" / ".exit-code").read_text() == "16\n"
