@@ -147,8 +147,12 @@ def test_more_work_takes_longer(inventory: str) -> None:
 @pytest.mark.parametrize("liger", [False, True])
 def test_many_candidates_at_once_take_what_each_takes_alone(liger: bool) -> None:
     scenario = scenario_of(ROW | {"dtype": "bf16", "model": "qwen3-0.6b", "liger": liger}, f"{H100}:8")
-    rows = [(1, 8, 1, 1, 1, 0), (5, 4, 2, 4, 2, 28), (2, 8, 1, 4, 1, 10), (1, 2, 4, 16, 8, 28), (4, 8, 1, 1, 4, 0)]
-    names = ("strategy", "data_parallel", "tensor_parallel", "replicate_degree", "micro_batch", "accumulation", "checkpointed_layers")
+    rows = [
+        (1, 8, 1, 1, 1, 1, 0), (5, 4, 2, 1, 4, 2, 28), (2, 8, 1, 1, 4, 1, 10), (1, 2, 4, 1, 16, 8, 28), (4, 8, 1, 2, 1, 4, 0),
+    ]  # fmt: skip
+    names = (
+        "strategy", "data_parallel", "tensor_parallel", "replicate_degree", "micro_batch", "accumulation", "checkpointed_layers",
+    )  # fmt: skip
     all_rows = {n: np.array([r[i] for r in rows]) for i, n in enumerate(names)} | {
         "offload": np.zeros(5, dtype=np.int64)
     }

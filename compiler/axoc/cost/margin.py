@@ -1,8 +1,7 @@
 """How far one setting can be moved until a plan no longer fits: the same row, costed again at other values.
 
 A setting that is a column is costed at all its values in one call; for another, values are bisected. That is exact
-because no term shrinks when a row grows longer, a micro-batch larger, a rank higher or a group of sharing ranks smaller;
-tests/cost/test_margin.py holds that against random plans.
+because no term shrinks when a row grows longer or a rank higher; tests/cost/test_margin.py holds that against random plans.
 """
 
 from __future__ import annotations

@@ -10,7 +10,13 @@ from axoc.search.rules import numerics, objectives, parallel, quantized, runtime
 from axoc.search.rules.base import Rule
 
 GROUP: Final = "axoc.rules"
-BUILT_IN: Final[tuple[Rule, ...]] = (*runtime.RULES, *objectives.RULES, *parallel.RULES, *numerics.RULES, *quantized.RULES)
+BUILT_IN: Final[tuple[Rule, ...]] = (
+    *runtime.RULES,
+    *objectives.RULES,
+    *parallel.RULES,
+    *numerics.RULES,
+    *quantized.RULES,
+)
 
 
 @cache
