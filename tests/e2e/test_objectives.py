@@ -1,4 +1,4 @@
-"""Each objective trains on real pairs, and its figure on them moves the right way; the reference is what was planned."""
+"""Each objective trains on pairs, and its figure on them moves the right way; the reference is what was planned."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from axoc_runtime.errors import RuntimeFailure
 from e2e.conftest import Launch, parameters
 from e2e.test_strategies import of_strategy
+from pairs import pairs
 from runtime.jobs import LORA, make_job
 
 pytestmark = pytest.mark.slow
 
-DATA = Path(__file__).parent / "data" / "preferences.json"
 PREFERENCE = {
     "beta": 0.1, "label_smoothing": 0.0, "simpo_gamma": 1.0, "desirable_weight": 1.0, "undesirable_weight": 1.0,
     "reference": "model",
@@ -30,9 +30,8 @@ ALONE = {
 
 
 def preferring(work: Path, objective: str, tiny: Path, **changes: Any) -> dict[str, Any]:
-    """Eight real pairs, learned by heart: the same rows are trained on and measured."""
-    rows = json.loads(DATA.read_text(encoding="utf-8"))[:8]
-    (work / "preferences.json").write_text(json.dumps(rows))
+    """Eight pairs, learned by heart: the same rows are trained on and measured."""
+    (work / "preferences.json").write_text(json.dumps(pairs(8)))
     reference = "none" if objective in WITHOUT else "model"
     preference = PREFERENCE | {"reference": reference, "beta": BETAS.get(objective, 0.1)}
     trained = parameters(tiny) - (103 * 64 if objective == "reward" else 0)  # a head of one output

@@ -12,10 +12,10 @@ from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.ingest.base import BadRow, Conversation, Preference, Prompt, Rated
 from axoc_runtime.ingest.registry import schema_for
 from axoc_runtime.objectives.registry import named
+from pairs import pairs as real_pairs
 
 from runtime.jobs import make_job
 
-REAL = Path(__file__).parents[1] / "e2e" / "data" / "preferences.json"
 PREFERENCE = {
     "beta": 0.1, "label_smoothing": 0.0, "simpo_gamma": 1.0, "desirable_weight": 1.0, "undesirable_weight": 1.0,
     "reference": "model",
@@ -124,9 +124,9 @@ def test_long_answers_are_cut_and_pairs_that_then_are_the_same_left_out(
 
 
 def test_real_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
-    real = json.loads(REAL.read_text(encoding="utf-8"))
+    real = real_pairs(30)
     rows, held_out = prepared(tmp_path, monkeypatch, tokenizer, real, dataset__max_seq_length=4096)
-    assert rows.num_rows + held_out.num_rows == len(real) == 40 and held_out.num_rows == 4
+    assert rows.num_rows + held_out.num_rows == len(real) == 30 and held_out.num_rows == 3
     assert all(r["chosen_ids"] and r["rejected_ids"] and r["prompt_ids"] for r in rows)
 
 
