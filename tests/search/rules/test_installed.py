@@ -62,13 +62,13 @@ def test_zero3_recomputes_frozen_weights(work: Path, tiny: Path, runtime: Launch
     whole = {"stage3_param_persistence_threshold": 0}
     job = with_zero(work, tiny, "zero3", whole, **WITH_ADAPTER, training__gradient_checkpointing="full")
     run(runtime, job)
-    assert metrics(work)["asserted"]["blocks that recompute"] == 4
+    assert metrics(work)["asserted"]["blocks that recompute"] == [0, 1, 2, 3]
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
 
 
 def test_ddp_recomputes_beside_an_adapter(work: Path, tiny: Path, runtime: Launch) -> None:
     run(runtime, of_strategy(work, "ddp", tiny, **WITH_ADAPTER, training__gradient_checkpointing="full"))
-    assert metrics(work)["asserted"]["blocks that recompute"] == 4
+    assert metrics(work)["asserted"]["blocks that recompute"] == [0, 1, 2, 3]
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
 
 
@@ -113,7 +113,7 @@ def test_offload_compiles_nothing(
 ) -> None:
     environment["TORCH_EXTENSIONS_DIR"] = str(work / "compiled")
     host = {"device": "cpu", "pin_memory": False}
-    run(runtime, with_zero(work, tiny, strategy, {"offload_optimizer": host}))
+    run(runtime, with_zero(work, tiny, strategy, {"offload_optimizer": host}) | {"distributed__offload": "optimizer"})
     assert not list((work / "compiled").glob("*"))
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
 
