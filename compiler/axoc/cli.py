@@ -5,37 +5,17 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import Any
 
 import click
 
 from axoc import __version__
+from axoc.commands import review, setup
+from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
 from axoc.errors import Diagnostic, UserError
-
-P = ParamSpec("P")
-R = TypeVar("R")
-EXIT_DRIFT: Final = 3
-EXIT_NO_PLAN: Final = 4
-
-
-def user_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turns what a user can act on into a message and an exit code: no traceback reaches a user."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except UserError as error:
-            click.echo(error.render(), err=True)
-            sys.exit(error.exit_code)
-        except BrokenPipeError:
-            sys.exit(0)
-
-    return run
 
 
 @contextmanager
@@ -78,7 +58,7 @@ def plan_command(
     with uncollected():
         planned = driver.plan(spec, inventory, frozen=frozen)
     if isinstance(planned.result, NoPlan):
-        _show_no_plan(planned.result, format_)
+        show_no_plan(planned.result, format_)
     enforce(planned.result, str(spec))
     if check:
         _check(driver.bundle(planned, out), out)
@@ -100,25 +80,7 @@ def _show_plan(plan: Any, format_: str) -> None:
         return
     from axoc.emit.terminal import render_plan
 
-    click.echo(render_plan(plan, color=_color()), nl=False)
-
-
-def _show_no_plan(no_plan: Any, format_: str) -> NoReturn:
-    """JSON goes to standard output; the text, which is a refusal, to standard error."""
-    from axoc.emit.plan_json import no_plan_dict
-    from axoc.emit.terminal import render_no_plan
-
-    if format_ == "json":
-        click.echo(json.dumps(no_plan_dict(no_plan), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        click.echo(render_no_plan(no_plan, color=_color()), nl=False, err=True)
-    sys.exit(EXIT_NO_PLAN)
-
-
-def _color() -> bool:
-    import os
-
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    click.echo(render_plan(plan, color=use_color()), nl=False)
 
 
 def _inventory_of(out: Path) -> str | None:
@@ -142,74 +104,6 @@ def _check(bundle: Any, out: Path) -> None:
         click.echo(f"{out} is not what the spec gives now: run axoc plan and review the change", err=True)
         sys.exit(EXIT_DRIFT)
     click.echo(f"{out} is up to date")
-
-
-@main.command("explain")
-@click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb:8, cpu, or a file from `axoc inventory`.")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@user_errors
-def explain_command(spec: Path, inventory: str | None, format_: str) -> None:
-    """Show where the bytes of SPEC's plan go, by item and phase, and what breaks it first. SPEC may be a bundle."""
-    from axoc.review import explain
-
-    plan = explain.plan_of_bundle(spec) if spec.is_dir() else _planned_json(spec, inventory, format_)
-    if format_ == "json":
-        click.echo(json.dumps(explain.explanation(plan), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        click.echo(explain.as_text(plan, color=_color()), nl=False)
-
-
-def _planned_json(spec: Path, inventory: str | None, format_: str) -> dict[str, Any]:
-    """The plan as its JSON; where none fits, what is missing is shown and the program ends."""
-    from axoc import driver
-    from axoc.emit.plan_json import plan_dict
-    from axoc.ir.plan import NoPlan
-
-    result = driver.plan(spec, inventory).result
-    if isinstance(result, NoPlan):
-        _show_no_plan(result, format_)
-    return plan_dict(result)
-
-
-@main.command("diff")
-@click.argument("old")
-@click.argument("new")
-@click.option("--bundle", default="bundle", show_default=True, help="Where a revision's bundle lies.")
-@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-@user_errors
-def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
-    """Say what changed between two plans, why, and what it costs. Exit 3 where they differ.
-
-    OLD and NEW are bundles, plan.json files, or git revisions: REV, or REV:PATH of a bundle.
-    """
-    from axoc.review import diff_text
-    from axoc.review.diff import difference
-    from axoc.review.sides import read_side
-
-    sides = read_side(old, bundle), read_side(new, bundle)
-    found = difference(*sides)
-    if format_ == "json":
-        click.echo(json.dumps(diff_text.as_dict(found, *sides), indent=2, ensure_ascii=False, allow_nan=False))
-    elif format_ == "markdown":
-        click.echo(diff_text.as_markdown(found, *sides), nl=False)
-    else:
-        click.echo(diff_text.as_text(found, *sides, color=_color()), nl=False)
-    sys.exit(0 if found.empty else EXIT_DRIFT)
-
-
-@main.command("verify")
-@click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
-@click.option("--python", default=sys.executable, help="A Python with torch and transformers.  [default: this one]")
-@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@user_errors
-def verify_command(spec: Path, inventory: str | None, python: str, format_: str) -> None:
-    """Check the memory planned for SPEC against a trace of the real model code. Needs no GPU and no weights."""
-    from axoc.review import verify
-
-    found = verify.verify(spec, inventory, python)
-    click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
 
 
 @main.command("calibrate")
@@ -277,7 +171,7 @@ def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: 
             Diagnostic(message="this file is there already", file=str(out), fix="name another, or pass --force")
         )
     out.write_text(text, encoding="utf-8")
-    click.echo(report(found, color=_color()))
+    click.echo(report(found, color=use_color()))
     click.echo(f"Written: {out}. Review it, then: axoc plan {out}")
 
 
@@ -291,40 +185,6 @@ def lock_command(spec: Path) -> None:
     click.echo(f"Written: {lock_spec(spec)}")
 
 
-@main.command("schema")
-@user_errors
-def schema_command() -> None:
-    """Print the spec's JSON Schema, for editors."""
-    from axoc.spec.schema import json_schema
-
-    click.echo(json_schema(), nl=False)
-
-
-@main.command("inventory")
-@user_errors
-def inventory_command() -> None:
-    """Print an inventory of this machine, to be saved and passed to `axoc plan --inventory`."""
-    from axoc.facts.inventory import detect
-
-    click.echo(detect(), nl=False)
-
-
-@main.command("init")
-@click.argument("spec", type=click.Path(path_type=Path), default=Path("spec.yaml"))
-@user_errors
-def init_command(spec: Path) -> None:
-    """Write a commented starter spec."""
-    from axoc.errors import Diagnostic
-    from axoc.spec.init import starter_spec
-
-    if spec.exists():
-        raise UserError(
-            Diagnostic(message="not overwritten: this file exists", file=str(spec), fix="name another file")
-        )
-    spec.write_text(starter_spec(), encoding="utf-8")
-    click.echo(f"Written: {spec}. Next: axoc plan {spec} --inventory h100-sxm-80gb:8 --dry-run")
-
-
 @main.command("plugins")
 @user_errors
 def plugins_command() -> None:
@@ -333,6 +193,17 @@ def plugins_command() -> None:
 
     for row in plugin_rows():
         click.echo(row)
+
+
+for command in (
+    review.explain_command,
+    review.diff_command,
+    review.verify_command,
+    setup.schema_command,
+    setup.inventory_command,
+    setup.init_command,
+):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

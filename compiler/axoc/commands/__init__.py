@@ -1,0 +1,1 @@
+"""The commands that cli.py gathers, by what they are for."""

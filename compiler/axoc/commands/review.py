@@ -1,0 +1,80 @@
+"""Commands for reviewing: explain, diff, verify."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
+
+
+@click.command("explain")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb:8, cpu, or a file from `axoc inventory`.")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@user_errors
+def explain_command(spec: Path, inventory: str | None, format_: str) -> None:
+    """Show where the bytes of SPEC's plan go, by item and phase, and what breaks it first. SPEC may be a bundle."""
+    from axoc.review import explain
+
+    plan = explain.plan_of_bundle(spec) if spec.is_dir() else _planned_json(spec, inventory, format_)
+    if format_ == "json":
+        click.echo(json.dumps(explain.explanation(plan), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        click.echo(explain.as_text(plan, color=use_color()), nl=False)
+
+
+def _planned_json(spec: Path, inventory: str | None, format_: str) -> dict[str, Any]:
+    """The plan as its JSON; where none fits, what is missing is shown and the program ends."""
+    from axoc import driver
+    from axoc.emit.plan_json import plan_dict
+    from axoc.ir.plan import NoPlan
+
+    result = driver.plan(spec, inventory).result
+    if isinstance(result, NoPlan):
+        show_no_plan(result, format_)
+    return plan_dict(result)
+
+
+@click.command("diff")
+@click.argument("old")
+@click.argument("new")
+@click.option("--bundle", default="bundle", show_default=True, help="Where a revision's bundle lies.")
+@click.option("--format", "format_", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@user_errors
+def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
+    """Say what changed between two plans, why, and what it costs. Exit 3 where they differ.
+
+    OLD and NEW are bundles, plan.json files, or git revisions: REV, or REV:PATH of a bundle.
+    """
+    from axoc.review import diff_text
+    from axoc.review.diff import difference
+    from axoc.review.sides import read_side
+
+    sides = read_side(old, bundle), read_side(new, bundle)
+    found = difference(*sides)
+    if format_ == "json":
+        click.echo(json.dumps(diff_text.as_dict(found, *sides), indent=2, ensure_ascii=False, allow_nan=False))
+    elif format_ == "markdown":
+        click.echo(diff_text.as_markdown(found, *sides), nl=False)
+    else:
+        click.echo(diff_text.as_text(found, *sides, color=use_color()), nl=False)
+    sys.exit(0 if found.empty else EXIT_DRIFT)
+
+
+@click.command("verify")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
+@click.option("--python", default=sys.executable, help="A Python with torch and transformers.  [default: this one]")
+@click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@user_errors
+def verify_command(spec: Path, inventory: str | None, python: str, format_: str) -> None:
+    """Check the memory planned for SPEC against a trace of the real model code. Needs no GPU and no weights."""
+    from axoc.review import verify
+
+    found = verify.verify(spec, inventory, python)
+    click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
