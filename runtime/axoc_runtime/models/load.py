@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
+from axoc_runtime.attention import implementation_of
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.models.recompute import recomputed
@@ -20,7 +21,7 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
     """Base weights on the host, or, where quantized, on ``device``: bitsandbytes quantizes while it moves."""
     arguments = source_arguments(job) | {
         "dtype": DTYPES[job.model.dtype],
-        "attn_implementation": job.model.attention,
+        "attn_implementation": implementation_of(job),
         "use_safetensors": True,  # never a pickle from outside
     }
     if "gguf_file" in arguments:

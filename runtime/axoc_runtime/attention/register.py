@@ -1,0 +1,37 @@
+"""Which attention function of transformers a job means."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from axoc_runtime.attention.backends import BACKENDS
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.job import Job
+
+
+def implementation_of(job: Job) -> str:
+    """transformers' name for it; ours are made known there first. Raises RuntimeFailure where this machine cannot run it."""
+    backend = BACKENDS.get(job.model.attention)
+    if backend is None:
+        fix = f"set model.attention to one of {', '.join(BACKENDS)} and plan again"
+        raise RuntimeFailure(f"this runtime knows no attention {job.model.attention!r}", EXIT_INPUTS, fix)
+    if backend.package is not None:
+        if importlib.util.find_spec(backend.package) is None:
+            message = f"attention {backend.name} needs the package {backend.package}, which is not installed"
+            raise RuntimeFailure(message, EXIT_INPUTS, "install it, or set model.attention: varlen and plan again")
+        if job.distributed.device == "cpu":
+            message = f"attention {backend.name} needs a CUDA device"
+            raise RuntimeFailure(message, EXIT_INPUTS, "set model.attention: sdpa and plan again")
+    if backend.name == "varlen":
+        register_varlen()
+    return backend.implementation
+
+
+def register_varlen() -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    from axoc_runtime.attention.varlen import varlen_attention, varlen_mask
+
+    AttentionInterface.register(BACKENDS["varlen"].implementation, varlen_attention)
+    AttentionMaskInterface.register(BACKENDS["varlen"].implementation, varlen_mask)
