@@ -196,6 +196,9 @@ def dataset_value(row: dict[str, Any]) -> dict[str, Any]:
         "max_seq_length": row["seq"],
         "packing": False,
         "streaming": False,
+        "truncation": "right",
+        "train_on": "assistant",
+        "on_bad_row": "fail",
         "options": {},
     }
 

@@ -59,6 +59,12 @@ class DatasetJob:
     max_seq_length: int
     packing: bool
     streaming: bool
+    truncation: str
+    """What becomes of a row that is too long: right | left | split | drop."""
+    train_on: str
+    """Whose tokens are trained on: assistant | last_turn | all."""
+    on_bad_row: str
+    """What becomes of a row that cannot be used: fail | drop | quarantine."""
     options: dict[str, Any]
 
 
@@ -211,18 +217,13 @@ class JobFile:
     expect: Expect
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job(JobFile):
-    """The file, and where it lies."""
+class Located:
+    """What a job's relative paths mean."""
 
-    bundle_dir: Path = field(compare=False)
-    base: Path = field(compare=False)
-    """Where the job's relative paths count from."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON object this was read from."""
-        plain = asdict(self)
-        return _lists({f.name: plain[f.name] for f in fields(JobFile)})  # type: ignore[no-any-return]
+    base: Path
+    """Where they count from."""
+    model: Any
+    output_dir: str
 
     def resolve(self, written: str) -> Path:
         return Path(os.path.normpath(self.base / Path(written).expanduser()))
@@ -237,7 +238,20 @@ class Job(JobFile):
             fix = "set model.id in the spec and plan again"
             raise RuntimeFailure("this bundle was planned from a bare config and names no model", EXIT_INPUTS, fix)
         local = self.resolve(self.model.id)
-        return str(local) if local.exists() else self.model.id
+        return str(local) if local.exists() else str(self.model.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Located, JobFile):
+    """The file, and where it lies."""
+
+    bundle_dir: Path = field(compare=False)
+    base: Path = field(compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object this was read from."""
+        plain = asdict(self)
+        return _lists({f.name: plain[f.name] for f in fields(JobFile)})  # type: ignore[no-any-return]
 
 
 def read_job(path: Path, base_dir: str | None = None) -> Job:

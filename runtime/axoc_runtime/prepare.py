@@ -171,6 +171,9 @@ def _rows(
     schema = chosen if isinstance(chosen, Schema) else None
     for record in counted(records(job, dataset), f"preparing {dataset.path}"):
         tally.rows += 1
+        if record.problem is not None:
+            problems.append(f"{record.place}: {record.problem}")
+            continue
         schema = schema or schema_for(_columns(record), record.place, objective.accepts)
         try:
             found = objective.rows(job, dataset, tokenizer, _checked(schema, record, job))

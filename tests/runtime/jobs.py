@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
     "datasets": [{
         "path": "data.jsonl", "type": "auto", "weight": 1.0, "validation_split": 0.1, "split_seed": 42,
         "system_prompt": None, "support_tool_calls": False, "max_seq_length": 64, "packing": False, "streaming": False,
-        "options": {},
+        "truncation": "right", "train_on": "assistant", "on_bad_row": "fail", "options": {},
     }],
     "training": {
         "objective": "sft", "epochs": None, "max_steps": 4, "global_batch_size": 4, "micro_batch_size": 1,

@@ -18,7 +18,8 @@ from axoc_runtime.job import DatasetJob
 
 DATASET = DatasetJob(
     path="data.jsonl", type="auto", weight=1.0, validation_split=0.0, split_seed=1, system_prompt=None,
-    support_tool_calls=False, max_seq_length=64, packing=False, streaming=False, options={},
+    support_tool_calls=False, max_seq_length=64, packing=False, streaming=False, truncation="right",
+    train_on="assistant", on_bad_row="fail", options={},
 )  # fmt: skip
 
 
@@ -73,16 +74,53 @@ def test_a_text_file_is_one_document(tmp_path: Path) -> None:
     assert [r.row for r in rows(tmp_path, "a.txt")] == [{"text": "one\ntwo"}]
 
 
+BAD_ROWS = {
+    "bad.jsonl": (b'{"text": "one"}\n{"text": \n', "bad.jsonl:2", 16, "malformed"),
+    "list.jsonl": (b"[1, 2]\n", "list.jsonl:1", 0, "malformed"),
+    "deep.jsonl": (b"[" * 100_000 + b"\n", "deep.jsonl:1", 0, "malformed"),
+    "mixed.json": (b'[{"a": 1}, 2]', "mixed.json[1]", 11, "malformed"),
+    "wide.csv": (b"a,b\n1,2\n1,2,3\n", "wide.csv:3", 8, "malformed"),
+    "short.csv": (b"a,b\n1\n", "short.csv:2", 4, "malformed"),
+    "quote.csv": (b'a,b\n"x"y,2\n', "quote.csv:2", 4, "malformed"),
+    "open.csv": (b'a,b\n1,2\n"x,2\n3,4\n', "open.csv:3", 8, "malformed"),
+    "latin.csv": ("a,b\né,1\n".encode("latin-1"), "latin.csv:2", 4, "encoding"),
+    "latin.jsonl": ('{"text": "é"}'.encode("latin-1"), "latin.jsonl:1", 0, "encoding"),
+    "latin.txt": ("é".encode("latin-1"), "latin.txt", 0, "encoding"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ROWS)
+def test_a_broken_row_is_given_with_its_place_and_the_others_are_read(tmp_path: Path, name: str) -> None:
+    content, place, offset, check = BAD_ROWS[name]
+    (tmp_path / name).write_bytes(content)
+    (bad,) = [r for r in rows(tmp_path, name) if r.problem]
+    assert (bad.place, bad.offset, bad.row) == (place, offset, {})
+    assert bad.problem is not None and bad.problem.check == check and bad.problem.fix
+
+
+def test_rows_after_a_broken_one_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n{"te\n\xff\n{"text": "two"}\n')
+    (tmp_path / "a.csv").write_bytes(b'text,n\none,1\nx,y,z\n"a"b,1\ntwo,2\n')
+    for name in ("a.jsonl", "a.csv"):
+        found = rows(tmp_path, name)
+        assert [bool(r.problem) for r in found] == [False, True, True, False]
+        assert [r.row["text"] for r in found if not r.problem] == ["one", "two"]
+
+
 BROKEN = {
-    "bad.jsonl": (b'{"text": "one"}\n{"text": \n', "bad.jsonl:2: not JSON"),
-    "list.jsonl": (b"[1, 2]\n", "list.jsonl:1: expected an object"),
-    "bad.json": (b"[{]", "bad.json: not JSON"),
+    "bad.json": (b"[{]", "bad.json: not JSON: .* byte 1"),
+    "cut.json": (b'[{"text": "one"}, {"text": "tw', "cut.json: not JSON: .* byte 18"),
+    "two.json": (b'[{"a": 1}] [2]', "two.json: not JSON: something follows"),
     "number.json": (b"3", "number.json: expected a list of objects"),
-    "mixed.json": (b'[{"a": 1}, 2]', r"mixed.json\[1\]: expected an object"),
-    "wide.csv": (b"a,b\n1,2\n1,2,3\n", "wide.csv:3: more fields than the header has"),
-    "quote.csv": (b'a,b\n"x"y,2\n', "quote.csv:2: not CSV"),
-    "latin.jsonl": ('{"text": "é"}'.encode("latin-1"), "latin.jsonl: not UTF-8 at byte 10"),
+    "twice.csv": (b"a,a\n1,2\n", "the header has 'a' more than once"),
+    "wide.jsonl": ('{"text": "one"}'.encode("utf-16"), "wide.jsonl: is UTF-16"),
     "fake.parquet": (b"PAR1", "fake.parquet: not Parquet"),
+    "fake.arrow": (b"ARROW1 and no more", "fake.arrow: not Arrow"),
+    "fake.jsonl.gz": (b"no gzip", "fake.jsonl.gz: damaged"),
+    "fake.jsonl.xz": (b"no xz at all", "fake.jsonl.xz: damaged"),
+    "fake.zip": (b"no zip", "fake.zip: not a zip archive"),
+    "fake.warc": (b"no warc", "fake.warc: not WARC"),
+    "fake.sqlite": (b"no database" * 100, "fake.sqlite: no query says"),
 }
 
 

@@ -67,6 +67,9 @@ class DatasetRequest:
     max_seq_length: int
     packing: bool | Auto
     streaming: bool
+    truncation: str = "right"
+    train_on: str = "assistant"
+    on_bad_row: str = "fail"
     options: dict[str, Any] = field(default_factory=dict)
     """Free-form options handed to the dataset format, as data."""
 

@@ -74,6 +74,21 @@ def _streaming(spec: Spec) -> Iterator[Problem]:
             yield Problem(path=("dataset", index, "validation_split"), message=message, expected="0", fix=fix)
 
 
+def _row_policies(spec: Spec) -> Iterator[Problem]:
+    """Pairs and prompts have an order of their own: cut on the right, and trained on in their answers."""
+    if spec.training.objective in ("sft", "pretrain"):
+        return
+    for index, dataset in enumerate(spec.dataset):
+        for name, default in (("truncation", "right"), ("train_on", "assistant")):
+            if getattr(dataset, name) != default:
+                yield Problem(
+                    path=("dataset", index, name),
+                    message=f"is {getattr(dataset, name)}, and the objective {spec.training.objective} reads only {default}",
+                    expected=default,
+                    fix="remove this line",
+                )
+
+
 def _early_stopping(spec: Spec) -> Iterator[Problem]:
     t = spec.training
     if t.early_stopping_patience is None:
@@ -165,6 +180,7 @@ CHECKS: Final = (
     _batches,
     _recomputed,
     _streaming,
+    _row_policies,
     _early_stopping,
     _devices,
     _objective,

@@ -11,10 +11,19 @@ from axoc.spec.numbers import Number, Whole
 from axoc.spec.parts import EMPTY, Either, Part
 from axoc.spec.problems import wrong
 from axoc.spec.scalars import is_null
-from axoc.spec.words import Flag, Options, Text
+from axoc.spec.words import Flag, Options, Text, Words
 
 SEED: Final = Whole(minimum=0, maximum=2**32 - 1)
 """What NumPy takes as a seed."""
+TRUNCATION: Final = Words(
+    ("right", "left", "split", "drop"), hints={"cut": "right", "truncate": "right", "start": "left", "end": "right"}
+)
+TRAIN_ON: Final = Words(
+    ("assistant", "last_turn", "all"), hints={"last": "last_turn", "inputs": "all", "answers": "assistant"}
+)
+ON_BAD_ROW: Final = Words(
+    ("fail", "drop", "quarantine"), hints={"error": "fail", "skip": "drop", "ignore": "drop", "keep": "quarantine"}
+)
 
 
 class Dataset(Part):
@@ -48,6 +57,16 @@ class Dataset(Part):
     )
     streaming: Annotated[bool, Flag()] = Field(
         default=False, description="Read while training. Needs training.max_steps and no validation split."
+    )
+    truncation: Annotated[str, TRUNCATION] = Field(
+        default="right",
+        description="What becomes of rows above max_seq_length: cut on the right or left, split into rows, or dropped.",
+    )
+    train_on: Annotated[str, TRAIN_ON] = Field(
+        default="assistant", description="Tokens trained on: the assistant's, those of its last turn, or all."
+    )
+    on_bad_row: Annotated[str, ON_BAD_ROW] = Field(
+        default="fail", description="Rows that cannot be used stop the run, are left out, or are kept in a file."
     )
     options: Annotated[dict[str, Any], Options()] = Field(
         default_factory=dict, description="Options handed to the dataset format.", json_schema_extra=EMPTY

@@ -7,20 +7,24 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 Message = dict[str, Any]
-"""``role`` (system | user | assistant | tool) and ``content``, as chat templates take them; maybe ``tool_calls``."""
+"""``role`` (system | user | assistant | tool) and ``content``, as chat templates take them; maybe ``tool_calls``, and
+``weight`` 0 for a turn of the assistant that is not trained on."""
 
 
 class BadRow(ValueError):
-    """A row that cannot be used: why, and in which column."""
+    """A row that cannot be used: why, in which column, which check found it, and the smallest fix."""
 
-    def __init__(self, message: str, column: str | None = None) -> None:
+    def __init__(self, message: str, column: str | None = None, *, check: str = "value", fix: str = "") -> None:
         super().__init__(message)
         self.column = column
+        self.check = check
+        self.fix = fix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,16 @@ class Record:
     place: str
     """Where the row stands, for messages: ``train.jsonl:17``."""
     row: Mapping[str, Any]
+    file: str = ""
+    """As the spec writes it, or its name inside the folder or archive."""
+    number: int | None = None
+    """The line in files of lines, else the row, both counted from 1."""
+    offset: int | None = None
+    """Bytes before it in its file, once decompressed; None where a format has no such place."""
+    problem: BadRow | None = None
+    """Why it could not be read; ``row`` is empty then."""
+    raw: str = ""
+    """What was there instead, for a row that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +51,27 @@ class Source:
     written: str
     path: Path
     options: Mapping[str, Any] = field(default_factory=dict)
+    url: str | None = None
+    """Where it lies on a store instead; ``path`` then means nothing."""
+    member: str | None = None
+    """Of the zip archive that ``path`` or ``url`` is."""
+
+    @property
+    def name(self) -> str:
+        """Of the file, with all its endings."""
+        return self.member or (self.url or str(self.path)).rpartition("/")[2]
+
+    def open(self) -> BinaryIO:
+        """The bytes, decompressed as they are read. Raises OSError, and what a damaged archive raises."""
+        from axoc_runtime.ingest.opening import opened
+
+        return opened(self)
+
+    def seekable(self) -> AbstractContextManager[BinaryIO]:
+        """The same for formats that jump about in a file: what cannot be jumped in is first copied to the disk."""
+        from axoc_runtime.ingest.opening import seekable
+
+        return seekable(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +115,39 @@ class Prompt:
     answer: str = ""
 
 
-Example = Conversation | Document | Preference | Rated | Prompt
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Text as it is to be read, without a chat template, and which stretches of it are trained on."""
+
+    parts: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Ids of the model's own tokenizer, made elsewhere. Labels are -100 where nothing is learned."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """A solution step by step, each right or wrong: for models that judge steps."""
+
+    prompt: Conversation
+    steps: tuple[str, ...]
+    right: tuple[bool, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictured:
+    """A conversation about images: for models that see."""
+
+    conversation: Conversation
+    images: int
+
+
+Example = Conversation | Document | Preference | Rated | Prompt | Segments | Tokens | Steps | Pictured
 
 
 class Reader(ABC):
@@ -98,6 +165,10 @@ class Reader(ABC):
 
     def fingerprint(self, source: Source) -> str:
         """Changes whenever the rows do: what was prepared from them is then prepared again."""
+        if source.url is not None:
+            from axoc_runtime.ingest.opening import remote_fingerprint
+
+            return remote_fingerprint(source.url, source.options)
         digest = hashlib.sha256()
         with source.path.open("rb") as stream:
             while chunk := stream.read(1 << 20):
@@ -122,3 +193,12 @@ class Schema(ABC):
     def fits(self, columns: frozenset[str]) -> bool:
         """True where a row with these columns is unmistakably of this schema."""
         return set(self.columns) <= columns
+
+    def recognizes(self, row: Mapping[str, Any]) -> bool:
+        """The same of a whole row, for schemas that its columns alone do not tell apart."""
+        return self.fits(columns_of(row))
+
+
+def columns_of(row: Mapping[str, Any]) -> frozenset[str]:
+    """Columns that hold something: JSON has null, and tables have None, where a row has no such value."""
+    return frozenset(str(name) for name, value in row.items() if value is not None)

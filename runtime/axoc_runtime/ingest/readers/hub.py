@@ -27,7 +27,7 @@ class Hub(Reader):
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise BadRow(f"{source.written}: neither a file here nor a dataset that can be reached: {first}") from None
         for number, row in enumerate(rows):
-            yield Record(place=f"{source.written}[{number}]", row=row)
+            yield Record(place=f"{source.written}[{number}]", row=row, file=source.written, number=number + 1)
 
     def fingerprint(self, source: Source) -> str:
         return f"{source.written}@{source.options.get('revision')}/{source.options.get('split')}"

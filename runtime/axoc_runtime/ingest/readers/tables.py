@@ -1,13 +1,31 @@
-"""CSV and TSV with a header, Parquet and Arrow."""
+"""CSV and TSV with a header: quoted fields may hold line ends."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Reader, Record, Source
+from axoc_runtime.ingest.readers.lines import lines
 
-csv.field_size_limit(1 << 30)
+LONGEST_FIELD: Final = 64 << 20
+csv.field_size_limit(LONGEST_FIELD)
+
+
+class _Lines:
+    """Lines as csv takes them, remembering where the record that is being read begins."""
+
+    def __init__(self, found: Iterator[tuple[int, int, bytes]]) -> None:
+        self.found = found
+        self.taken: list[tuple[int, int, bytes]] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        self.taken.append(next(self.found))
+        return self.taken[-1][2].decode("utf-8", "surrogateescape")
 
 
 class Csv(Reader):
@@ -16,16 +34,44 @@ class Csv(Reader):
     delimiter = ","
 
     def read(self, source: Source) -> Iterator[Record]:
-        with source.path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.DictReader(stream, delimiter=self.delimiter, strict=True)
+        with source.open() as stream:
+            taken = _Lines(lines(stream, source.written))
+            rows = csv.reader(taken, delimiter=self.delimiter, strict=True)
             try:
-                for row in lines:
-                    place = f"{source.written}:{lines.line_num}"
-                    if None in row:
-                        raise BadRow(f"{place}: more fields than the header has")
-                    yield Record(place=place, row=row)
+                header = next(rows, [])
             except csv.Error as error:
-                raise BadRow(f"{source.written}:{lines.line_num + 1}: not CSV: {error}") from None
+                raise BadRow(f"{source.written}:1: not {self.name.upper()}: {error}", check="malformed") from None
+            self._check(header, source.written)
+            while True:
+                taken.taken.clear()
+                try:
+                    fields, problem = next(rows), None
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    fields, problem = [], self._why(error)
+                if fields or problem:
+                    yield self._record(source.written, header, fields, problem, taken.taken)
+
+    def _record(
+        self, written: str, header: list[str], fields: list[str], problem: BadRow | None, taken: list[Any]
+    ) -> Record:
+        number, offset, _ = taken[0]
+        problem = problem or _fields_problem(header, fields)
+        raw = b"".join(line for _, _, line in taken)[:4096].decode("utf-8", "backslashreplace") if problem else ""
+        row = {} if problem else dict(zip(header, fields, strict=True))
+        place = f"{written}:{number}"
+        return Record(place=place, row=row, file=written, number=number, offset=offset, problem=problem, raw=raw)
+
+    def _why(self, error: csv.Error) -> BadRow:
+        fix = "repair the quotes: a quote inside a quoted field is written twice"
+        return BadRow(f"not {self.name.upper()}: {error}", check="malformed", fix=fix)
+
+    def _check(self, header: list[str], written: str) -> None:
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            message = f"{written}:1: the header has {', '.join(map(repr, twice))} more than once"
+            raise BadRow(message, check="malformed", fix="rename one of them")
 
 
 class Tsv(Csv):
@@ -34,20 +80,14 @@ class Tsv(Csv):
     delimiter = "\t"
 
 
-class Parquet(Reader):
-    name = "parquet"
-    suffixes = (".parquet",)
-
-    def read(self, source: Source) -> Iterator[Record]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            batches = pq.ParquetFile(source.path).iter_batches(batch_size=1024)
-            number = 0
-            for batch in batches:
-                for row in batch.to_pylist():
-                    yield Record(place=f"{source.written}[{number}]", row=row)
-                    number += 1
-        except pa.ArrowInvalid as error:
-            raise BadRow(f"{source.written}: not Parquet: {error}") from None
+def _fields_problem(header: list[str], fields: list[str]) -> BadRow | None:
+    if len(fields) != len(header):
+        more = "more" if len(fields) > len(header) else "fewer"
+        message = f"{more} fields than the header has: {len(fields)} and {len(header)}"
+        return BadRow(message, check="malformed", fix="put quotes around fields that hold the delimiter")
+    for name, value in zip(header, fields, strict=True):
+        escaped = next((c for c in value if "\udc80" <= c <= "\udcff"), None)
+        if escaped:
+            message = f"not UTF-8: the byte 0x{ord(escaped) - 0xDC00:02x}"
+            return BadRow(message, name, check="encoding", fix="convert the file: iconv -f LATIN1 -t UTF-8")
+    return None
