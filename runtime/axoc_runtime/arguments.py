@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from axoc_runtime.job import Job
+from axoc_runtime.kernels import liger_arguments
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import precision_arguments, strategy_arguments
 
@@ -32,8 +33,7 @@ def training_arguments(job: Job, *, evaluates: bool) -> TrainingArguments:
         data_seed=training.seed,
         logging_steps=training.logging_steps,
         logging_first_step=True,
-        use_liger_kernel=job.model.kernels == "liger",
-        torch_compile=job.model.compile,
+        **liger_arguments(job),
         remove_unused_columns=False,
         disable_tqdm=True,  # our own progress bar
         **quiet_arguments(job),

@@ -50,12 +50,14 @@ def varlen_attention(
         cu_seq_lens_q = torch.arange(0, (batch + 1) * length, length, dtype=torch.int32, device=query.device)
         max_length_q = length
     dtype = computed_in(query, value)
-    flat = [t.transpose(1, 2).flatten(0, 1).to(dtype) for t in (query, key, value)]
+    q, k, v = (t.transpose(1, 2).flatten(0, 1).to(dtype) for t in (query, key, value))
     asked = Heads(size=query.shape[-1], softcapping=softcap, dropout=dropout, sliding_window=sliding_window)
     why_not = obstacles(VARLEN, asked, str(dtype).removeprefix("torch."), _capability(query.device))
     if why_not or query.shape[-1] != value.shape[-1]:
         output = by_document(
-            *flat,
+            q,
+            k,
+            v,
             cu_seq_lens_q,
             scale=scaling,
             window=sliding_window,
@@ -64,7 +66,7 @@ def varlen_attention(
             because="; ".join(why_not) or "keys and values are of different sizes",
         )
     else:
-        output = _kernel(*flat, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+        output = _kernel(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     return output.view(batch, length, heads, value.shape[-1]), None
 
 

@@ -9,6 +9,7 @@ import torch
 
 from axoc_runtime.checkpoint.trainer import Resumable
 from axoc_runtime.job import Job
+from axoc_runtime.kernels import put_kernels
 from axoc_runtime.models.load import set_checkpointing
 from axoc_runtime.strategies import after_accelerator
 
@@ -26,6 +27,7 @@ class Planned(Resumable):
         self.tokens_seen = 0.0
         """Real (non-padding) tokens of this rank; of those that tensor-parallel ranks share, its equal part."""
         self.padded_tokens_seen = 0.0
+        put_kernels(job, kwargs["model"])  # the Trainer looks at what the model's forward takes
         super().__init__(**kwargs)
         set_checkpointing(job, self.model)
 
