@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 EXIT_INPUTS: Final = 1
 EXIT_ENVIRONMENT: Final = 11
@@ -23,6 +23,10 @@ class RuntimeFailure(Exception):
         self.exit_code = exit_code
         self.fix = fix
         self.everywhere = exit_code in (EXIT_INPUTS, EXIT_DATA) if everywhere is None else everywhere
+
+    def __reduce__(self) -> Any:
+        """From a worker process to the one that waits for it."""
+        return type(self), (str(self), self.exit_code, self.fix), self.__dict__
 
     def render(self) -> str:
         return str(self) if self.fix is None else f"{self}\n  fix: {self.fix}"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from axoc_runtime.ingest.base import BadRow, Conversation, Document
-from axoc_runtime.ingest.encode import IGNORED, _tokens_by_segment, encode
+from axoc_runtime.ingest.encode import IGNORED, encode, encode_all, labelled
+from axoc_runtime.ingest.tokens import _by_segment, tokenized
 from axoc_runtime.prepare import PLAIN_TEMPLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,49 @@ def test_tokenizers_without_offsets_give_the_same_mask(tokenizer: Any) -> None:
     (row,) = encode(tokenizer, said("a", "bb", "c", "dd"), limit=999)
     text = text_of(tokenizer, row.input_ids)
     spans = [(text.index("bb"), text.index("bb") + 6), (text.index("dd"), text.index("dd") + 6)]
-    ids, trained = _tokens_by_segment(tokenizer, text, spans)
+    ids, ranges = _by_segment(tokenizer, text, spans)
     assert ids == row.input_ids
-    assert trained == [label != IGNORED for label in row.labels]
+    assert labelled(ids, ranges) == row.labels
+
+
+def test_many_together_are_as_each_alone(tokenizer: Any) -> None:
+    examples = [said("a", "bb"), Document(text="abcdefgh"), said("c", "dd", "e", "ff"), Document(text="x")]
+    alone = [encode(tokenizer, e, limit=30) for e in examples]
+    assert encode_all(tokenizer, examples, limit=30) == alone
+
+
+def test_one_bad_row_spoils_no_other(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = "{% if messages[0]['content'] == 'no' %}{{ raise_exception('refused') }}{% endif %}" + PLAIN_TEMPLATE
+    monkeypatch.setattr(tokenizer, "chat_template", refusing)
+    first, second, third = encode_all(tokenizer, [said("a", "b"), said("no", "b"), said("c", "d")], limit=99)
+    assert isinstance(second, BadRow) and "refused" in str(second)
+    assert [trained_text(tokenizer, r[0]) for r in (first, third) if not isinstance(r, BadRow)] == ["b</s>", "d</s>"]
+
+
+@pytest.fixture(scope="module")
+def merging() -> Any:
+    """Tokens of several characters, and of parts of one: byte-level BPE, trained here."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320, initial_alphabet=alphabet, special_tokens=["</s>"], show_progress=False
+    )
+    inner.train_from_iterator(["abba ab aab baab abab\n" * 50, "the then them there\n" * 50], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(alphabet="ab the\né😀</s>", max_size=40), cuts=st.lists(st.integers(0, 40), max_size=4))
+def test_ranges_are_the_tokens_that_begin_inside(merging: Any, text: str, cuts: list[int]) -> None:
+    """Against the list of all places, which the code does not make because it is slow."""
+    edges = sorted({min(c, len(text)) for c in cuts})
+    spans = list(zip(edges[::2], edges[1::2], strict=False))
+    ((ids, ranges),) = tokenized(merging, [text], [spans])
+    places = merging(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    wanted = [i for i, (start, end) in enumerate(places) if end > start and any(a <= start < b for a, b in spans)]
+    assert [i for start, stop in ranges for i in range(start, stop)] == wanted
+    assert ids == merging(text, add_special_tokens=False)["input_ids"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from os.path import commonprefix
 from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Conversation, Document, Message
+from axoc_runtime.ingest.tokens import Span, Tokenized, tokenized
 
 IGNORED: Final = -100
-Span = tuple[int, int]
-"""Characters from, to (exclusive)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,13 +24,55 @@ class Encoded:
     """Turns of the assistant that this chat template rewrites once more follow: they cannot be trained on in place."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Spoken:
+    """A conversation as its template writes it."""
+
+    text: str
+    answers: list[Span]
+    untrained_turns: int
+
+
 def encode(
     tokenizer: Any, example: Conversation | Document, *, limit: int, system_prompt: str | None = None
 ) -> list[Encoded]:
     """One row, or for a document as many as its length needs. ``limit`` in tokens. Raises BadRow."""
+    (found,) = encode_all(tokenizer, [example], limit=limit, system_prompt=system_prompt)
+    if isinstance(found, BadRow):
+        raise found
+    return found
+
+
+def encode_all(
+    tokenizer: Any, examples: Sequence[Conversation | Document], *, limit: int, system_prompt: str | None = None
+) -> list[list[Encoded] | BadRow]:
+    """The same of many examples, tokenized together; BadRow in the place of one that cannot be used."""
+    written = [_written(tokenizer, example, system_prompt) for example in examples]
+    spoken = [w for w in written if isinstance(w, _Spoken)]
+    ids = iter(tokenized(tokenizer, [s.text for s in spoken], [s.answers for s in spoken]))
+    texts = [w for w in written if isinstance(w, str)]
+    plain = iter(tokenizer(texts)["input_ids"] if texts else [])
+    found: list[list[Encoded] | BadRow] = []
+    for one in written:
+        if isinstance(one, BadRow):
+            found.append(one)
+        elif isinstance(one, str):
+            found.append(_document(tokenizer, list(next(plain)), limit))
+        else:
+            found.append([_conversation(one, next(ids), limit)])
+    return found
+
+
+def _written(tokenizer: Any, example: Conversation | Document, system_prompt: str | None) -> _Spoken | str | BadRow:
     if isinstance(example, Document):
-        return _document(tokenizer, example.text, limit)
-    return [_conversation(tokenizer, with_system(example, system_prompt), limit)]
+        return example.text
+    spoken = with_system(example, system_prompt)
+    try:
+        text = render(tokenizer, spoken, len(spoken.messages))
+        answers, untrained = answer_spans(tokenizer, spoken, text)
+    except BadRow as error:
+        return error
+    return _Spoken(text=text, answers=answers, untrained_turns=untrained)
 
 
 def with_system(example: Conversation, system_prompt: str | None) -> Conversation:
@@ -42,21 +83,30 @@ def with_system(example: Conversation, system_prompt: str | None) -> Conversatio
     return Conversation(messages=(first, *example.messages), tools=example.tools)
 
 
-def _document(tokenizer: Any, text: str, limit: int) -> list[Encoded]:
+def _document(tokenizer: Any, ids: list[int], limit: int) -> list[Encoded]:
     """Windows of at most ``limit`` tokens, the last one ended by the end-of-text token."""
-    ids = list(tokenizer(text)["input_ids"])
     if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
         ids.append(tokenizer.eos_token_id)
     windows = [ids[i : i + limit] for i in range(0, len(ids), limit)]
     return [Encoded(input_ids=w, labels=list(w)) for w in windows if len(w) > 1]
 
 
-def _conversation(tokenizer: Any, example: Conversation, limit: int) -> Encoded:
-    text = render(tokenizer, example, len(example.messages))
-    spans, untrained = answer_spans(tokenizer, example, text)
-    ids, trained = tokens(tokenizer, text, spans)
-    labels = [token if on else IGNORED for token, on in zip(ids, trained, strict=True)]
-    return Encoded(input_ids=ids[:limit], labels=labels[:limit], cut=len(ids) > limit, untrained_turns=untrained)
+def _conversation(spoken: _Spoken, made: Tokenized, limit: int) -> Encoded:
+    ids, answers = made
+    return Encoded(
+        input_ids=ids[:limit],
+        labels=labelled(ids, answers)[:limit],
+        cut=len(ids) > limit,
+        untrained_turns=spoken.untrained_turns,
+    )
+
+
+def labelled(ids: list[int], learned: Sequence[Span]) -> list[int]:
+    """The ids inside the ranges, IGNORED elsewhere."""
+    labels = [IGNORED] * len(ids)
+    for start, end in learned:
+        labels[start:end] = ids[start:end]
+    return labels
 
 
 def render(tokenizer: Any, example: Conversation, count: int, *, prompt: bool = False) -> str:
@@ -84,13 +134,21 @@ def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list
     for index, message in enumerate(example.messages):
         if message["role"] != "assistant":
             continue
-        through = ended(render(tokenizer, example, index + 1), message["content"])
-        start = len(commonprefix([render(tokenizer, example, index, prompt=True), through]))  # noqa: RUF071
+        whole = text if index + 1 == len(example.messages) else render(tokenizer, example, index + 1)
+        through = ended(whole, message["content"])
+        start = shared(render(tokenizer, example, index, prompt=True), through)
         if text.startswith(through) and start < len(through):
             spans.append((start, len(through)))
         else:
             rewritten += 1
     return spans, rewritten
+
+
+def shared(prompt: str, through: str) -> int:
+    """Characters that both begin with."""
+    if through.startswith(prompt):  # nearly always, and many times faster than to look for it
+        return len(prompt)
+    return len(commonprefix([prompt, through]))  # noqa: RUF071
 
 
 def ended(through: str, content: str) -> str:
@@ -102,24 +160,8 @@ def ended(through: str, content: str) -> str:
 
 def tokens(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:
     """Token ids, and which of them begin inside a span. The template has written all special tokens itself."""
-    if not getattr(tokenizer, "is_fast", False):
-        return _tokens_by_segment(tokenizer, text, spans)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    trained, following = [], 0
-    for start, end in encoded["offset_mapping"]:
-        while following < len(spans) and start >= spans[following][1]:
-            following += 1
-        trained.append(following < len(spans) and start >= spans[following][0] and end > start)
-    return list(encoded["input_ids"]), trained
-
-
-def _tokens_by_segment(tokenizer: Any, text: str, spans: list[Span]) -> tuple[list[int], list[bool]]:
-    """For tokenizers that do not tell offsets: each stretch of text on its own."""
-    ids: list[int] = []
-    trained: list[bool] = []
-    edges = [0, *(edge for span in spans for edge in span), len(text)]
-    for index, (start, end) in enumerate(pairwise(edges)):
-        piece = list(tokenizer(text[start:end], add_special_tokens=False)["input_ids"]) if end > start else []
-        ids += piece
-        trained += [index % 2 == 1] * len(piece)
-    return ids, trained
+    ((ids, ranges),) = tokenized(tokenizer, [text], [spans])
+    inside = [False] * len(ids)
+    for start, stop in ranges:
+        inside[start:stop] = [True] * (stop - start)
+    return ids, inside

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from axoc_runtime.ingest.base import Conversation, Document, Example
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example
 from axoc_runtime.job import DatasetJob, Job
 
 
@@ -56,12 +56,27 @@ class Objective(ABC):
     """Sequences the model sees of each row of a batch."""
     best: ClassVar[tuple[str, bool]] = ("eval_loss", False)
     """What early stopping and the best checkpoint look at, and whether more is better."""
+    as_arrays: ClassVar[bool] = False
+    """Rows are read as slices of the memory map, by a collator that takes them; only such rows can be packed. Else they
+    come as a datasets.Dataset, which TRL's trainers ask for."""
     answers: ClassVar[bool] = True
     """The trained model generates text: samples can be asked of it. One that does not has a head of one output."""
 
     @abstractmethod
     def rows(self, job: Job, dataset: DatasetJob, tokenizer: Any, example: Example) -> list[Row]:
         """Rows of one example. Raises BadRow."""
+
+    def rows_of(
+        self, job: Job, dataset: DatasetJob, tokenizer: Any, examples: Sequence[Example]
+    ) -> list[list[Row] | BadRow]:
+        """The same of many examples, which tokenizers do faster together; BadRow in the place of one that cannot be used."""
+        return [self._rows_or_why_not(job, dataset, tokenizer, example) for example in examples]
+
+    def _rows_or_why_not(self, job: Job, dataset: DatasetJob, tokenizer: Any, example: Example) -> list[Row] | BadRow:
+        try:
+            return self.rows(job, dataset, tokenizer, example)
+        except BadRow as error:
+            return error
 
     def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
         """The class of the Trainer's arguments, and those that only this objective has."""

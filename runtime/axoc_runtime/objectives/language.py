@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from axoc_runtime.ingest.base import Conversation, Document, Example
-from axoc_runtime.ingest.encode import IGNORED, Encoded, encode
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example
+from axoc_runtime.ingest.encode import IGNORED, Encoded, encode_all
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Figure, Objective, Row
 
@@ -13,15 +14,24 @@ from axoc_runtime.objectives.base import Figure, Objective, Row
 class Sft(Objective):
     name = "sft"
     columns = {"input_ids": "tokens", "labels": "tokens"}  # noqa: RUF012
+    as_arrays = True
     figures = (
         Figure(name="perplexity", log="eval_perplexity", title="perplexity"),
         Figure(name="eval_loss", log="eval_loss", title="loss"),
     )
 
     def rows(self, job: Job, dataset: DatasetJob, tokenizer: Any, example: Example) -> list[Row]:
-        assert isinstance(example, Conversation | Document)
-        found = encode(tokenizer, example, limit=dataset.max_seq_length, system_prompt=dataset.system_prompt)
-        return [_row(encoded) for encoded in found]
+        (found,) = self.rows_of(job, dataset, tokenizer, [example])
+        if isinstance(found, BadRow):
+            raise found
+        return found
+
+    def rows_of(
+        self, job: Job, dataset: DatasetJob, tokenizer: Any, examples: Sequence[Example]
+    ) -> list[list[Row] | BadRow]:
+        plain = [example for example in examples if isinstance(example, Conversation | Document)]
+        found = encode_all(tokenizer, plain, limit=dataset.max_seq_length, system_prompt=dataset.system_prompt)
+        return [made if isinstance(made, BadRow) else [_row(encoded) for encoded in made] for made in found]
 
     def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
         from transformers import TrainingArguments
@@ -41,12 +51,17 @@ class Pretrain(Sft):
     wants = "plain text"
 
 
+def _learned(labels: list[int]) -> int:
+    """The first token is never predicted."""
+    return len(labels[1:]) - labels[1:].count(IGNORED)
+
+
 def _row(encoded: Encoded) -> Row:
     return Row(
         columns={"input_ids": encoded.input_ids, "labels": encoded.labels},
         length=len(encoded.input_ids),
         tokens=len(encoded.input_ids),
-        trained_tokens=sum(label != IGNORED for label in encoded.labels[1:]),  # the first token is never predicted
+        trained_tokens=_learned(encoded.labels),
         highest_id=max(encoded.input_ids, default=0),
         cut=encoded.cut,
         untrained_turns=encoded.untrained_turns,
