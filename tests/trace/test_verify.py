@@ -42,10 +42,10 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["verify", *arguments])
 
 
-def test_a_bundle_is_not_verified_yet(tmp_path: Path) -> None:
+def test_a_folder_is_taken_for_a_bundle(tmp_path: Path) -> None:
     done = run(str(tmp_path), "--inventory", "h100-sxm-80gb")
     assert done.exit_code == 1
-    assert "bundles cannot be verified yet" in done.stderr
+    assert "no manifest of a bundle" in done.stderr
 
 
 def test_a_plan_for_a_cpu_has_nothing_to_trace(spec: Path) -> None:

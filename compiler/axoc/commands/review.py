@@ -67,14 +67,32 @@ def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
 
 
 @click.command("verify")
-@click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--inventory", metavar="NAME_OR_FILE", help="e.g. h100-sxm-80gb, or a file from `axoc inventory`.")
-@click.option("--python", default=sys.executable, help="A Python with torch and transformers.  [default: this one]")
+@click.argument("spec", metavar="SPEC_OR_BUNDLE", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="Of a spec: e.g. h100-sxm-80gb, or a file.")
+@click.option("--python", default=sys.executable, help="Of a spec: a Python with torch.  [default: this one]")
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @user_errors
 def verify_command(spec: Path, inventory: str | None, python: str, format_: str) -> None:
-    """Check the memory planned for SPEC against a trace of the real model code. Needs no GPU and no weights."""
+    """Check a bundle's files against each other, or the memory planned for a spec against a trace.
+
+    Of a bundle: which files were altered, and which edit contradicts what, by file and line; exit 3 where there is one.
+    Of a spec: its planned memory beside a trace of the real model code. That needs no GPU and no weights.
+    """
+    if spec.is_dir():
+        _verify_bundle(spec, format_)
+        return
     from axoc.review import verify
 
     found = verify.verify(spec, inventory, python)
     click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
+
+
+def _verify_bundle(folder: Path, format_: str) -> None:
+    from axoc.review import bundle_check
+
+    found = bundle_check.check_bundle(folder)
+    if format_ == "json":
+        click.echo(json.dumps(bundle_check.as_dict(found), indent=2, ensure_ascii=False))
+    else:
+        click.echo(bundle_check.as_text(found, folder), nl=False)
+    sys.exit(0 if found.clean else EXIT_DRIFT)

@@ -45,7 +45,7 @@ def build_bundle(
         _text("requirements.lock", requirements_lock(placement(plan).profile)),
         _text("config/launch.env", launch_environment(plan).render()),
         *strategy_config(plan, config_text),
-        *_documents(plan),
+        *_documents(plan, base_dir),
         *sources.launcher_files(),
         *sources.runtime_files(),
         *sources.plugin_files(plugin_files or {}),
@@ -64,12 +64,12 @@ def strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:
     return [_text(path, dumps(config))]
 
 
-def _documents(plan: Plan) -> list[BundleFile]:
+def _documents(plan: Plan, base_dir: str) -> list[BundleFile]:
     """What people read. Jinja2 is imported here and not above: a dry run does not pay for it."""
     from axoc.emit.documents import dockerfile, plan_markdown, report_html
 
     return [
-        _text("PLAN.md", plan_markdown(plan)),
+        _text("PLAN.md", plan_markdown(plan, base_dir)),
         _text("report.html", report_html(plan)),
         _text("Dockerfile", dockerfile(plan)),
     ]

@@ -37,7 +37,15 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "resume": resume_dict(plan),
         **_refusals(plan.rejections, plan.rejections_count),
         "warnings": list(plan.warnings),
+        "facts": facts_dict(plan),
     }
+
+
+def facts_dict(plan: Plan) -> dict[str, Any]:
+    """Model and hardware as they were looked up, so that a bundle can be checked wherever it lies. Without the profile of
+    an inventory of one's own, which is long: its pace stands in job.json."""
+    cluster = dict(to_plain(plan.cluster))
+    return {"model": to_plain(plan.model), "cluster": {k: v for k, v in cluster.items() if k != "calibration"}}
 
 
 def no_plan_dict(no_plan: NoPlan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from axoc.emit.deepspeed import deepspeed_config
 from axoc.emit.fsdp import fsdp_config
+from axoc.emit.json_places import lines_of
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.plan import Plan
 
@@ -30,7 +31,11 @@ def checked_user_config(plan: Plan, text: str) -> str:
         raise UserError(Diagnostic(message=f"not JSON: {error}", file=where, expected="a JSON object")) from None
     if not isinstance(config, dict):
         raise UserError(Diagnostic(message="not a JSON object", file=where, expected="a JSON object"))
-    problems = [_contradiction(where, *difference) for difference in _differences(plan, config)]
+    lines = lines_of(text)
+    problems = [
+        _contradiction(where, lines.get(tuple(key.split("."))), key, value, planned)
+        for key, value, planned in _differences(plan, config)
+    ]
     if problems:
         raise UserError(*problems)
     return text
@@ -79,10 +84,11 @@ def _look_up(config: dict[str, Any], dotted: str) -> Any:
     return value
 
 
-def _contradiction(where: str | None, key: str, value: Any, planned: Any) -> Diagnostic:
+def _contradiction(where: str | None, line: int | None, key: str, value: Any, planned: Any) -> Diagnostic:
     return Diagnostic(
         message=f"{key} is {json.dumps(value)}, the plan says {json.dumps(planned)}",
         file=where,
+        line=line,
         expected=json.dumps(planned),
         fix=f'set {key} to {json.dumps(planned)}, or to "auto", or change the spec',
     )

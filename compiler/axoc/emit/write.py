@@ -85,7 +85,7 @@ def _refuse_to_destroy(target: Path, shown: Path) -> None:
         return
     if _listed(target) is None:
         raise _refusal(shown, "this folder is not a bundle, and is not empty", "name a new folder, or empty this one")
-    if foreign := sorted(_all_files(target) - _owned(target)):
+    if foreign := sorted(bundle_files(target) - _owned(target)):
         names = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
         raise _refusal(shown, f"this bundle holds files that axoc did not write: {names}", "move them out of it")
 
@@ -106,9 +106,10 @@ def _listed(folder: Path) -> set[str] | None:
 def _owned(folder: Path) -> set[str]:
     """Files that are axoc's: those of the manifest, and all in its own folders."""
     listed = (_listed(folder) or set()) | {MANIFEST}
-    return {p for p in _all_files(folder) if p in listed or (p.split("/")[0] in OWNED_FOLDERS and "/" in p)}
+    return {p for p in bundle_files(folder) if p in listed or (p.split("/")[0] in OWNED_FOLDERS and "/" in p)}
 
 
-def _all_files(folder: Path) -> set[str]:
+def bundle_files(folder: Path) -> set[str]:
+    """POSIX paths of all that lies in the folder, but for what other programs derive from it."""
     found = (p.relative_to(folder) for p in folder.rglob("*") if not p.is_dir())
     return {p.as_posix() for p in found if not set(p.parts) & set(DERIVED)}

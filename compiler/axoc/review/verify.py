@@ -82,9 +82,6 @@ class Verified:
 
 def verify(spec: Path, inventory: str | None, python: str) -> Verified:
     """Plans, traces the chosen candidate with ``python``, compares. Raises UserError."""
-    if spec.is_dir():
-        fix = "name the spec the bundle was made from"
-        raise UserError(Diagnostic(message="bundles cannot be verified yet", file=str(spec), fix=fix))
     planned = driver.plan(spec, inventory)
     if isinstance(planned.result, NoPlan):
         fix = "axoc plan says what is missing"
