@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from axoc.emit.placement import BASE_IMAGES, placement
 from axoc.emit.render import render
+from axoc.emit.settings import settings
 from axoc.emit.text import printable
 from axoc.emit.view import plan_view
 from axoc.ir.plan import Plan
@@ -11,7 +12,7 @@ from axoc.ir.plan import Plan
 
 def plan_markdown(plan: Plan, base_dir: str) -> str:
     """PLAN.md: what a reviewer reads in a pull request. ``base_dir``: where relative paths count from, from the bundle."""
-    return render("PLAN.md.j2", view=plan_view(plan), base_dir=printable(base_dir))
+    return render("PLAN.md.j2", view=plan_view(plan), others=settings(plan), base_dir=printable(base_dir))
 
 
 def report_html(plan: Plan) -> str:

@@ -92,7 +92,7 @@ def _scored(scored: Mapping[str, Any]) -> Scored:
 
 def _estimate(estimate: Mapping[str, Any], by_phase: Mapping[str, Any] | None = None) -> Estimate:
     ledgers = {} if by_phase is None else {"by_phase": by_phase["device"], "host_by_phase": by_phase["host"]}
-    time = {f.name: estimate[f.name] for f in fields(TimeEstimate) if f.name != "breakdown"}
+    time = {f.name: estimate[f.name] for f in fields(TimeEstimate) if f.name in estimate and f.name != "breakdown"}
     return Estimate(
         memory=_MEMORY.validate_python(estimate["memory"] | ledgers),
         time=_TIME.validate_python(time | {"breakdown": tuple(estimate["breakdown"].items())}),
