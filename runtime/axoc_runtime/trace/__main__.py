@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -58,8 +59,11 @@ def traced(job: Job, config: dict[str, Any], *, input_gradients: bool = False, p
         fix = "use the Python of an environment with the runtime's packages"
         raise RuntimeFailure(f"this Python lacks what a trace runs: {error}", EXIT_ENVIRONMENT, fix) from None
     from axoc_runtime.trace.extrapolate import trace
+    from axoc_runtime.trace.step import imported
 
     transformers.logging.set_verbosity_error()
+    imported(job)
+    gc.freeze()  # modules are not looked through again for cycles while the trace runs
     return trace(job, config, input_gradients=input_gradients, padded=padded).to_dict()
 
 

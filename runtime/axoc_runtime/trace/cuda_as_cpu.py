@@ -17,6 +17,7 @@ from axoc_runtime.trace.device import LT_WORKSPACE, Device
 from axoc_runtime.trace.liveness import Liveness, Rule
 from axoc_runtime.trace.patching import replaced
 from axoc_runtime.trace.reduction import reductions
+from axoc_runtime.trace.remembered import RememberingMode
 
 aten = torch.ops.aten
 EMBEDDING_SORTS_ABOVE: Final = 3072
@@ -29,7 +30,6 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
     of different lengths, and attention needs a mask."""
     import transformers.integrations.sdpa_attention
     import transformers.trainer_pt_utils  # noqa: F401  what modules make when they are imported must not be counted
-    from torch._subclasses.fake_tensor import FakeTensorMode
 
     live = Liveness(rules(device))
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
         if not padded:
             stack.enter_context(masks_by_value())
         stack.enter_context(recomputed_alike())
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(RememberingMode())
         stack.enter_context(CudaAutocast())
         stack.enter_context(live)
         yield live

@@ -21,6 +21,8 @@ from axoc_runtime.trace.strategy import Strategy
 
 STEPS: Final = 2
 """In the first the optimizer's states are born, in the second they are there from the start."""
+MICRO_BATCHES: Final = 2
+"""Of a step, where gradients are accumulated over more: the first one finds none and the second one does, as all others."""
 VOCABULARY_SHOWN: Final = 100
 """Token ids are drawn below it: their values change nothing."""
 PHASES: Final = (
@@ -120,7 +122,7 @@ class Marks:
 
 def optimizer_step(strategy: Strategy, padded: bool) -> None:
     """Forward and backward of each micro-batch, clipping, the update, and no gradients left."""
-    live, steps = strategy.live, strategy.job.training.gradient_accumulation_steps
+    live, steps = strategy.live, min(strategy.job.training.gradient_accumulation_steps, MICRO_BATCHES)
     for number in range(steps):
         with live.during("forward"):
             inputs = batch(strategy.job, padded)
