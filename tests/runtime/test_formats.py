@@ -12,7 +12,7 @@ import pytest
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.ingest import registry
 from axoc_runtime.ingest.base import BadRow, Conversation, Document, Reader, Record, Schema, Source
-from axoc_runtime.ingest.registry import BUILTIN, formats, named, schema_for
+from axoc_runtime.ingest.registry import formats, named, schema_for
 from axoc_runtime.ingest.sources import fingerprints, parts, records
 from axoc_runtime.job import DatasetJob
 
@@ -168,12 +168,6 @@ def test_schemas_are_recognized_and_convert(name: str) -> None:
         assert [(m["role"], m["content"]) for m in made.messages] == expected
 
 
-def test_every_builtin_schema_has_an_example_here() -> None:
-    """Those of preferences: test_preference_formats.py."""
-    taught = {n for n, f in formats().items() if isinstance(f, Schema) and n in BUILTIN}
-    assert taught == {*GOOD, "preference", "rated", "prompts"}
-
-
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("alpaca", {"instruction": "i", "output": ""}, "output"),
     ("alpaca", {"instruction": 3, "output": "o"}, "instruction"),
@@ -275,11 +269,12 @@ def test_a_plugin_that_is_neither_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_example_plugins_are_found_by_their_entry_points() -> None:
     """As installed by `make install`: a user's own would be found the same way."""
-    row = {"user_query": "q", "assistant_response": "a", "tool_calls": [{"type": "function"}]}
+    called = {"type": "function", "function": {"name": "look_up", "arguments": {}}}
+    row = {"user_query": "q", "assistant_response": "a", "tool_calls": [called]}
     schema = schema_for(frozenset(row), "here:1")
     made = schema.convert(row)
     assert schema.name == "tickets" and isinstance(made, Conversation)
-    assert made.messages[1]["tool_calls"] == [{"type": "function"}]
+    assert made.messages[1]["tool_calls"] == [called]
     docstrings = formats()["docstrings"]
     assert isinstance(docstrings, Reader)
     first = next(docstrings.read(Source(written="pydoc:stdlib", path=Path())))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, Final
 
 Message = dict[str, Any]
 """``role`` (system | user | assistant | tool) and ``content``, as chat templates take them; maybe ``tool_calls``, and
@@ -144,7 +144,8 @@ class Pictured:
     """A conversation about images: for models that see."""
 
     conversation: Conversation
-    images: int
+    images: tuple[Any, ...]
+    """Bytes, paths, or addresses, as the row has them."""
 
 
 Example = Conversation | Document | Preference | Rated | Prompt | Segments | Tokens | Steps | Pictured
@@ -176,6 +177,10 @@ class Reader(ABC):
         return digest.hexdigest()
 
 
+IMAGES: Final = frozenset({"image", "images"})
+"""Columns that no schema of texts reads: leaving them out in silence would train on questions about nothing."""
+
+
 class Schema(ABC):
     """What the columns of a row mean."""
 
@@ -183,6 +188,8 @@ class Schema(ABC):
     columns: ClassVar[tuple[str, ...]]
     """Needed, and by their presence recognized where ``dataset.type`` is auto."""
     optional: ClassVar[tuple[str, ...]] = ()
+    without: ClassVar[tuple[str, ...]] = ()
+    """Columns that make a row one of another format."""
     makes: ClassVar[type | None] = None
     """The kind of example; where several schemas fit a row, those whose kind the objective takes are looked at."""
 
@@ -192,7 +199,9 @@ class Schema(ABC):
 
     def fits(self, columns: frozenset[str]) -> bool:
         """True where a row with these columns is unmistakably of this schema."""
-        return set(self.columns) <= columns
+        known = {*self.columns, *self.optional}
+        others = {*self.without, *(IMAGES - known)}
+        return set(self.columns) <= columns and not columns & others
 
     def recognizes(self, row: Mapping[str, Any]) -> bool:
         """The same of a whole row, for schemas that its columns alone do not tell apart."""

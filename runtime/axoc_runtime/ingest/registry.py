@@ -4,6 +4,7 @@ Plugins come from entry points, and one of the same name overrides the built-in.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -11,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from axoc_runtime.errors import EXIT_DATA, RuntimeFailure
-from axoc_runtime.ingest.base import Reader, Schema
+from axoc_runtime.ingest.base import Reader, Schema, columns_of
 
 GROUP: Final = "axoc_runtime.dataset_formats"
 _PACKAGE: Final = "axoc_runtime.ingest"
@@ -33,13 +34,33 @@ BUILTIN: Final[dict[str, str]] = {
     "saved": f"{_PACKAGE}.readers.saved:Saved",
     "hub": f"{_PACKAGE}.readers.hub:Hub",
     "alpaca": f"{_PACKAGE}.schemas.alpaca:Alpaca",
+    "alpaca_system": f"{_PACKAGE}.schemas.alpaca:AlpacaSystem",
+    "alpaca_chat": f"{_PACKAGE}.schemas.alpaca:AlpacaChat",
     "sharegpt": f"{_PACKAGE}.schemas.sharegpt:ShareGpt",
     "chat": f"{_PACKAGE}.schemas.chat:Chat",
+    "openai_tools": f"{_PACKAGE}.schemas.chat:OpenAiTools",
+    "anthropic_tools": f"{_PACKAGE}.schemas.anthropic:AnthropicTools",
+    "openassistant": f"{_PACKAGE}.schemas.openassistant:OpenAssistant",
+    "dolly": f"{_PACKAGE}.schemas.dolly:Dolly",
+    "orca": f"{_PACKAGE}.schemas.orca:Orca",
     "question_answer": f"{_PACKAGE}.schemas.question_answer:QuestionAnswer",
+    "context_answer": f"{_PACKAGE}.schemas.context_answer:ContextAnswer",
+    "summary": f"{_PACKAGE}.schemas.summary:Summary",
+    "rationale": f"{_PACKAGE}.schemas.rationale:Rationale",
     "completion": f"{_PACKAGE}.schemas.completion:Completion",
+    "raw_text": f"{_PACKAGE}.schemas.raw_text:RawText",
+    "segments": f"{_PACKAGE}.schemas.segments:InputOutput",
+    "tokenized": f"{_PACKAGE}.schemas.tokenized:Tokenized",
     "preference": f"{_PACKAGE}.schemas.preference:PreferencePairs",
+    "argilla": f"{_PACKAGE}.schemas.argilla:Argilla",
+    "intel": f"{_PACKAGE}.schemas.intel:Intel",
+    "ultrafeedback": f"{_PACKAGE}.schemas.ultrafeedback:UltraFeedback",
+    "reward_pairs": f"{_PACKAGE}.schemas.reward_pairs:RewardPairs",
     "rated": f"{_PACKAGE}.schemas.rated:RatedAnswers",
+    "stepwise": f"{_PACKAGE}.schemas.stepwise:Stepwise",
     "prompts": f"{_PACKAGE}.schemas.prompts:Prompts",
+    "vision_chat": f"{_PACKAGE}.schemas.vision:VisionChat",
+    "vision_qa": f"{_PACKAGE}.schemas.vision:VisionQa",
 }
 """Format name -> ``module:Class``."""
 
@@ -83,14 +104,22 @@ def reader_for(written: str, suffix: str) -> Reader | None:
     return next((r for r in readers() if suffix.lower() in r.suffixes), None)
 
 
-def schema_for(columns: frozenset[str], place: str, accepted: tuple[type, ...] = ()) -> Schema:
-    """The one schema that these columns fit; of several, those that make what is ``accepted``.
+def schema_of(row: Mapping[str, Any], place: str, accepted: tuple[type, ...] = ()) -> Schema:
+    """The one schema that this row fits; of several, those that make what is ``accepted``.
 
     Raises RuntimeFailure where there is none, or more than one.
     """
-    fitting = [s for s in schemas() if s.fits(columns)]
+    return _only([s for s in schemas() if s.recognizes(row)], columns_of(row), place, accepted)
+
+
+def schema_for(columns: frozenset[str], place: str, accepted: tuple[type, ...] = ()) -> Schema:
+    """The same from the names of the columns alone."""
+    return _only([s for s in schemas() if s.fits(columns)], columns, place, accepted)
+
+
+def _only(fitting: list[Schema], columns: frozenset[str], place: str, accepted: tuple[type, ...]) -> Schema:
     wanted = [s for s in fitting if s.makes is None or issubclass(s.makes, accepted)]
-    fitting = wanted or fitting
+    fitting = _most_specific(wanted or fitting)
     if len(fitting) == 1:
         return fitting[0]
     shown = ", ".join(sorted(columns))
@@ -99,9 +128,14 @@ def schema_for(columns: frozenset[str], place: str, accepted: tuple[type, ...] =
         raise RuntimeFailure(
             f"{place}: the columns {shown} fit several formats", EXIT_DATA, f"set dataset.type: {names}"
         )
-    known = "; ".join(f"{s.name}: {', '.join(s.columns) or 'see its page'}" for s in schemas())
+    known = "; ".join(f"{s.name}: {', '.join(s.columns) or 'see docs/formats.md'}" for s in schemas())
     message = f"{place}: no known format has the columns {shown}"
     raise RuntimeFailure(message, EXIT_DATA, f"rename columns, or add a format as a plugin; known are {known}")
+
+
+def _most_specific(fitting: list[Schema]) -> list[Schema]:
+    """Without those whose columns another one has and adds to: the row is unmistakably the other's."""
+    return [s for s in fitting if not s.columns or not any(set(s.columns) < set(o.columns) for o in fitting)]
 
 
 def _own(point: EntryPoint) -> bool:

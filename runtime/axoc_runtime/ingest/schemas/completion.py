@@ -7,12 +7,14 @@ from typing import Any
 
 from axoc_runtime.ingest.base import Document, Schema
 from axoc_runtime.ingest.messages import text
+from axoc_runtime.ingest.schemas.summary import SHORT
 
 
 class Completion(Schema):
     name = "completion"
     makes = Document
     columns = ("text",)
+    without = SHORT
 
     def convert(self, row: Mapping[str, Any]) -> Document:
         return Document(text=text(row, "text"))

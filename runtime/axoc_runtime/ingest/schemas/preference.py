@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from axoc_runtime.ingest.base import BadRow, Message, Preference, Schema
-from axoc_runtime.ingest.turns import answer, asked, to_answer, turns
+from axoc_runtime.ingest.base import BadRow, Message, Preference, Schema, columns_of
+from axoc_runtime.ingest.schemas.reward_pairs import is_transcript
+from axoc_runtime.ingest.turns import ASKED, answer, asked, to_answer, turns
 
 
 class PreferencePairs(Schema):
@@ -16,6 +17,9 @@ class PreferencePairs(Schema):
     columns = ("chosen", "rejected")
     optional = ("prompt", "question", "instruction", "input", "conversations", "messages", "system")
 
+    def recognizes(self, row: Mapping[str, Any]) -> bool:
+        return super().recognizes(row) and not (is_transcript(row["chosen"]) and not columns_of(row) & set(ASKED))
+
     def convert(self, row: Mapping[str, Any]) -> Preference:
         chosen = turns(row["chosen"], "chosen", role="assistant")
         rejected = turns(row["rejected"], "rejected", role="assistant")
@@ -23,7 +27,7 @@ class PreferencePairs(Schema):
         self._same(prompt, chosen, "chosen")
         self._same(prompt, rejected, "rejected")
         if answer(chosen, "chosen")["content"] == answer(rejected, "rejected")["content"]:
-            raise BadRow("is the same as chosen", "rejected")
+            raise BadRow("is the same as chosen", "rejected", check="same-answers", fix="remove the pair")
         return Preference(prompt=to_answer(prompt, column), chosen=chosen[-1], rejected=rejected[-1])
 
     @staticmethod

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from axoc_runtime.ingest.base import BadRow, Prompt, Schema
 from axoc_runtime.ingest.messages import text
 from axoc_runtime.ingest.turns import asked, to_answer
-
-ANSWERED: Final = frozenset({"completion", "response", "chosen", "rejected", "label"})
-"""Columns that make a row one of another format."""
 
 
 class Prompts(Schema):
@@ -18,9 +15,7 @@ class Prompts(Schema):
     makes = Prompt
     columns = ("prompt",)
     optional = ("answer", "system")
-
-    def fits(self, columns: frozenset[str]) -> bool:
-        return super().fits(columns) and not columns & ANSWERED
+    without = ("completion", "response", "chosen", "rejected", "label")
 
     def convert(self, row: Mapping[str, Any]) -> Prompt:
         found = asked(row)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from axoc_runtime.ingest.base import Conversation, Schema
 from axoc_runtime.ingest.messages import conversation, message, text
+from axoc_runtime.ingest.schemas.rationale import REASONED
 
 PAIRS: Final = (
     ("question", "answer"),
@@ -22,10 +23,11 @@ class QuestionAnswer(Schema):
     makes = Conversation
     columns = ()
     optional = ("system", *dict.fromkeys(name for pair in PAIRS for name in pair))
+    without = ("instruction", "context", *REASONED)
+    """Alpaca's input is only a part of the question."""
 
     def fits(self, columns: frozenset[str]) -> bool:
-        """Not where an instruction stands beside: that is Alpaca's, whose input is only a part of the question."""
-        return "instruction" not in columns and any(set(pair) <= columns for pair in PAIRS)
+        return super().fits(columns) and any(set(pair) <= columns for pair in PAIRS)
 
     def convert(self, row: Mapping[str, Any]) -> Conversation:
         asked, answered = next((p for p in PAIRS if set(p) <= set(row)), PAIRS[0])

@@ -1,0 +1,89 @@
+"""One thing that is wrong with a row, or with a dataset as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from axoc_runtime.ingest.base import BadRow, Record
+
+ERROR: Final = "error"
+"""The row cannot be used: ``dataset.on_bad_row`` says what follows."""
+LEFT_OUT: Final = "left out"
+"""The row is not used, as the spec's settings have it; the run goes on."""
+WARNING: Final = "warning"
+"""The row is used."""
+SAMPLE_CHARACTERS: Final = 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    level: str
+    check: str
+    """A word for the kind: malformed, encoding, missing-column, role-order, …"""
+    place: str
+    """The row as messages name it, or the dataset's path."""
+    file: str
+    row: int | None
+    """The line in files of lines, else the row, counted from 1; None for what is wrong with all of a dataset."""
+    offset: int | None
+    """Bytes before the row in its file, once decompressed."""
+    column: str | None
+    message: str
+    sample: str
+    fix: str
+
+    @property
+    def text(self) -> str:
+        column = f"{self.column} " if self.column else ""
+        return f"{self.place}: {column}{self.message}"
+
+
+def of_row(level: str, check: str, record: Record, message: str, **more: str | None) -> Finding:
+    """``more``: column, sample, fix."""
+    return Finding(
+        level=level,
+        check=check,
+        place=record.place,
+        file=record.file or record.place,
+        row=record.number,
+        offset=record.offset,
+        column=more.get("column"),
+        message=message,
+        sample=shortened(more.get("sample") or ""),
+        fix=more.get("fix") or "",
+    )
+
+
+def of_error(error: BadRow, record: Record, *, level: str = ERROR) -> Finding:
+    column = error.column
+    value = record.row.get((column or "").partition("[")[0]) if record.problem is None else record.raw
+    sample = "" if value is None else str(value)
+    fix = error.fix or FIXES.get(error.check, "repair or remove the row")
+    return of_row(level, error.check, record, str(error), column=column, sample=sample, fix=fix)
+
+
+def of_dataset(check: str, path: str, message: str, fix: str, *, column: str | None = None) -> Finding:
+    return Finding(
+        level=WARNING, check=check, place=path, file=path, row=None, offset=None, column=column,
+        message=message, sample="", fix=fix,
+    )  # fmt: skip
+
+
+def shortened(text: str) -> str:
+    """One line that can be shown: what cannot be printed is escaped."""
+    cut = text[: SAMPLE_CHARACTERS + 1]
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return line if len(cut) <= SAMPLE_CHARACTERS else line[:SAMPLE_CHARACTERS] + "…"
+
+
+FIXES: Final = {
+    "role-order": "repair the order: system, then user and assistant in turn, tools after the call they answer",
+    "unknown-role": "rename the role",
+    "tool-call": "give every call a result, and every result its call",
+    "empty": "fill it in or remove the row",
+    "type": "write it as text",
+    "encoding": "convert the file to UTF-8",
+    "template": "repair the row, or use a model whose chat template takes it",
+}
+"""Check -> the smallest fix, where the error itself names none."""

@@ -1,0 +1,23 @@
+"""All text of an example or a row, with the column it stands in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+DEEPEST: Final = 12
+
+
+def texts(value: Any, column: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """(column, text): ``messages[1].content`` is named as its column path."""
+    if isinstance(value, str):
+        yield column, value
+    elif depth > DEEPEST:
+        return
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from texts(inner, f"{column}.{key}" if column else str(key), depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            if isinstance(inner, str | Mapping | list | tuple):
+                yield from texts(inner, f"{column}[{index}]", depth + 1)

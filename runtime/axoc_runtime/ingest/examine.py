@@ -1,0 +1,79 @@
+"""A record to an example, with all that is wrong with the row. It knows nothing but the row: any process may do it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from axoc_runtime.ingest.base import BadRow, Example, Record, Schema
+from axoc_runtime.ingest.checks.content import content_findings
+from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error
+from axoc_runtime.ingest.checks.speech import speech_findings
+from axoc_runtime.job import DatasetJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    example: Example | None
+    """None where the row is not used."""
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What an objective takes."""
+
+    objective: str
+    accepts: tuple[type, ...]
+    wants: str
+
+
+def examine(record: Record, schema: Schema, dataset: DatasetJob, wanted: Wanted) -> Examined:
+    """Every row is either used, or has a finding that says why not."""
+    try:
+        example = converted(record, schema, wanted)
+    except BadRow as error:
+        return Examined(example=None, findings=(of_error(error, record),))
+    findings = (*content_findings(record), *speech_findings(record, example, dataset))
+    unusable = any(f.level in (ERROR, LEFT_OUT) for f in findings)
+    return Examined(example=None if unusable else example, findings=findings)
+
+
+def converted(record: Record, schema: Schema, wanted: Wanted) -> Example:
+    """Raises BadRow."""
+    if record.problem is not None:
+        raise record.problem
+    row = record.row
+    if not any(holds_something(v) for v in row.values()):
+        raise BadRow("is empty", check="empty", fix="remove the row")
+    if missing := [c for c in schema.columns if c not in row]:
+        raise _missing(missing, row, schema)
+    example = _guarded(schema, row)
+    if not isinstance(example, wanted.accepts):
+        message = f"is in the format {schema.name}: objective {wanted.objective} needs {wanted.wants}"
+        raise BadRow(message, check="objective", fix="set training.objective, or another dataset")
+    return example
+
+
+def holds_something(value: Any) -> bool:
+    return value is not None and value != "" and value != [] and value != {}
+
+
+def _missing(missing: list[str], row: Mapping[str, Any], schema: Schema) -> BadRow:
+    message = f"has no column {' or '.join(missing)}, which {schema.name} needs"
+    close = get_close_matches(missing[0], [str(c) for c in row], n=1)
+    fix = f"rename {close[0]} to {missing[0]}" if close else f"add {missing[0]}, or remove the row"
+    return BadRow(message, missing[0], check="missing-column", fix=fix)
+
+
+def _guarded(schema: Schema, row: Mapping[str, Any]) -> Example:
+    """A schema that a row surprises must not end the run: the row is named instead."""
+    try:
+        return schema.convert(row)
+    except BadRow:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        message = f"is not what {schema.name} expects: {type(error).__name__}: {str(error)[:80]}"
+        raise BadRow(message, check="type", fix=f"compare it with the format {schema.name}") from None
