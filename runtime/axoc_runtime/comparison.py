@@ -43,6 +43,8 @@ def notes(metrics: dict[str, Any]) -> list[str]:
         told.append(
             f"The plan takes every row full; this data's padded batches were {metrics['batch_fill']:.0%} of that."
         )
+    if metrics.get("input_wait_share") is not None:
+        told.append(f"Waiting for input took {metrics['input_wait_share']:.1%} of the training time.")
     if metrics["device"] == "cpu":
         told.append("On a CPU the three memory rows are the process's resident bytes at their peak.")
     if metrics["total_seconds"] is None:

@@ -34,6 +34,7 @@ def measured(
         "padded_tokens_per_second": padded / seconds,
         "mfu": mfu(job, tokens / seconds),
         "step_seconds": timing.median_seconds,
+        "input_wait_share": _share(trainer.waited.total, seconds),
         "batch_fill": _filled(job, padded, len(timing.steps)),
         "steps": trainer.state.global_step,
         "steps_this_run": len(timing.steps),
@@ -50,6 +51,11 @@ def measured(
         "predicted": asdict(job.prediction),
         "versions": versions(),
     }
+
+
+def _share(waited_seconds: float, step_seconds: float) -> float:
+    """Of this rank's training time, evaluation and saving aside, that the device had no batch to work on."""
+    return waited_seconds / (waited_seconds + step_seconds)
 
 
 def quality(job: Job, before: dict[str, float] | None, after: dict[str, float] | None) -> dict[str, float | str | None]:

@@ -38,7 +38,7 @@ class Run:
         self.lines.on_train_begin(None, at(step), None)
 
     def make(self, steps: int) -> None:
-        self.timing.steps += [1.0] * steps
+        self.timing.steps.extend([1.0] * steps)
         self.trainer.tokens_seen += 100 * steps
 
     def log(self, step: int, **logs: float) -> None:

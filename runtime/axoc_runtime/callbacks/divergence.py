@@ -1,7 +1,10 @@
-"""A loss or a gradient that is no number ends the run at that step, before it is in a checkpoint.
+"""A loss or a gradient that is no number ends the run, before it is in a checkpoint and before anything is told of it.
 
 The Trainer's own filter writes the last mean in its place (``logging_nan_inf_filter``) and trains on. Here every rank learns
 of it in the same step, by one all-reduce of three numbers, so that all end alike and none waits for the others.
+
+A GPU's numbers are read a step later, or before a log, an evaluation or a checkpoint where one is due: to wait for them would
+leave it without work after each step.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -23,6 +26,24 @@ from axoc_runtime.strategies import rank
 SHOWN_CHARACTERS: Final = 400
 
 
+class Made(NamedTuple):
+    """A step, and what is to be read of it."""
+
+    step: int
+    batches: list[tuple[Any, Any]]
+    """Inputs and loss of each micro-step."""
+    rate: float
+    numbers: torch.Tensor
+    """On the host: sum of losses over ranks, ranks whose loss is no number, ranks whose gradient's norm is none."""
+    arrived: Any
+    """Event of the copy; None where there is nothing to wait for."""
+
+    def read(self) -> list[float]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return [float(n) for n in self.numbers]
+
+
 class Divergence(TrainerCallback):
     """Sees each micro-batch and its loss by standing before the Trainer's own methods, whatever trainer it is."""
 
@@ -33,6 +54,7 @@ class Divergence(TrainerCallback):
         """Mean loss of the last step in which all was finite."""
         self._batches: list[tuple[Any, Any]] = []
         """Of this step: inputs, loss."""
+        self._unread: list[Made] = []
         self._norm: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -52,17 +74,35 @@ class Divergence(TrainerCallback):
         trainer.training_step, trainer._get_grad_norm = training_step, grad_norm
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the weights take it in; DeepSpeed has stepped by then, and is stopped before it saves."""
+        """DeepSpeed has stepped by then, and is stopped before it saves."""
         batches, self._batches = self._batches, []
         loss = torch.stack([loss.float() for _, loss in batches]).sum()
         lost, bad_norm = (~torch.isfinite(loss)).float(), (~torch.isfinite(self._gradient(loss.device))).float()
         together = torch.stack([torch.nan_to_num(loss, 0.0, 0.0, 0.0), lost, bad_norm])
         if dist.is_initialized():
             dist.all_reduce(together)
-        mean, lost_on, norms = together.tolist()
-        if lost_on or norms:
-            self._stop(state.global_step + 1, batches, loss=bool(lost_on))
-        self.last_good = mean / (dist.get_world_size() if dist.is_initialized() else 1)
+        made = Made(state.global_step + 1, batches, self.trainer._get_learning_rate(), *_on_its_way(together))
+        self._unread.append(made)
+        self._read(leave=0 if self.job.distributed.device == "cpu" else 1)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if control.should_log or control.should_evaluate or control.should_save or control.should_training_stop:
+            self._read()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._read()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._read()
+
+    def _read(self, leave: int = 0) -> None:
+        """All steps but the last ``leave``."""
+        while len(self._unread) > leave:
+            made = self._unread.pop(0)
+            mean, lost_on, norms = made.read()
+            if lost_on or norms:
+                self._stop(made, loss=bool(lost_on))
+            self.last_good = mean / (dist.get_world_size() if dist.is_initialized() else 1)
 
     def _gradient(self, device: torch.device) -> torch.Tensor:
         """The norm over all ranks. In fp16 one that is infinite is a scale that was too large, and the step is skipped."""
@@ -71,14 +111,14 @@ class Divergence(TrainerCallback):
         norm = self._norm.full_tensor() if hasattr(self._norm, "full_tensor") else self._norm
         return torch.as_tensor(norm, dtype=torch.float32, device=device)
 
-    def _stop(self, step: int, batches: list[tuple[Any, Any]], *, loss: bool) -> None:
+    def _stop(self, made: Made, *, loss: bool) -> None:
         """Raises on every rank."""
+        step, batches, rate = made.step, made.batches, made.rate
         mine = {"rank": rank(), "losses": [float(value) for _, value in batches], "rows": self._rows(batches)}
         found: list[Any] = [mine]
         if dist.is_initialized():
             found = [None] * dist.get_world_size()
             dist.all_gather_object(found, mine)
-        rate = self.trainer._get_learning_rate()
         what = "the loss" if loss else "the gradient"
         good = "no step was good" if self.last_good is None else f"the last good loss was {self.last_good:.4g}"
         message = f"{what} is no number at step {step} (learning rate {rate:.3g}; {good}); {_batch(found)}"
@@ -100,6 +140,17 @@ class Divergence(TrainerCallback):
         tokenizer = self.trainer.processing_class
         texts = [str(tokenizer.decode(row))[:SHOWN_CHARACTERS] for row in tokens]
         return [{"row": n, "text": text} for n, text in zip(numbers, texts, strict=True)]
+
+
+def _on_its_way(numbers: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """The tensor on the host, and the event after which it may be read."""
+    if not numbers.is_cuda:
+        return numbers, None
+    host = torch.empty_like(numbers, device="cpu", pin_memory=True)
+    host.copy_(numbers, non_blocking=True)
+    arrived: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record()
+    return host, arrived
 
 
 def token_rows(inputs: Any) -> Iterator[list[int]]:

@@ -24,6 +24,8 @@ class Progress(TrainerCallback):
     def __init__(self, job: Job, throughput: Throughput) -> None:
         self.job, self.throughput = job, throughput
         self.loss, self.learning_rate = float("nan"), float("nan")
+        self.rate = 0.0
+        """Tokens a second as of the last log: to know it, the device is waited for."""
         self.memory = ""
         self._bar: Any = None
         self._task: Any = None
@@ -55,6 +57,7 @@ class Progress(TrainerCallback):
         logs = logs or {}
         self.loss = logs.get("loss", self.loss)
         self.learning_rate = logs.get("learning_rate", self.learning_rate)
+        self.rate = self.throughput.overall()
         if rank() != 0:
             return
         self.memory = against_plan(memory_bytes(self.job)[1], self.job.prediction.peak_reserved_bytes)
@@ -88,10 +91,9 @@ class Progress(TrainerCallback):
             return "first step"
         done = max(state.global_step - first_step, 1)
         left = (state.max_steps - state.global_step) * (time.perf_counter() - began) / done
-        rate = self.throughput.overall()
-        share = mfu(self.job, rate)
+        share = mfu(self.job, self.rate)
         utilization = [] if share is None else [f"MFU {share:.1%}"]
-        parts = [f"loss {self.loss:.3f}", f"lr {self.learning_rate:.2e}", f"{rate:,.0f} tokens/s", *utilization]
+        parts = [f"loss {self.loss:.3f}", f"lr {self.learning_rate:.2e}", f"{self.rate:,.0f} tokens/s", *utilization]
         return ", ".join([*parts, *([self.memory] if self.memory else []), f"{clock(left)} left"])
 
     def _say(self, line: str) -> None:

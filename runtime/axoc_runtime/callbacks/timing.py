@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import time
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from axoc_runtime.callbacks.spans import Spans
 from axoc_runtime.strategies import world_size
 
 WARM_UP_STEPS = 3
@@ -17,16 +17,18 @@ WARM_UP_STEPS = 3
 
 class Timing(TrainerCallback):
     def __init__(self) -> None:
-        self.steps: list[float] = []
-        self._started = 0.0
+        self.spans = Spans(on_device=torch.cuda.is_available())
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        _wait()
-        self._started = time.perf_counter()
+        self.spans.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        _wait()
-        self.steps.append(time.perf_counter() - self._started)
+        self.spans.end()
+
+    @property
+    def steps(self) -> list[float]:
+        """Seconds of each. Reading them waits for the device, so they are read where something is told."""
+        return self.spans.seconds
 
     @property
     def median_seconds(self) -> float | None:
@@ -36,7 +38,7 @@ class Timing(TrainerCallback):
 
     @property
     def total_seconds(self) -> float:
-        return sum(self.steps)
+        return self.spans.total
 
 
 class Throughput:
@@ -58,9 +60,3 @@ class Throughput:
         made, took = tokens - self._last[0], seconds - self._last[1]
         self._last = (tokens, seconds)
         return made * world_size() / took if took > 0 else None
-
-
-def _wait() -> None:
-    """A GPU works on behind the host's back."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

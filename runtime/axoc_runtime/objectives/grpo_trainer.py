@@ -21,8 +21,7 @@ class SamplingTrainer(TrlTrainer, GRPOTrainer):
         if self.model.training:
             set_checkpointing(self.job, self.model)  # generating switches it off, and back on for all blocks
             for part in ("prompt_mask", "completion_mask"):
-                self.tokens_seen += int(inputs[part].sum())
-                self.padded_tokens_seen += inputs[part].numel()
+                self.add_tokens(inputs[part].sum(), inputs[part].numel())
         return inputs
 
     def count(self, inputs: Mapping[str, Any]) -> None:

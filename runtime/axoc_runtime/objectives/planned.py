@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
+from axoc_runtime.callbacks.spans import Spans
 from axoc_runtime.checkpoint.trainer import Resumable
 from axoc_runtime.job import Job
 from axoc_runtime.kernels import put_kernels
 from axoc_runtime.models.load import set_checkpointing
+from axoc_runtime.objectives.perplexity import IGNORED
 from axoc_runtime.strategies import after_accelerator
 
 ATTENTION_MASKS = ("attention_mask", "chosen_attention_mask", "rejected_attention_mask")
@@ -24,12 +26,19 @@ class Planned(Resumable):
 
     def __init__(self, job: Job, **kwargs: Any) -> None:
         self.job = job
-        self.tokens_seen = 0.0
-        """Real (non-padding) tokens of this rank; of those that tensor-parallel ranks share, its equal part."""
         self.padded_tokens_seen = 0.0
+        self.waited = Spans(on_device=job.distributed.device == "cuda")
+        """For input: the device's time between the end of its work and the next batch's coming."""
+        self._seen: Any = 0
         put_kernels(job, kwargs["model"])  # the Trainer looks at what the model's forward takes
         super().__init__(**kwargs)
         set_checkpointing(job, self.model)
+
+    @property
+    def tokens_seen(self) -> float:
+        """Real (non-padding) tokens of this rank; of those that tensor-parallel ranks share, its equal part. They are counted
+        on the device, which is waited for when they are read."""
+        return float(self._seen) / self.job.distributed.tensor_parallel
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -42,10 +51,21 @@ class Planned(Resumable):
 
     def count(self, inputs: Mapping[str, Any]) -> None:
         """Tokens of a batch: of all the sequences it has."""
-        share = self.job.distributed.tensor_parallel
+        if "cu_seq_lens_q" in inputs:
+            self.add_tokens(real_tokens(inputs), inputs["labels"].numel())
         for mask in (v for k, v in inputs.items() if k in ATTENTION_MASKS):
-            self.tokens_seen += int(mask.sum()) / share
-            self.padded_tokens_seen += mask.numel() / share
+            self.add_tokens(mask.sum(), mask.numel())
+
+    def add_tokens(self, real: torch.Tensor, padded: int) -> None:
+        self._seen = self._seen + real.detach()
+        self.padded_tokens_seen += padded / self.job.distributed.tensor_parallel
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], *rest: Any, **more: Any) -> Any:
+        return super().get_batch_samples(Waited(epoch_iterator, self.waited), *rest, **more)
+
+    def floating_point_ops(self, inputs: Any) -> float:
+        """transformers counts weights anew in every micro-step for a figure that nothing here reads."""
+        return 0.0
 
     def held_out(self) -> dict[str, float]:
         """The objective's figures on the held-out rows, of the model as it is; nothing is logged."""
@@ -54,6 +74,30 @@ class Planned(Resumable):
     def asserted(self) -> dict[str, Any]:
         """What the objective was planned to hold beside the model. Raises RuntimeFailure where it does not."""
         return {}
+
+
+class Waited:
+    """An iterator whose ``next`` is measured."""
+
+    def __init__(self, batches: Iterator[Any], spans: Spans) -> None:
+        self.batches, self.spans = batches, spans
+
+    def __iter__(self) -> Waited:
+        return self
+
+    def __next__(self) -> Any:
+        self.spans.begin()
+        batch = next(self.batches)
+        self.spans.end()
+        return batch
+
+
+def real_tokens(packed: Mapping[str, Any]) -> torch.Tensor:
+    """Of a pack: all, or, where nothing is learned from its last document, which then is padding, those before it. Nothing
+    is waited for."""
+    labels, ends = packed["labels"].flatten(), packed["cu_seq_lens_q"]
+    last = torch.arange(len(labels), device=labels.device) >= ends[-2]
+    return torch.where(((labels != IGNORED) & last).any(), ends[-1], ends[-2])
 
 
 def padding_token(tokenizer: Any) -> int:

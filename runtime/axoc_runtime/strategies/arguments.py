@@ -14,21 +14,25 @@ UNITS = ("blocks_per_unit", "min_unit_parameters")
 def strategy_arguments(job: Job) -> dict[str, Any]:
     """Keyword arguments of TrainingArguments."""
     strategy, config = job.distributed.strategy, job.distributed.config
+    own: dict[str, Any] = {"accelerator_config": accelerator_config(job)}
     if strategy.startswith("zero"):
         assert config is not None
-        return {"deepspeed": read_config(job)}
+        return own | {"deepspeed": read_config(job)}
     if strategy == "fsdp":
         assert config is not None
-        return {"fsdp": True, "fsdp_config": fsdp_config(job), **reduced_each_micro_step()}
+        return own | {"fsdp": True, "fsdp_config": fsdp_config(job)}
     if strategy == "ddp":
-        return {"ddp_find_unused_parameters": False}
-    return {}
+        return own | {"ddp_find_unused_parameters": False}
+    return own
 
 
-def reduced_each_micro_step() -> dict[str, Any]:
-    """Else FSDP2 leaves gradients unreduced until a step's last micro-batch (accelerate's no_sync), and every rank holds all
-    of them, whole: the memory that sharding was to save."""
-    return {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+def accelerator_config(job: Job) -> dict[str, Any]:
+    """Batches come to a GPU while it works. FSDP2 would leave gradients unreduced until a step's last micro-batch
+    (accelerate's no_sync), and every rank would hold all of them, whole: the memory that sharding was to save."""
+    config: dict[str, Any] = {"non_blocking": job.distributed.device != "cpu"}
+    if job.distributed.strategy == "fsdp":
+        config["gradient_accumulation_kwargs"] = {"sync_each_batch": True}
+    return config
 
 
 def fsdp_config(job: Job) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_fsdp_reduces_gradients_with_each_micro_batch(tmp_path: Path) -> None:
     """accelerate's default would have every rank hold them whole through a step: what sharding was to save."""
     (tmp_path / "fsdp.json").write_text(json.dumps({"fsdp_version": 2}))
     made = make_job(tmp_path, distributed__strategy="fsdp", distributed__config="fsdp.json")
-    assert strategy_arguments(made)["accelerator_config"] == {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    assert strategy_arguments(made)["accelerator_config"]["gradient_accumulation_kwargs"] == {"sync_each_batch": True}
 
 
 @pytest.mark.parametrize(("kernels", "used"), [("none", False), ("liger", True)])
