@@ -43,23 +43,40 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan and write nothing.")
 @click.option("--check", is_flag=True, help="Exit 3 where the bundle on disk is not what this spec gives now.")
 @click.option("--frozen", is_flag=True, help="Refuse to plan with anything the lock does not hold.")
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    envvar="AXOC_POLICY",
+    show_envvar=True,
+    help="A file of limits that the plan must keep, beside those of the spec.",
+)
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @user_errors
 def plan_command(
-    spec: Path, inventory: str | None, out: Path, dry_run: bool, check: bool, frozen: bool, format_: str
+    spec: Path,
+    inventory: str | None,
+    out: Path,
+    dry_run: bool,
+    check: bool,
+    frozen: bool,
+    policies: tuple[Path, ...],
+    format_: str,
 ) -> None:
     """Choose a plan for SPEC, explain it, and write its bundle."""
     from axoc import driver
     from axoc.ir.plan import NoPlan
-    from axoc.review.policy import enforce
+    from axoc.review.policy import enforce, rules_of_file, rules_of_spec
 
+    rules = [rules_of_file(path) for path in policies]
     if check and inventory is None:
         inventory = _inventory_of(out)
     with uncollected():
         planned = driver.plan(spec, inventory, frozen=frozen)
     if isinstance(planned.result, NoPlan):
         show_no_plan(planned.result, format_)
-    enforce(planned.result, str(spec))
+    enforce(planned.result, rules_of_spec(planned.result, planned.inputs.spec_text, str(spec)), *rules)
     if check:
         _check(driver.bundle(planned, out), out)
         return

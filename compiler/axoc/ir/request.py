@@ -165,6 +165,13 @@ class PolicyRequest:
     memory_safety: float = 0.03
     """Share of the budget kept free on top of the prediction."""
     allowed_images: tuple[str, ...] = ()
+    """Shell patterns; empty: any. So are the next two."""
+    allowed_registries: tuple[str, ...] = ()
+    allowed_licenses: tuple[str, ...] = ()
+    no_remote_code: bool = False
+    no_telemetry: bool = False
+    required_pins: tuple[str, ...] = ()
+    """model | data | packages"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from axoc.errors import UserError
-from axoc.ir.request import PlanRequest
+from axoc.ir.request import PlanRequest, PolicyRequest
 from axoc.spec.checks import check, touches
 from axoc.spec.decode import decode
 from axoc.spec.diagnose import diagnostics, problems_of, written_path
 from axoc.spec.document import Document, read_document
-from axoc.spec.lower import lower
+from axoc.spec.lower import lower, lower_policy
 from axoc.spec.problems import Problem
 from axoc.spec.prune import without
 from axoc.spec.spec import Spec
@@ -29,6 +29,16 @@ def load_spec(content: bytes, file: str) -> PlanRequest:
     if problems or spec is None:
         raise UserError(*diagnostics(problems, document))
     return lower(spec, file, _explicit(document))
+
+
+def load_policy(content: bytes, file: str) -> PolicyRequest:
+    """The policy of a file that holds nothing else, so that no model needs to be named. Raises UserError as above."""
+    document = read_document(decode(content, file), file)
+    spec, problems = _model(document.values, document)
+    problems = [*document.problems, *problems]
+    if problems or spec is None:
+        raise UserError(*diagnostics(problems, document))
+    return lower_policy(spec.policy)
 
 
 def _validate(document: Document) -> tuple[Spec | None, list[Problem]]:

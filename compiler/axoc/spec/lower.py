@@ -57,7 +57,7 @@ def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
         upload_to=spec.upload_to,
         logging_level=spec.logging_level,
         target=spec.target,
-        policy=_policy(spec.policy),
+        policy=lower_policy(spec.policy),
         samples=SampleRequest(**_fields(spec.samples)),
         inventory=spec.inventory,
         plugins=_once(spec.plugins),
@@ -136,7 +136,8 @@ def _grpo(training: Training, adapted: bool) -> GrpoRequest | None:
     return GrpoRequest(**{**_fields(wanted), "rewards": rewards}, reference=reference)
 
 
-def _policy(policy: Policy) -> PolicyRequest:
+def lower_policy(policy: Policy) -> PolicyRequest:
+    """The clauses, and what steers the planner."""
     wanted = policy.objective
     objective = {"objective": "trade-off", "usd_per_hour": wanted.usd_per_hour} if isinstance(wanted, Objective) else {}
     return PolicyRequest(**_fields(policy) | objective)

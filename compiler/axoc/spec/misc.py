@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from axoc.spec.numbers import Number, Whole
 from axoc.spec.objective import OBJECTIVE, Objective
 from axoc.spec.parts import MANY, Part
-from axoc.spec.words import Text
+from axoc.spec.words import Flag, Text, Words
 
+PINS: Final = Words(("model", "data", "packages"), {"dataset": "data", "requirements": "packages", "revision": "model"})
 _Positive = Number(open_minimum=True, words=("null",))
 
 
@@ -38,7 +39,22 @@ class Policy(Part):
         default=0.03, description="Share of each device's memory kept free on top of the prediction."
     )
     allowed_images: Annotated[tuple[Annotated[str, Text(what="an image")], ...], MANY] = Field(
-        default=(), description="Container images that may be used."
+        default=(), description="Container images that may be used; * stands for anything, e.g. nvidia/cuda:13.*."
+    )
+    allowed_registries: Annotated[tuple[Annotated[str, Text(what="a registry")], ...], MANY] = Field(
+        default=(), description="Registries that images may come from, e.g. docker.io, or ghcr.io/acme."
+    )
+    allowed_licenses: Annotated[tuple[Annotated[str, Text(what="a licence")], ...], MANY] = Field(
+        default=(), description="Licences that the model may have, e.g. apache-2.0, or llama3*. One not known has none."
+    )
+    no_remote_code: Annotated[bool, Flag()] = Field(
+        default=False, description="Refuse model.trust_remote_code and plugins, which are code of others."
+    )
+    no_telemetry: Annotated[bool, Flag()] = Field(
+        default=False, description="Refuse trackers that may send what they log to a service: all but tensorboard."
+    )
+    required_pins: Annotated[tuple[Annotated[str, PINS], ...], MANY] = Field(
+        default=(), description="What must be pinned: the model by commit, the data by digest, packages by hash."
     )
 
 
