@@ -40,6 +40,8 @@ class Sharded(Strategy):
         self.own_context.enter_context(streams_and_storages(self.live))
         mesh = mesh_of(placed.replicate_degree, placed.shard_degree, tensor)
         if tensor > 1:
+            from axoc_runtime.strategies.tensor import split_layers
+
             split_layers(model, mesh["tensor"])
         hybrid = placed.replicate_degree > 1
         self.model = prepared(self.job, model, mesh["copies", "data"] if hybrid else mesh["data"])
@@ -69,17 +71,6 @@ class Sharded(Strategy):
 
 def is_split(parameter: Any) -> bool:
     return hasattr(parameter, "_local_tensor")
-
-
-def split_layers(model: Any, mesh: Any) -> None:
-    """transformers' own plan of which layers are split by columns, which by rows (distributed/tensor_parallel.py)."""
-    from transformers.distributed.tensor_parallel import apply_tensor_parallelism
-
-    if not model.tp_plan:
-        fix = "set distributed.model_parallel_size: 1"
-        message = f"transformers has no tensor-parallel plan for {type(model).__name__}"
-        raise RuntimeFailure(message, EXIT_INPUTS, fix)
-    apply_tensor_parallelism(model, mesh)
 
 
 def prepared(job: Job, model: Any, mesh: Any) -> Any:

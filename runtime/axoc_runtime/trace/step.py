@@ -88,6 +88,8 @@ def imported(job: Job) -> None:
         import torch.distributed.fsdp  # noqa: F401
         import transformers.distributed.tensor_parallel  # noqa: F401
 
+        import axoc_runtime.strategies.tensor  # noqa: F401
+
 
 class Marks:
     """Hooks that tell the phases of the backward apart by the gradients that have arrived."""
