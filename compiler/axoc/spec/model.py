@@ -15,8 +15,13 @@ DTYPES: Final = Words(
     {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"},
 )
 ATTENTION: Final = Words(
-    ("auto", "sdpa", "varlen", "flex", "flash_attention_2", "eager"),
-    {"flash": "flash_attention_2", "flash_attention": "flash_attention_2", "fa2": "flash_attention_2"},
+    ("auto", "sdpa", "varlen", "flex", "flash_attention_2", "flash_attention_3", "eager"),
+    {
+        "flash": "flash_attention_2",
+        "flash_attention": "flash_attention_2",
+        "fa2": "flash_attention_2",
+        "fa3": "flash_attention_3",
+    },
 )
 
 
@@ -39,7 +44,9 @@ class Model(Part):
     )
     dtype: Annotated[str, DTYPES] = Field(default="bfloat16", description="Type of the trained weights.")
     attention: Annotated[str, ATTENTION] = Field(default="auto", description="Attention implementation.")
-    kernels: Annotated[str, Words(("auto", "none", "liger"))] = Field(default="auto", description="Fused kernels.")
+    kernels: Annotated[str, Words(("auto", "none", "liger", "chunked"))] = Field(
+        default="auto", description="Fused kernels: all that Liger has, or a loss that makes no logits (chunked)."
+    )
     compile: Annotated[bool | str, Flag(auto=True)] = Field(default="auto", description="torch.compile.")
     quantization: Annotated[Quantization | str | None, STORED] = Field(
         default=None,
