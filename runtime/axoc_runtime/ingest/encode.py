@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from os.path import commonprefix
 from typing import Any, Final
 
-from axoc_runtime.ingest.base import BadRow, Conversation, Document, Message
-from axoc_runtime.ingest.tokens import Span, Tokenized, tokenized
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Message, Segments, Tokens
+from axoc_runtime.ingest.cut import cut
+from axoc_runtime.ingest.spelled import spelled
+from axoc_runtime.ingest.tokens import Span, tokenized
 
 IGNORED: Final = -100
+Text = Conversation | Document | Segments | Tokens
+"""What a language model reads from its first token to its last."""
+ASSISTANT: Final = "assistant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,54 +30,90 @@ class Encoded:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a dataset asks for."""
+
+    limit: int
+    """Tokens of a row."""
+    system_prompt: str | None = None
+    truncation: str = "right"
+    train_on: str = ASSISTANT
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Spoken:
-    """A conversation as its template writes it."""
+    """Text as it is to be tokenized: its template, or its author, has written all special tokens."""
 
     text: str
     answers: list[Span]
-    untrained_turns: int
+    untrained_turns: int = 0
 
 
-def encode(
-    tokenizer: Any, example: Conversation | Document, *, limit: int, system_prompt: str | None = None
-) -> list[Encoded]:
-    """One row, or for a document as many as its length needs. ``limit`` in tokens. Raises BadRow."""
-    (found,) = encode_all(tokenizer, [example], limit=limit, system_prompt=system_prompt)
+def encode(tokenizer: Any, example: Text, *, limit: int, **more: Any) -> list[Encoded]:
+    """One row, or as many as its length needs where it is split. ``more``: as in Rules. Raises BadRow."""
+    (found,) = encode_all(tokenizer, [example], limit=limit, **more)
     if isinstance(found, BadRow):
         raise found
     return found
 
 
-def encode_all(
-    tokenizer: Any, examples: Sequence[Conversation | Document], *, limit: int, system_prompt: str | None = None
-) -> list[list[Encoded] | BadRow]:
+def encode_all(tokenizer: Any, examples: Sequence[Text], *, limit: int, **more: Any) -> list[list[Encoded] | BadRow]:
     """The same of many examples, tokenized together; BadRow in the place of one that cannot be used."""
-    written = [_written(tokenizer, example, system_prompt) for example in examples]
+    rules = Rules(limit=limit, **more)
+    written = [_written(tokenizer, example, rules) for example in examples]
     spoken = [w for w in written if isinstance(w, _Spoken)]
     ids = iter(tokenized(tokenizer, [s.text for s in spoken], [s.answers for s in spoken]))
     texts = [w for w in written if isinstance(w, str)]
     plain = iter(tokenizer(texts)["input_ids"] if texts else [])
     found: list[list[Encoded] | BadRow] = []
     for one in written:
-        if isinstance(one, BadRow):
-            found.append(one)
-        elif isinstance(one, str):
-            found.append(_document(tokenizer, list(next(plain)), limit))
-        else:
-            found.append([_conversation(one, next(ids), limit)])
+        try:
+            if isinstance(one, BadRow):
+                found.append(one)
+            elif isinstance(one, str):
+                found.append(_document(tokenizer, list(next(plain)), rules))
+            elif isinstance(one, Tokens):
+                found.append(_cut(tokenizer, list(one.input_ids), list(one.labels), rules))
+            else:
+                made, answers = next(ids)
+                found.append(_cut(tokenizer, made, labelled(made, answers), rules, one.untrained_turns))
+        except BadRow as error:
+            found.append(error)
     return found
 
 
-def _written(tokenizer: Any, example: Conversation | Document, system_prompt: str | None) -> _Spoken | str | BadRow:
+def _written(tokenizer: Any, example: Text, rules: Rules) -> _Spoken | str | Tokens | BadRow:
     if isinstance(example, Document):
         return example.text
-    spoken = with_system(example, system_prompt)
+    if isinstance(example, Tokens):
+        return example
+    if isinstance(example, Segments):
+        return _segments(example)
     try:
+        spoken = spelled(tokenizer, with_system(example, rules.system_prompt))
         text = render(tokenizer, spoken, len(spoken.messages))
-        answers, untrained = answer_spans(tokenizer, spoken, text)
+        if rules.train_on == "all":
+            return _Spoken(text=text, answers=[(0, len(text))])
+        answers, untrained = answer_spans(tokenizer, spoken, text, learned_turns(spoken, rules.train_on))
     except BadRow as error:
         return error
     return _Spoken(text=text, answers=answers, untrained_turns=untrained)
+
+
+def _segments(example: Segments) -> _Spoken:
+    answers, at = [], 0
+    for text, on in example.parts:
+        if on and text:
+            answers.append((at, at + len(text)))
+        at += len(text)
+    return _Spoken(text="".join(text for text, _ in example.parts), answers=answers)
+
+
+def learned_turns(example: Conversation, train_on: str) -> frozenset[int]:
+    """Turns that are trained on: the assistant's, or the last of them, but those of weight 0."""
+    said = [i for i, m in enumerate(example.messages) if m["role"] == ASSISTANT]
+    wanted = said[-1:] if train_on == "last_turn" else said
+    return frozenset(i for i in wanted if example.messages[i].get("weight") != 0)
 
 
 def with_system(example: Conversation, system_prompt: str | None) -> Conversation:
@@ -83,22 +124,22 @@ def with_system(example: Conversation, system_prompt: str | None) -> Conversatio
     return Conversation(messages=(first, *example.messages), tools=example.tools)
 
 
-def _document(tokenizer: Any, ids: list[int], limit: int) -> list[Encoded]:
-    """Windows of at most ``limit`` tokens, the last one ended by the end-of-text token."""
+def _document(tokenizer: Any, ids: list[int], rules: Rules) -> list[Encoded]:
+    """Ended by the end-of-text token. A long one is split whatever is said of conversations, unless it is to be dropped:
+    every piece of a text is text."""
     if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
         ids.append(tokenizer.eos_token_id)
-    windows = [ids[i : i + limit] for i in range(0, len(ids), limit)]
-    return [Encoded(input_ids=w, labels=list(w)) for w in windows if len(w) > 1]
+    rows = cut(ids, list(ids), rules.limit, "drop" if rules.truncation == "drop" else "split", None)
+    return [Encoded(input_ids=i, labels=labels) for i, labels in rows if len(i) > 1]
 
 
-def _conversation(spoken: _Spoken, made: Tokenized, limit: int) -> Encoded:
-    ids, answers = made
-    return Encoded(
-        input_ids=ids[:limit],
-        labels=labelled(ids, answers)[:limit],
-        cut=len(ids) > limit,
-        untrained_turns=spoken.untrained_turns,
-    )
+def _cut(tokenizer: Any, ids: list[int], labels: list[int], rules: Rules, untrained_turns: int = 0) -> list[Encoded]:
+    too_long = len(ids) > rules.limit
+    rows = cut(ids, labels, rules.limit, rules.truncation, tokenizer.bos_token_id)
+    return [
+        Encoded(input_ids=i, labels=on, cut=too_long, untrained_turns=0 if n else untrained_turns)
+        for n, (i, on) in enumerate(rows)
+    ]
 
 
 def labelled(ids: list[int], learned: Sequence[Span]) -> list[int]:
@@ -122,17 +163,18 @@ def render(tokenizer: Any, example: Conversation, count: int, *, prompt: bool = 
         )
     except Exception as error:  # templates are programs: they raise what they like
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise BadRow(f"the model's chat template refuses it: {first}") from None
+        raise BadRow(f"the model's chat template refuses it: {first}", check="template") from None
 
 
-def answer_spans(tokenizer: Any, example: Conversation, text: str) -> tuple[list[Span], int]:
-    """Where in ``text`` the assistant speaks, and how many of its turns are not there as they were said.
+def answer_spans(tokenizer: Any, example: Conversation, text: str, turns: frozenset[int]) -> tuple[list[Span], int]:
+    """Where in ``text`` the assistant speaks, and how many of its turns are not there as they were said. ``turns``: those
+    that are trained on.
 
     A turn begins where the template would let the model begin, and ends with the template's end of turn.
     """
     spans, rewritten = [], 0
     for index, message in enumerate(example.messages):
-        if message["role"] != "assistant":
+        if index not in turns:
             continue
         whole = text if index + 1 == len(example.messages) else render(tokenizer, example, index + 1)
         through = ended(whole, message["content"])

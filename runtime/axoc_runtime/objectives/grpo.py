@@ -7,6 +7,7 @@ from typing import Any
 
 from axoc_runtime.ingest.base import BadRow, Conversation, Example, Prompt
 from axoc_runtime.ingest.encode import render, with_system
+from axoc_runtime.ingest.spelled import spelled
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Figure, Objective, Row
 
@@ -26,7 +27,7 @@ class Grpo(Objective):
         """The prompt as text, up to where the assistant begins; one that leaves no room for a completion is left out."""
         assert job.training.grpo is not None
         asked, answer = prompt_of(example)
-        whole = with_system(asked, dataset.system_prompt)
+        whole = spelled(tokenizer, with_system(asked, dataset.system_prompt))
         text = render(tokenizer, whole, len(whole.messages), prompt=True)
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
         room = job.training.grpo.max_completion_length

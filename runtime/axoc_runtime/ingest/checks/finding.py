@@ -14,6 +14,8 @@ LEFT_OUT: Final = "left out"
 WARNING: Final = "warning"
 """The row is used."""
 SAMPLE_CHARACTERS: Final = 120
+AS_ASKED: Final = ("too-long",)
+"""Checks that leave a row out because the spec says so: nothing is wrong with it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +57,9 @@ def of_row(level: str, check: str, record: Record, message: str, **more: str | N
     )
 
 
-def of_error(error: BadRow, record: Record, *, level: str = ERROR) -> Finding:
+def of_error(error: BadRow, record: Record) -> Finding:
     column = error.column
+    level = LEFT_OUT if error.check in AS_ASKED else ERROR
     value = record.row.get((column or "").partition("[")[0]) if record.problem is None else record.raw
     sample = "" if value is None else str(value)
     fix = error.fix or FIXES.get(error.check, "repair or remove the row")
