@@ -1,32 +1,31 @@
-"""`prepare`: one process, before any process group exists: rows to tokens, split, checked, written once.
+"""`prepare`: one command, before any process group exists: rows to tokens, split, packed, checked, written once.
 
 Ranks that each tokenized would wait for one another past NCCL's time-out (axolotl issue 2684).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from axoc_runtime import __version__
 from axoc_runtime.errors import EXIT_DATA, EXIT_INPUTS, RuntimeFailure
-from axoc_runtime.files import whole_folder
-from axoc_runtime.ingest import store
-from axoc_runtime.ingest.base import BadRow, Record, Schema
-from axoc_runtime.ingest.registry import named, schema_for
-from axoc_runtime.ingest.sources import fingerprints, records
-from axoc_runtime.ingest.split import held_out_keys, row_key, weighted
-from axoc_runtime.job import DatasetJob, Job
-from axoc_runtime.objectives.base import Row
-from axoc_runtime.objectives.registry import objective_of
-from axoc_runtime.progress import counted
+from axoc_runtime.files import locked
+from axoc_runtime.ingest.checks.finding import ERROR, Finding
+from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.job import Job
+from axoc_runtime.preparation import shards, whole
+from axoc_runtime.preparation.digest import digest_of
+from axoc_runtime.preparation.pool import over_processes, processes
+from axoc_runtime.preparation.told import say
+from axoc_runtime.preparation.work import Tally, Unit, record_of, units, write_unit
+from axoc_runtime.progress import summed
 
 SHOWN_PROBLEMS: Final = 20
+FINDINGS: Final = "data-check.csv"
+QUARANTINE: Final = "quarantine.jsonl"
+"""In the output folder."""
 PLAIN_TEMPLATE: Final = (
     "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}"
     "{{ eos_token if m['role'] == 'assistant' else '' }}\n{% endfor %}"
@@ -35,40 +34,38 @@ PLAIN_TEMPLATE: Final = (
 """For models whose tokenizer brings no chat template. It is saved with the trained model."""
 
 
-@dataclass
-class Tally:
-    """What happened to the rows of one dataset."""
-
-    path: str
-    rows: int = 0
-    tokens: int = 0
-    trained_tokens: int = 0
-    longest: int = 0
-    highest_id: int = 0
-    """Of its tokens: it must be a row of the model's embedding."""
-    cut: int = 0
-    without_answer: int = 0
-    untrained_turns: int = 0
-    keys: list[int] = field(default_factory=list)
-
-
 def run(job: Job) -> None:
-    """Leaves the prepared rows under ``<output_dir>/.prepared``; does nothing where they are there already."""
-    folder = prepared_folder(job)
-    if not (folder / store.SPLIT).is_file():
-        tokenizer = load_tokenizer(job)
-        with whole_folder(folder) as fresh:
-            _prepare(job, tokenizer, fresh)
-    _say(store.read_report(folder))
+    """Leaves the prepared rows under ``<output_dir>/.prepared``; does nothing where they are there already, and goes on
+    where it was stopped. Of several processes of a machine one does the work, and the others wait for it."""
+    with locked(job.output / ".prepared" / ".lock"):
+        folder = prepared_folder(job)
+        if not whole.is_whole(folder):
+            whole.is_packed(job)  # what cannot be packed is told before anything is made of it
+            _prepare(job, load_tokenizer(job), folder)
+    say(job, folder)
 
 
 def load_prepared(job: Job) -> tuple[Any, Any]:
-    """(rows, held-out rows or None), as `prepare` left them."""
+    """(rows, held-out rows or None), as `prepare` left them; packed rows pack by pack, but one by one."""
+    return _read(job, packed=False)
+
+
+def load_batches(job: Job) -> tuple[Any, Any]:
+    """The same as they are trained on: packs where the job packs."""
+    return _read(job, packed=whole.is_packed(job))
+
+
+def prepared_folder(job: Job) -> Path:
+    return job.output / ".prepared" / digest_of(job)[:16]
+
+
+def _read(job: Job, *, packed: bool) -> tuple[Any, Any]:
     folder = prepared_folder(job)
-    if not (folder / store.SPLIT).is_file():
+    if not whole.is_whole(folder):
         fix = "run launch.sh, which prepares before it trains"
         raise RuntimeFailure(f"no prepared data in {folder}", EXIT_DATA, fix)
-    return store.read_rows(folder)
+    train, held_out = (whole.read(job, folder, name, packed=packed) for name in (whole.TRAIN, whole.HELD_OUT))
+    return train, held_out
 
 
 def load_tokenizer(job: Job) -> Any:
@@ -88,52 +85,65 @@ def load_tokenizer(job: Job) -> Any:
     return tokenizer
 
 
-def prepared_folder(job: Job) -> Path:
-    """Named by a digest of all that the rows depend on: data, options, tokenizer, and this code's version."""
-    depends = {
-        "runtime": __version__,
-        "objective": job.training.objective,
-        "completion": job.training.grpo and job.training.grpo.max_completion_length,
-        "datasets": [asdict(d) for d in job.datasets],
-        "data": [fingerprints(job, d) for d in job.datasets],
-        "tokenizer": _tokenizer_fingerprint(job),
-        "plugins": _plugins_fingerprint(job),
-    }
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
-    return job.output / ".prepared" / digest[:16]
-
-
-def _plugins_fingerprint(job: Job) -> list[str]:
-    """Plugins read and convert rows: another version of one may do it otherwise."""
-    folder = job.bundle_dir / "plugins"
-    files = sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
-    return [f"{p.relative_to(folder).as_posix()}:{hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-
-
-def _tokenizer_fingerprint(job: Job) -> list[str]:
-    source = Path(job.model_source())
-    if source.is_dir():
-        files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in (".json", ".model", ".txt", ".jinja"))
-        return [f"{p.name}:{hashlib.sha256(p.read_bytes()).hexdigest()}" for p in files]
-    if source.is_file():
-        return [f"{source.name}:{source.stat().st_size}"]
-    return [f"{job.model.id}@{job.model.revision}"]
-
-
 def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:
-    tallies = [Tally(path=d.path or "") for d in job.datasets]
-    problems: list[str] = []
-    store.write_rows(folder, objective_of(job).columns, _all_rows(job, tokenizer, tallies, problems))
-    if problems:
-        raise RuntimeFailure(_listed(problems), EXIT_DATA, "repair or remove these rows")
-    if empty := [t.path for t in tallies if not t.keys]:
+    """Shards first: those that are there are kept. Then what is to be told of all records, and the report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for unfinished in folder.glob(".shard-*"):
+        unfinished.unlink()
+    missing = _Missing(job, folder)
+    summed(over_processes(partial(write_unit, job, tokenizer, folder), missing, processes()), "preparing rows")
+    tallies = _accounts(job, [shards.path_of(folder, n) for n in range(missing.units)])
+    if empty := [d.path or "" for d, t in zip(job.datasets, tallies, strict=True) if not t.kept]:
         message = f"{', '.join(empty)}: no row with an answer to train on is left"
         raise RuntimeFailure(message, EXIT_DATA, "look at the rows, or raise dataset.max_seq_length")
     check_vocabulary(job, max(t.highest_id for t in tallies))
-    train, held_out = _split(job, tallies)
-    if not train:
-        raise RuntimeFailure("all rows are held out", EXIT_DATA, "lower dataset.validation_split")
-    store.write_split(folder, train, held_out, _report(tallies, train, held_out))
+    whole.make_whole(job, folder, missing.units, tallies)
+
+
+class _Missing:
+    """The job's units whose shards are not there yet; ``units`` counts all of them as they pass."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.folder, self.units = job, folder, 0
+
+    def __iter__(self) -> Iterator[Unit]:
+        for unit in units(self.job):
+            self.units += 1
+            if not shards.path_of(self.folder, unit.number).is_file():
+                yield unit
+
+
+def _accounts(job: Job, paths: list[Path]) -> list[Tally]:
+    """Of each dataset; what is to be told of records goes into the report of findings. Raises RuntimeFailure where there are
+    records that cannot be used, and the spec does not say to go on without them."""
+    tallies = [Tally() for _ in job.datasets]
+    shown: list[str] = []
+    failing = 0
+    with Ledger(job.output / FINDINGS, job.output / QUARANTINE) as ledger:
+        for path in paths:
+            told = shards.told_of(path)
+            dataset = job.datasets[told["dataset"]]
+            tallies[told["dataset"]].add(Tally(**told["tally"]))
+            ledger.add(*(Finding(**f) for f in told["findings"]))
+            for unused in told["unused"]:
+                findings = tuple(Finding(**f) for f in unused["findings"])
+                ledger.unused(record_of(unused["record"]), findings, keep=dataset.on_bad_row == "quarantine")
+                errors = [f.text for f in findings if f.level == ERROR] if dataset.on_bad_row == "fail" else []
+                failing += bool(errors)
+                shown += errors[: SHOWN_PROBLEMS - len(shown)]
+    if failing:
+        raise RuntimeFailure(
+            _listed(shown, failing), EXIT_DATA, "repair or remove these rows, or set dataset.on_bad_row"
+        )
+    return tallies
+
+
+def _listed(shown: list[str], failing: int) -> str:
+    lines = [f"{failing:,} rows cannot be used:", *(f"  {text}" for text in shown)]
+    more = failing - len(shown)
+    return "\n".join(
+        [*lines, f"  and {more:,} more, all of them in {FINDINGS} in the output folder"] if more > 0 else lines
+    )
 
 
 def check_vocabulary(job: Job, highest_id: int) -> None:
@@ -152,104 +162,3 @@ def check_vocabulary(job: Job, highest_id: int) -> None:
     if highest_id >= size:
         message = f"the tokenizer of {job.model.id} gives the token {highest_id:,}, and the model's embedding has {size:,} rows"
         raise RuntimeFailure(message, EXIT_INPUTS, "use the tokenizer that the model was trained with")
-
-
-def _all_rows(
-    job: Job, tokenizer: Any, tallies: list[Tally], problems: list[str]
-) -> Iterator[tuple[Mapping[str, Any], int]]:
-    for dataset, tally in zip(job.datasets, tallies, strict=True):
-        for key, row in _rows(job, dataset, tokenizer, tally, problems):
-            tally.keys.append(key)
-            yield row.columns, row.length
-
-
-def _rows(
-    job: Job, dataset: DatasetJob, tokenizer: Any, tally: Tally, problems: list[str]
-) -> Iterator[tuple[int, Row]]:
-    """Key and tokens of every usable row; what is wrong with the others is added to ``problems``."""
-    chosen, objective = named(dataset.type), objective_of(job)
-    schema = chosen if isinstance(chosen, Schema) else None
-    for record in counted(records(job, dataset), f"preparing {dataset.path}"):
-        tally.rows += 1
-        if record.problem is not None:
-            problems.append(f"{record.place}: {record.problem}")
-            continue
-        schema = schema or schema_for(_columns(record), record.place, objective.accepts)
-        try:
-            found = objective.rows(job, dataset, tokenizer, _checked(schema, record, job))
-        except BadRow as error:
-            problems.append(f"{record.place}: {f'{error.column} ' if error.column else ''}{error}")
-            continue
-        key = row_key(record.row, dataset.split_seed)
-        for row in found:
-            if _count(tally, row):
-                yield key, row
-
-
-def _columns(record: Record) -> frozenset[str]:
-    return frozenset(str(k) for k, v in record.row.items() if v is not None)
-
-
-def _checked(schema: Schema, record: Record, job: Job) -> Any:
-    missing = [c for c in schema.columns if c not in record.row]
-    if missing:
-        raise BadRow(f"has no column {' or '.join(missing)}, which {schema.name} needs")
-    example, objective = schema.convert(record.row), objective_of(job)
-    if not isinstance(example, objective.accepts):
-        raise BadRow(f"is in the format {schema.name}: objective {objective.name} needs {objective.wants}")
-    return example
-
-
-def _count(tally: Tally, row: Row) -> bool:
-    """Adds a row to the tally. False where nothing is left to train on."""
-    tally.cut += row.cut
-    tally.untrained_turns += row.untrained_turns
-    if row.trained_tokens == 0:
-        tally.without_answer += 1
-        return False
-    tally.tokens += row.tokens
-    tally.trained_tokens += row.trained_tokens
-    tally.longest = max(tally.longest, row.length)
-    tally.highest_id = max(tally.highest_id, row.highest_id)
-    return True
-
-
-def _split(job: Job, tallies: list[Tally]) -> tuple[list[int], list[int]]:
-    """Indices into all rows. A row held out by one dataset is not trained on through another that has it too."""
-    train: list[int] = []
-    held_out: list[int] = []
-    offset = 0
-    kept_back = frozenset(
-        (d.split_seed, k)
-        for d, t in zip(job.datasets, tallies, strict=True)
-        for k in held_out_keys(t.keys, d.validation_split)
-    )
-    for dataset, tally in zip(job.datasets, tallies, strict=True):
-        inside = [(dataset.split_seed, key) in kept_back for key in tally.keys]
-        held_out += [offset + i for i, held in enumerate(inside) if held]
-        rest = [i for i, held in enumerate(inside) if not held]
-        train += [offset + i for i in weighted(rest, tally.keys, dataset.weight)]
-        offset += len(tally.keys)
-    return train, held_out
-
-
-def _report(tallies: list[Tally], train: list[int], held_out: list[int]) -> dict[str, Any]:
-    rows = [{k: v for k, v in asdict(t).items() if k != "keys"} | {"kept": len(t.keys)} for t in tallies]
-    return {"datasets": rows, "train_rows": len(train), "held_out_rows": len(held_out)}
-
-
-def _say(report: dict[str, Any]) -> None:
-    """A line a dataset, then the split: what people check before they pay."""
-    for row in report["datasets"]:
-        told = f"{row['rows']:,} rows read, {row['kept']:,} kept, {row['tokens']:,} tokens"
-        print(f"axoc: {row['path']}: {told} ({row['trained_tokens']:,} trained on), longest {row['longest']:,}")
-        notes = Counter({k: row[k] for k in ("cut", "without_answer", "untrained_turns")})
-        if any(notes.values()):
-            print("axoc:   " + ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in notes.items() if n))
-    print(f"axoc: {report['train_rows']:,} rows to train on, {report['held_out_rows']:,} held out", flush=True)
-
-
-def _listed(problems: list[str]) -> str:
-    lines = [f"{len(problems):,} rows cannot be used:", *(f"  {p}" for p in problems[:SHOWN_PROBLEMS])]
-    more = len(problems) - SHOWN_PROBLEMS
-    return "\n".join([*lines, f"  and {more:,} more"] if more > 0 else lines)

@@ -9,6 +9,24 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def summed(counts: Iterable[int], title: str) -> int:
+    """Their sum; on a terminal, how far it is and how fast it grows, as it grows."""
+    if not sys.stderr.isatty():
+        return sum(counts)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(show_speed=True))
+    told = TextColumn("{task.completed:,.0f} rows")
+    total = 0
+    with Progress(*columns, told, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+        for count in counts:
+            total += count
+            bar.advance(task, count)
+    return total
+
+
 def counted(items: Iterable[T], title: str) -> Iterator[T]:
     """The items, with how many have passed and how fast shown on a terminal."""
     if not sys.stderr.isatty():

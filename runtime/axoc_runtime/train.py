@@ -74,12 +74,12 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     from axoc_runtime.callbacks.timing import Throughput, Timing
     from axoc_runtime.checkpoint.trainer import Restore
     from axoc_runtime.objectives.registry import objective_of
-    from axoc_runtime.prepare import load_prepared, load_tokenizer
+    from axoc_runtime.prepare import load_batches, load_tokenizer
 
     transformers.set_seed(job.training.seed)
     own = own_callbacks()  # first: one that is broken stops the run before the model is loaded
     tokenizer = load_tokenizer(job)
-    rows, held_out = load_prepared(job)
+    rows, held_out = load_batches(job)
     evaluates = held_out is not None and len(held_out) > 0
     arguments = training_arguments(job, evaluates=evaluates)  # before the model: ZeRO-3 partitions while it loads
     objective = objective_of(job)

@@ -14,7 +14,7 @@ from axoc_runtime.checkpoint.manifest import Manifest, damage, digests, files_of
 from axoc_runtime.checkpoint.resume import newest_whole
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.job import Job
-from axoc_runtime.prepare import _plugins_fingerprint
+from axoc_runtime.preparation.digest import plugins
 
 from runtime.jobs import LORA, make_job
 
@@ -162,6 +162,6 @@ def test_a_plugin_that_changed_prepares_anew(tmp_path: Path) -> None:
     plugin.parent.mkdir(parents=True)
     plugin.write_text("x = 1")
     job = make_job(tmp_path)
-    before = _plugins_fingerprint(job)
+    before = plugins(job)
     plugin.write_text("x = 2")
-    assert before and _plugins_fingerprint(job) != before
+    assert before and plugins(job) != before

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Longs = NDArray[np.int64]
 
 
 def row_key(row: Mapping[str, Any], seed: int) -> int:
@@ -16,28 +20,25 @@ def row_key(row: Mapping[str, Any], seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:7], "big")
 
 
-def held_out_keys(keys: Sequence[int], share: float) -> frozenset[int]:
-    """Keys to hold out: the smallest, as many as make up ``share`` of the rows, and at least one.
+def held_out_keys(keys: Any, share: float) -> Longs:
+    """Keys to hold out, in order: the smallest, as many as make up ``share`` of the rows, and at least one.
 
     Equal rows have equal keys and so stay on one side. As many rows are trained on as the planner counts:
     floor(rows x (1 - share)), give or take rows that are there more than once.
     """
-    counts = Counter(keys)
-    if share <= 0 or len(counts) < 2:
-        return frozenset()
-    wanted = max(1, len(keys) - math.floor(len(keys) * (1 - share)))
-    held: list[int] = []
-    rows = 0
-    for key in sorted(counts)[:-1]:  # something is left to train on
-        if rows >= wanted:
-            break
-        held.append(key)
-        rows += counts[key]
-    return frozenset(held)
+    every = np.asarray(keys, np.int64)
+    distinct, counts = np.unique(every, return_counts=True)
+    if share <= 0 or len(distinct) < 2:
+        return np.empty(0, np.int64)
+    wanted = max(1, len(every) - math.floor(len(every) * (1 - share)))
+    enough = int(np.searchsorted(np.cumsum(counts), wanted)) + 1
+    return distinct[: min(enough, len(distinct) - 1)]  # something is left to train on
 
 
-def weighted(indices: Sequence[int], keys: Sequence[int], weight: float) -> list[int]:
+def weighted(indices: Any, keys: Any, weight: float) -> Longs:
     """Each row ``weight`` times an epoch; a fraction is that share of the rows, chosen by key."""
+    every = np.asarray(indices, np.int64)
     whole, rest = divmod(weight, 1.0)
-    extra = sorted(indices, key=lambda i: (keys[i], i))[: round(rest * len(indices))]
-    return list(indices) * int(whole) + sorted(extra)
+    by_key = np.lexsort((every, np.asarray(keys, np.int64)[every]))
+    extra = every[by_key[: round(rest * len(every))]]
+    return np.concatenate([np.tile(every, int(whole)), np.sort(extra)])

@@ -35,7 +35,7 @@ def mean_negative_log_likelihood(
     with torch.no_grad():
         for start in range(0, len(rows), stride):
             mine = range(start + rank * batch_size, min(start + (rank + 1) * batch_size, len(rows)))
-            loss, labels = _batch(model, _rows(rows, mine), collate, device, options)
+            loss, labels = _batch(model, rows, mine, collate, device, options)
             if labels:
                 total += loss.double().cpu() * labels
                 count += labels
@@ -52,16 +52,13 @@ def perplexity(nats: float) -> float:
     return math.exp(nats) if nats < 700 else math.inf
 
 
-def _rows(rows: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
-    if len(indices):
-        return [rows[i] for i in indices]
-    first = dict(rows[0])
-    return [first | {"labels": [IGNORED] * len(first["labels"])}]
-
-
 def _batch(
-    model: Any, rows: list[dict[str, Any]], collate: Any, device: torch.device, options: Mapping[str, Any]
+    model: Any, rows: Any, mine: Sequence[int], collate: Any, device: torch.device, options: Mapping[str, Any]
 ) -> tuple[torch.Tensor, int]:
-    inputs = {k: v.to(device) for k, v in collate(rows).items()}
+    """Of no rows: of the first one, without its labels."""
+    made = collate([rows[i] for i in mine or (0,)])
+    inputs = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
+    if not mine:
+        inputs["labels"] = torch.full_like(inputs["labels"], IGNORED)
     labels = int((inputs["labels"][:, 1:] != IGNORED).sum())  # the first token is never predicted
     return model(**inputs, **options).loss, labels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Trainer
 
@@ -22,16 +23,19 @@ class Collator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(r["input_ids"]) for r in rows)
-        width = -(-longest // PAD_MULTIPLE) * PAD_MULTIPLE
+        lengths = np.array([len(r["input_ids"]) for r in rows])
+        width = -(-int(lengths.max()) // PAD_MULTIPLE) * PAD_MULTIPLE
+        filled = np.arange(width) < lengths[:, None]
 
-        def padded(values: list[int], fill: int) -> list[int]:
-            return list(values) + [fill] * (width - len(values))
+        def padded(column: str, fill: int) -> torch.Tensor:
+            values = np.full(filled.shape, fill, np.int64)
+            values[filled] = np.concatenate([r[column] for r in rows])
+            return torch.from_numpy(values)
 
         return {
-            "input_ids": torch.tensor([padded(r["input_ids"], self.pad_token_id) for r in rows]),
-            "labels": torch.tensor([padded(r["labels"], IGNORED) for r in rows]),
-            "attention_mask": torch.tensor([padded([1] * len(r["input_ids"]), 0) for r in rows]),
+            "input_ids": padded("input_ids", self.pad_token_id),
+            "labels": padded("labels", IGNORED),
+            "attention_mask": torch.from_numpy(filled.astype(np.int64)),
         }
 
 

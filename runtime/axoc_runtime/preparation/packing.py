@@ -43,9 +43,9 @@ def best_fit(lengths: Longs, capacity: int) -> Longs:
     pack_of = np.empty(len(lengths), np.int64)
     room = _Room(capacity)
     sizes, firsts = np.unique(-lengths[longest_first], return_index=True)
-    for size, group in zip((-sizes).tolist(), np.split(longest_first, firsts[1:]), strict=True):
-        placed = 0
-        for packs_, each in room.place(size, len(group)):
+    for size, first, count in zip((-sizes).tolist(), firsts, np.diff(firsts, append=len(lengths)), strict=True):
+        group, placed = longest_first[first : first + count], 0
+        for packs_, each in room.place(size, int(count)):
             into = np.repeat(np.arange(packs_.start, packs_.stop), each)
             pack_of[group[placed : placed + len(into)]] = into
             placed += len(into)

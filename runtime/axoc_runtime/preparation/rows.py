@@ -1,0 +1,66 @@
+"""What a trainer reads of the prepared folder: rows one by one, or packs of them."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from axoc_runtime.preparation import shards
+
+
+class ArrayRows:
+    """Some of the prepared rows, in an order of their own. ``rows[i]`` has a column's tokens as an int32 array, which is
+    a slice of the memory map; ``length`` is a number."""
+
+    def __init__(self, paths: Sequence[Path], edges: Any, columns: Sequence[str], chosen: Any) -> None:
+        """``edges``: where each shard's rows begin among all, and the last one's end; ``chosen``: numbers of rows."""
+        self.paths, self.edges, self.columns, self.chosen = paths, [int(e) for e in edges], columns, chosen
+
+    @property
+    def column_names(self) -> list[str]:
+        return [*self.columns, shards.LENGTH]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number = int(self.chosen[index])
+        shard = bisect_right(self.edges, number) - 1
+        path, row = self.paths[shard], number - self.edges[shard]
+        found = {name: shards.tokens_of(path, name, row) for name in self.columns}
+        return found | {shards.LENGTH: len(found[self.columns[0]])}
+
+    def lengths(self) -> Any:
+        """int64, of every row."""
+        return shards.numbers(self.paths, shards.LENGTH)[self.chosen].astype(np.int64)
+
+    def sort(self, column: str, *, reverse: bool = False) -> ArrayRows:
+        """By length, as a datasets.Dataset sorts."""
+        if column != shards.LENGTH:
+            raise KeyError(column)
+        lengths = self.lengths()
+        order = np.argsort(-lengths if reverse else lengths, kind="stable")
+        return ArrayRows(self.paths, self.edges, self.columns, self.chosen[order])
+
+
+class Packs:
+    """Rows by packs: ``packs[i]`` is the list of one pack's rows."""
+
+    column_names = ("documents",)
+
+    def __init__(self, rows: ArrayRows, edges: Any) -> None:
+        """``rows`` pack by pack; ``edges``: where each pack begins among them, and the last one ends."""
+        self.rows, self.edges = rows, edges
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        return {"documents": [self.rows[i] for i in range(int(self.edges[index]), int(self.edges[index + 1]))]}
