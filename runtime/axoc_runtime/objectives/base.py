@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example
+from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example, Segments, Tokens
 from axoc_runtime.job import DatasetJob, Job
 
 
@@ -44,7 +44,7 @@ class Figure:
 
 class Objective(ABC):
     name: ClassVar[str]
-    accepts: ClassVar[tuple[type, ...]] = (Conversation, Document)
+    accepts: ClassVar[tuple[type, ...]] = (Conversation, Document, Segments, Tokens)
     """Kinds of examples that rows can be made of."""
     wants: ClassVar[str] = "conversations or plain text"
     """The same, for messages."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
-from axoc_runtime.ingest.base import BadRow, Conversation, Document, Example
-from axoc_runtime.ingest.encode import IGNORED, Encoded, encode_all
+from axoc_runtime.ingest.base import BadRow, Document, Example, Tokens
+from axoc_runtime.ingest.encode import IGNORED, Encoded, Text, encode_all
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Figure, Objective, Row
+
+READERS: Final = 2
+BATCHES_AHEAD: Final = 4
+"""Of each reader. A batch takes less than a millisecond; the first look at a page of a cold disk takes many."""
 
 
 class Sft(Objective):
@@ -29,26 +33,48 @@ class Sft(Objective):
     def rows_of(
         self, job: Job, dataset: DatasetJob, tokenizer: Any, examples: Sequence[Example]
     ) -> list[list[Row] | BadRow]:
-        plain = [example for example in examples if isinstance(example, Conversation | Document)]
-        found = encode_all(tokenizer, plain, limit=dataset.max_seq_length, system_prompt=dataset.system_prompt)
+        plain = [example for example in examples if isinstance(example, Text)]
+        found = encode_all(
+            tokenizer,
+            plain,
+            limit=dataset.max_seq_length,
+            system_prompt=dataset.system_prompt,
+            truncation=dataset.truncation,
+            train_on=dataset.train_on,
+        )
         return [made if isinstance(made, BadRow) else [_row(encoded) for encoded in made] for made in found]
 
     def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
         from transformers import TrainingArguments
 
-        return TrainingArguments, {"label_names": ["labels"]}
+        return TrainingArguments, {"label_names": ["labels"]} | _readers(job)
 
     def trainer(self, job: Job, **parts: Any) -> Any:
+        from axoc_runtime.objectives.packed import PackCollator
         from axoc_runtime.objectives.planned import padding_token
         from axoc_runtime.objectives.sft import AxocTrainer, Collator
+        from axoc_runtime.preparation.whole import capacity_of, is_packed
 
-        return AxocTrainer(job, data_collator=Collator(padding_token(parts["processing_class"])), **parts)
+        padding, at_once = padding_token(parts["processing_class"]), job.training.micro_batch_size
+        packed = PackCollator(padding, packs=at_once, capacity=capacity_of(job)) if is_packed(job) else None
+        return AxocTrainer(job, data_collator=packed or Collator(padding), **parts)
 
 
 class Pretrain(Sft):
     name = "pretrain"
-    accepts = (Document,)
+    accepts = (Document, Tokens)
     wants = "plain text"
+
+
+def _readers(job: Job) -> dict[str, Any]:
+    """Processes that read and collate ahead of a GPU. On a CPU they would take what the model computes with."""
+    if job.distributed.device == "cpu":
+        return {}
+    return {
+        "dataloader_num_workers": READERS,
+        "dataloader_prefetch_factor": BATCHES_AHEAD,
+        "dataloader_persistent_workers": True,
+    }
 
 
 def _learned(labels: list[int]) -> int:
