@@ -114,6 +114,8 @@ class Training:
     seed: int
     logging_steps: int
     eval_steps: int | None
+    eval_rows: int | None
+    """Held-out rows of an evaluation during training, always the same; None for all."""
     save_steps: int | None
     early_stopping_patience: int | None
     preference: Preference | None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, EXIT_PREFLIGHT, RuntimeFailure
+from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_PREFLIGHT, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.upload.commands import preflight as store_preflight
 
@@ -36,9 +36,6 @@ HOSTED_TRACKERS: Final = ("wandb", "mlflow")
 
 def run(job: Job) -> None:
     """Raises RuntimeFailure: 11 where the environment lacks a package, 12 where the machine is another one."""
-    if job.distributed.tensor_parallel > 1:
-        fix = "set distributed.model_parallel_size: 1 and plan again"
-        raise RuntimeFailure("tensor parallelism is not in this runtime yet", EXIT_INPUTS, fix)
     if missing := [name for name in packages(job) if importlib.util.find_spec(name) is None]:
         fix = "run launch.sh without --no-install, or install what requirements.lock pins"
         if "flash_attn" in missing:  # built for one torch and one CUDA: no lock pins it

@@ -105,14 +105,15 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
 def last_evaluation(job: Job, trainer: Any) -> dict[str, float]:
     """The objective's figures of the model as it now is: after the last step, or the best one where that was gone back to.
 
-    Measured anew only where that step was not evaluated.
+    Measured anew only where that step was not evaluated on all rows.
     """
     from axoc_runtime.objectives.registry import objective_of
 
     state, objective = trainer.state, objective_of(job)
     step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
     logged = objective.figures[-1].log
-    last = next((e for e in reversed(state.log_history) if logged in e and e["step"] == step), None)
+    found = [] if trainer.samples else state.log_history
+    last = next((e for e in reversed(found) if logged in e and e["step"] == step), None)
     return objective.measured(trainer.evaluate() if last is None else last)
 
 

@@ -102,7 +102,8 @@ def test_an_adapter_on_two_ranks_needs_no_second_model_and_is_merged(work: Path,
         "distributed__strategy": "ddp", "distributed__world_size": 2, "distributed__processes_per_node": 2,
         "distributed__data_parallel": 2, "training__micro_batch_size": 2, "adapter": LORA,
         "training__preference": preference, "expect__trainable_parameters": ADAPTER, "dataset__validation_split": 0.25,
-        "training__eval_steps": 6, "training__gradient_checkpointing": "selective", "training__checkpointed_layers": 2,
+        "training__eval_steps": 6, "training__eval_rows": 2,
+        "training__gradient_checkpointing": "selective", "training__checkpointed_layers": 2,
     }  # fmt: skip
     told = train(runtime, job, "prepare", "train", "finish")
     assert "held-out reward margin before 0" in told

@@ -40,7 +40,7 @@ def test_one_run_is_told_in_full(work: Path, tiny: Path, runtime: Launch, enviro
         **{f"distributed__{k}": v for k, v in ALONE.items()},
         "expect__trainable_parameters": parameters(tiny), "tracking": ["tensorboard"], "training__global_batch_size": 2,
         "eval_metrics": ["perplexity", "rougeL"], "samples": {"prompts": ["1+1?"], "max_new_tokens": 8},
-        "prediction__total_seconds": 10.0, "prediction__cost_usd": 1.0,
+        "prediction__total_seconds": 10.0, "prediction__cost_usd": 1.0, "training__eval_rows": 2,
     }  # fmt: skip
     for command in ("prepare", "train", "finish"):
         done = runtime(command, **job)
@@ -53,7 +53,9 @@ def test_one_run_is_told_in_full(work: Path, tiny: Path, runtime: Launch, enviro
     for name in ("learning_rate", "grad_norm", "tokens_per_second", "peak_allocated_bytes"):
         assert all(line[name] > 0 for line in trained), name
     evaluated = {line["step"]: line["eval_loss"] for line in lines if "eval_loss" in line}
-    assert set(evaluated) == {2, 4}
+    sampled, again, whole = (line for line in lines if "eval_loss" in line)
+    assert [line["step"] for line in (sampled, again, whole)] == [2, 4, 4]
+    assert sampled["eval_tokens"] == again["eval_tokens"] < whole["eval_tokens"]
     assert tensorboard_scalars(out / "tensorboard", "eval/loss") == pytest.approx(evaluated)
     assert set(tensorboard_scalars(out / "tensorboard", "train/loss")) == {1, 2, 3, 4}
     assert len((out / "mine.txt").read_text().split()) == len(lines)
@@ -61,6 +63,7 @@ def test_one_run_is_told_in_full(work: Path, tiny: Path, runtime: Launch, enviro
     rows = {row["metric"]: row for row in metrics["comparison"]}
     assert rows["step_seconds"]["measured"] == metrics["step_seconds"]
     assert rows["total_seconds"]["measured"] > metrics["step_seconds"] * 4
+    assert metrics["eval_loss_after"] == whole["eval_loss"]
     assert rows["cost_usd"]["measured"] == pytest.approx(rows["total_seconds"]["measured"] / 10)
     assert 0 < metrics["batch_fill"] <= 1
     assert 0 <= metrics["rougeL_before"] <= 1 and 0 <= metrics["rougeL_after"] <= 1

@@ -30,6 +30,11 @@ def test_a_machine_that_fits(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert "2 x cpu as planned" in capsys.readouterr().out
 
 
+def test_split_layers_are_no_difference(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    preflight.run(make_job(folder, distributed__tensor_parallel=2, distributed__data_parallel=1))
+    assert "as planned" in capsys.readouterr().out
+
+
 def test_all_differences_at_once(folder: Path) -> None:
     failure = refused(folder, expect__host_bytes=1 << 60, expect__disk_bytes=1 << 60, model__id="models/gone/at/all")
     assert failure.exit_code == 12

@@ -62,6 +62,12 @@ def test_packs_hold_the_rows_that_are_trained_on(folder: Path, capsys: pytest.Ca
     assert f"{len(packs)} packs of 128 tokens" in said and f"only {len(packs)} packs to train on" in said
 
 
+def test_some_of_the_packs_are_those_packs(folder: Path) -> None:
+    packs, _ = prepare.load_batches(prepared(folder, dataset__packing=True))
+    some = packs.select([3, 0])
+    assert [told(some[i]["documents"]) for i in range(len(some))] == [told(packs[i]["documents"]) for i in (3, 0)]
+
+
 def test_rows_are_those_without_packing(folder: Path) -> None:
     """Only their order is another."""
     plain, _ = prepare.load_batches(prepared(folder))

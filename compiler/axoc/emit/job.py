@@ -13,10 +13,12 @@ from axoc.facts.profile import Pace, profile_for
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
-from axoc.ir.request import QuantizationRequest
+from axoc.ir.request import DatasetRequest, QuantizationRequest
 from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
+PLANNED_WITH: Final = ("mean_tokens",)
+"""Of a dataset: what only the planner reads."""
 BASE_DIR: Final = ".."
 """Relative paths of a spec count from the bundle's parent folder unless the caller says otherwise."""
 
@@ -77,8 +79,13 @@ def _quantization(plan: Plan) -> dict[str, Any] | None:
 
 
 def _datasets(plan: Plan) -> list[dict[str, Any]]:
-    packing = plan.chosen.candidate.packing
-    return [{**to_plain(dataset), "packing": packing} for dataset in plan.request.datasets]
+    return [dataset_dict(dataset, packing=plan.chosen.candidate.packing) for dataset in plan.request.datasets]
+
+
+def dataset_dict(dataset: DatasetRequest, *, packing: bool) -> dict[str, Any]:
+    """What the runtime reads of a dataset."""
+    told = {**to_plain(dataset), "packing": packing}
+    return {name: value for name, value in told.items() if name not in PLANNED_WITH}
 
 
 def _training(plan: Plan) -> dict[str, Any]:
@@ -102,6 +109,7 @@ def _training(plan: Plan) -> dict[str, Any]:
         "seed": training.seed,
         "logging_steps": training.logging_steps,
         "eval_steps": plan.schedule.eval_steps,
+        "eval_rows": training.eval_rows,
         "save_steps": plan.schedule.save_steps,
         "early_stopping_patience": training.early_stopping_patience,
         "preference": to_plain(training.preference),

@@ -67,6 +67,8 @@ class DatasetRequest:
     max_seq_length: int
     packing: bool | Auto
     streaming: bool
+    mean_tokens: float | None = None
+    """Of a row, where the user knows."""
     truncation: str = "right"
     train_on: str = "assistant"
     on_bad_row: str = "fail"
@@ -128,6 +130,8 @@ class TrainingRequest:
     eval_steps: int | Auto
     save_steps: int | Auto
     early_stopping_patience: int | None
+    eval_rows: int | None = None
+    """Held-out rows of an evaluation during training; None for all."""
     preference: PreferenceRequest | None = None
     """None where the objective does not learn from preferences by log-probabilities."""
     grpo: GrpoRequest | None = None

@@ -87,6 +87,10 @@ class Training(Part):
     seed: Annotated[int, SEED] = Field(default=42, description="Seed of order, dropout and new weights.")
     logging_steps: Annotated[int, COUNT] = Field(default=10, description="Steps between lines of the log.")
     eval_steps: Annotated[int | str, AUTO_COUNT] = Field(default="auto", description="Steps between evaluations.")
+    eval_rows: Annotated[int | None, Whole(words=("null",))] = Field(
+        default=None,
+        description="Held-out rows that evaluations during training look at, always the same; before and after, all.",
+    )
     save_steps: Annotated[int | str, AUTO_COUNT] = Field(default="auto", description="Steps between checkpoints.")
     early_stopping_patience: Annotated[int | None, Whole(words=("null",))] = Field(
         default=None, description="Stop after so many evaluations without a better loss."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from axoc_runtime.callbacks.spans import Spans
@@ -23,6 +24,8 @@ class Planned(Resumable):
     """Goes before a subclass of transformers' Trainer among the bases."""
 
     control: Any
+    eval_dataset: Any
+    is_in_train: bool
 
     def __init__(self, job: Job, **kwargs: Any) -> None:
         self.job = job
@@ -67,6 +70,18 @@ class Planned(Resumable):
         """transformers counts weights anew in every micro-step for a figure that nothing here reads."""
         return 0.0
 
+    def rows_to_evaluate(self, given: Any) -> Any:
+        """``given`` where it was; else all held-out rows, or during training the sample that the plan wants."""
+        if given is not None or not self.is_in_train or not self.samples:
+            return self.eval_dataset if given is None else given
+        return sample(self.eval_dataset, int(self.job.training.eval_rows or 0), self.job.training.seed)
+
+    @property
+    def samples(self) -> bool:
+        """Evaluations during training look at fewer rows than there are."""
+        wanted = self.job.training.eval_rows
+        return wanted is not None and self.eval_dataset is not None and wanted < len(self.eval_dataset)
+
     def held_out(self) -> dict[str, float]:
         """The objective's figures on the held-out rows, of the model as it is; nothing is logged."""
         raise NotImplementedError
@@ -98,6 +113,12 @@ def real_tokens(packed: Mapping[str, Any]) -> torch.Tensor:
     labels, ends = packed["labels"].flatten(), packed["cu_seq_lens_q"]
     last = torch.arange(len(labels), device=labels.device) >= ends[-2]
     return torch.where(((labels != IGNORED) & last).any(), ends[-1], ends[-2])
+
+
+def sample(rows: Any, size: int, seed: int) -> Any:
+    """``size`` of the rows, drawn without replacement, in their order: the same ones on every rank and at every call."""
+    chosen = np.random.default_rng(seed).choice(len(rows), size=size, replace=False)
+    return rows.select(sorted(int(i) for i in chosen))
 
 
 def padding_token(tokenizer: Any) -> int:

@@ -51,8 +51,7 @@ class AxocTrainer(Planned, Trainer):
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Loss a label token and perplexity on the held-out split, over all ranks."""
-        rows = self.eval_dataset if eval_dataset is None else eval_dataset
-        nats, tokens = self.held_out_loss(rows)
+        nats, tokens = self.held_out_loss(self.rows_to_evaluate(eval_dataset))
         metrics = {
             f"{metric_key_prefix}_loss": nats,
             f"{metric_key_prefix}_perplexity": perplexity(nats),

@@ -53,6 +53,10 @@ class TrlTrainer(Planned):
             set_checkpointing(self.job, self.model)  # TRL's forward without gradients brings it back for all blocks
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        logged: dict[str, float] = super().evaluate(self.rows_to_evaluate(eval_dataset), *args, **kwargs)
+        return logged
+
     def held_out(self) -> dict[str, float]:
         """Means over batches of all ranks, as TRL takes them."""
         loop = self.evaluation_loop(self.get_eval_dataloader(), "before", prediction_loss_only=True)

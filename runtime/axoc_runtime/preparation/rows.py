@@ -44,7 +44,11 @@ class ArrayRows:
             raise KeyError(column)
         lengths = self.lengths()
         order = np.argsort(-lengths if reverse else lengths, kind="stable")
-        return ArrayRows(self.paths, self.edges, self.columns, self.chosen[order])
+        return self.select(order)
+
+    def select(self, indices: Any) -> ArrayRows:
+        """Those at these indices, in their order, as a datasets.Dataset selects."""
+        return ArrayRows(self.paths, self.edges, self.columns, self.chosen[np.asarray(indices, dtype=np.int64)])
 
 
 class Packs:
@@ -64,3 +68,9 @@ class Packs:
             raise IndexError(index)
         index %= len(self)
         return {"documents": [self.rows[i] for i in range(int(self.edges[index]), int(self.edges[index + 1]))]}
+
+    def select(self, indices: Any) -> Packs:
+        """The packs at these indices, in their order."""
+        spans = [np.arange(int(self.edges[i]), int(self.edges[i + 1])) for i in indices]
+        edges = np.cumsum([0, *(len(span) for span in spans)])
+        return Packs(self.rows.select(np.concatenate(spans)), edges)
