@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from axoc import __version__
-from axoc.commands import review, setup
+from axoc.commands import data, review, setup
 from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
 from axoc.errors import Diagnostic, UserError
 
@@ -213,6 +213,7 @@ def plugins_command() -> None:
 
 
 for command in (
+    data.data_group,
     review.explain_command,
     review.diff_command,
     review.verify_command,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-from axoc_runtime.ingest.base import BadRow, Example, Record, Schema
+from axoc_runtime.ingest.base import BadRow, Example, Pictured, Record, Schema
 from axoc_runtime.ingest.checks.content import content_findings
-from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error
+from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error, of_row
+from axoc_runtime.ingest.checks.images import image_findings
 from axoc_runtime.ingest.checks.speech import speech_findings
 from axoc_runtime.job import DatasetJob
 
@@ -30,18 +32,25 @@ class Wanted:
     wants: str
 
 
-def examine(record: Record, schema: Schema, dataset: DatasetJob, wanted: Wanted) -> Examined:
-    """Every row is either used, or has a finding that says why not."""
+def examine(
+    record: Record, schema: Schema, dataset: DatasetJob, wanted: Wanted, folder: Path | None = None
+) -> Examined:
+    """Every row is either used, or has a finding that says why not. ``folder``: where paths in rows count from."""
     try:
-        example = converted(record, schema, wanted)
+        example = converted(record, schema)
     except BadRow as error:
         return Examined(example=None, findings=(of_error(error, record),))
-    findings = (*content_findings(record), *speech_findings(record, example, dataset))
+    findings = (
+        *content_findings(record),
+        *speech_findings(record, example, dataset),
+        *image_findings(record, example, folder or Path()),
+        *_unwanted(record, example, schema, wanted),
+    )
     unusable = any(f.level in (ERROR, LEFT_OUT) for f in findings)
     return Examined(example=None if unusable else example, findings=findings)
 
 
-def converted(record: Record, schema: Schema, wanted: Wanted) -> Example:
+def converted(record: Record, schema: Schema) -> Example:
     """Raises BadRow."""
     if record.problem is not None:
         raise record.problem
@@ -50,11 +59,20 @@ def converted(record: Record, schema: Schema, wanted: Wanted) -> Example:
         raise BadRow("is empty", check="empty", fix="remove the row")
     if missing := [c for c in schema.columns if c not in row]:
         raise _missing(missing, row, schema)
-    example = _guarded(schema, row)
-    if not isinstance(example, wanted.accepts):
-        message = f"is in the format {schema.name}: objective {wanted.objective} needs {wanted.wants}"
-        raise BadRow(message, check="objective", fix="set training.objective, or another dataset")
-    return example
+    return _guarded(schema, row)
+
+
+def _unwanted(record: Record, example: Example, schema: Schema, wanted: Wanted) -> Iterator[Finding]:
+    if isinstance(example, wanted.accepts):
+        return
+    message = f"is in the format {schema.name}: objective {wanted.objective} needs {wanted.wants}"
+    fix = "set training.objective, or another dataset"
+    if isinstance(example, Pictured):
+        message = (
+            f"is in the format {schema.name}: this runtime trains models of text, and reads and checks images only"
+        )
+        fix = "take a dataset of text"
+    yield of_row(ERROR, "objective", record, message, fix=fix)
 
 
 def holds_something(value: Any) -> bool:

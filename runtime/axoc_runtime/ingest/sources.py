@@ -46,21 +46,27 @@ def parts(job: Located, dataset: DatasetJob) -> list[Part]:
 def records(job: Located, dataset: DatasetJob) -> Iterator[Record]:
     """All rows of a dataset, those that cannot be read with their ``problem``. Raises RuntimeFailure where a whole
     file cannot be read."""
-    for reader, source in parts(job, dataset):
-        try:
-            yield from reader.read(source)
-        except BadRow as error:
-            fix = error.fix or "repair the file, or name its format in dataset.type"
-            raise RuntimeFailure(str(error), EXIT_DATA, fix) from None
-        except UnicodeDecodeError as error:
-            message = f"{source.written}: not UTF-8 at byte {error.start}"
-            raise RuntimeFailure(message, EXIT_DATA, "convert it: iconv -f LATIN1 -t UTF-8") from None
-        except DAMAGED as error:
-            message = f"{source.written}: damaged, or not what its ending says: {error}"
-            raise RuntimeFailure(message, EXIT_DATA, "fetch or compress it again") from None
-        except OSError as error:
-            message = f"{source.written}: {error.strerror or error}"
-            raise RuntimeFailure(message, EXIT_DATA, "check the path") from None
+    for part in parts(job, dataset):
+        yield from records_of(part)
+
+
+def records_of(part: Part) -> Iterator[Record]:
+    """The same of one file, archive's file, query or address."""
+    reader, source = part
+    try:
+        yield from reader.read(source)
+    except BadRow as error:
+        fix = error.fix or "repair the file, or name its format in dataset.type"
+        raise RuntimeFailure(str(error), EXIT_DATA, fix) from None
+    except UnicodeDecodeError as error:
+        message = f"{source.written}: not UTF-8 at byte {error.start}"
+        raise RuntimeFailure(message, EXIT_DATA, "convert it: iconv -f LATIN1 -t UTF-8") from None
+    except DAMAGED as error:
+        message = f"{source.written}: damaged, or not what its ending says: {error}"
+        raise RuntimeFailure(message, EXIT_DATA, "fetch or compress it again") from None
+    except OSError as error:
+        message = f"{source.written}: {error.strerror or error}"
+        raise RuntimeFailure(message, EXIT_DATA, "check the path") from None
 
 
 def fingerprints(job: Located, dataset: DatasetJob) -> list[str]:

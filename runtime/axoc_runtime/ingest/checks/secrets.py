@@ -34,7 +34,7 @@ SHAPES: Final = (
     _shape("secret", "a Google API key", "AIza", r"\bAIza[A-Za-z0-9_-]{35}\b"),
     _shape("secret", "a JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
     _shape("secret", "a password in a URL", "://", r"\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@]{3,}@[\w.-]+"),
-    _shape("personal-data", "an e-mail address", "@", r"\b[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
+    _shape("personal-data", "an e-mail address", "@", r"(?<![\w.+:/-])[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
     _shape(
         "personal-data",
         "a telephone number",
@@ -45,7 +45,7 @@ SHAPES: Final = (
         "personal-data", "a US social security number", "-", r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"
     ),
 )
-CARD: Final = re.compile(r"(?<![\d.-])(?:\d[ -]?){12,18}\d(?![\d.-])")
+CARD: Final = re.compile(r"(?<![\d.-])(?:\d[ -]?){13,18}\d(?![\d.-])")
 IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 

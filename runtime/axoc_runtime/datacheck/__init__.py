@@ -1,0 +1,1 @@
+"""`axoc data check`: what is wrong with the rows, before anything is paid for."""
