@@ -76,6 +76,13 @@ def test_rows_are_those_without_packing(folder: Path) -> None:
     assert plain.sort("length", reverse=True)[0]["length"] == max(r["length"] for r in plain)
 
 
+def test_some_of_them_are_selected_as_of_a_dataset(folder: Path) -> None:
+    rows, _ = prepare.load_batches(prepared(folder))
+    packs, _ = prepare.load_batches(prepared(folder, dataset__packing=True))
+    assert told(rows.select([5, 2])) == told([rows[5], rows[2]]) and len(rows.select([5, 2])) == 2
+    assert [told(p["documents"]) for p in packs.select([7, 1])] == [told(packs[i]["documents"]) for i in (7, 1)]
+
+
 def test_objectives_that_look_at_single_rows_are_not_packed(folder: Path) -> None:
     with pytest.raises(RuntimeFailure, match="cannot be packed"):
         prepared(folder, dataset__packing=True, training__objective="dpo")

@@ -39,6 +39,9 @@ def test_waiting_for_input_is_measured_and_nothing_else() -> None:
 def test_tokens_of_a_pack_are_those_of_its_documents() -> None:
     assert int(real_tokens(packed(documents(9, 14, 5), 32))) == 28
     assert int(real_tokens(packed(documents(9, 14, 9), 32))) == 32
+    twice_padded = packed(documents(9, 14), 32)
+    twice_padded["cu_seq_lens_q"] = torch.tensor([0, 9, 23, 29, 32], dtype=torch.int32)
+    assert int(real_tokens(twice_padded)) == 23
 
 
 def test_a_device_is_not_asked_for_a_span_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,11 +108,13 @@ class Waited:
 
 
 def real_tokens(packed: Mapping[str, Any]) -> torch.Tensor:
-    """Of a pack: all, or, where nothing is learned from its last document, which then is padding, those before it. Nothing
+    """Of a pack: up to the end of the last document that something is learned from; what comes after it is padding. Nothing
     is waited for."""
     labels, ends = packed["labels"].flatten(), packed["cu_seq_lens_q"]
-    last = torch.arange(len(labels), device=labels.device) >= ends[-2]
-    return torch.where(((labels != IGNORED) & last).any(), ends[-1], ends[-2])
+    place = torch.arange(1, len(labels) + 1, device=labels.device, dtype=ends.dtype)
+    last_learned = (place * (labels != IGNORED)).max()
+    found: torch.Tensor = ends[torch.searchsorted(ends, last_learned)]
+    return found
 
 
 def sample(rows: Any, size: int, seed: int) -> Any:

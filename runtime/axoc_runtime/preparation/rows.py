@@ -56,21 +56,16 @@ class Packs:
 
     column_names = ("documents",)
 
-    def __init__(self, rows: ArrayRows, edges: Any) -> None:
-        """``rows`` pack by pack; ``edges``: where each pack begins among them, and the last one ends."""
-        self.rows, self.edges = rows, edges
+    def __init__(self, rows: ArrayRows, begins: Any, ends: Any) -> None:
+        """``rows`` pack by pack: each from its begin to its end."""
+        self.rows, self.begins, self.ends = rows, begins, ends
 
     def __len__(self) -> int:
-        return len(self.edges) - 1
+        return len(self.begins)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        return {"documents": [self.rows[i] for i in range(int(self.edges[index]), int(self.edges[index + 1]))]}
+        return {"documents": [self.rows[i] for i in range(int(self.begins[index]), int(self.ends[index]))]}
 
     def select(self, indices: Any) -> Packs:
-        """The packs at these indices, in their order."""
-        spans = [np.arange(int(self.edges[i]), int(self.edges[i + 1])) for i in indices]
-        edges = np.cumsum([0, *(len(span) for span in spans)])
-        return Packs(self.rows.select(np.concatenate(spans)), edges)
+        chosen = np.asarray(indices, np.int64)
+        return Packs(self.rows, self.begins[chosen], self.ends[chosen])

@@ -24,6 +24,10 @@ def say(job: Job, folder: Path) -> None:
         if any(notes.values()):
             shares = f" ({row['cut'] / max(row['kept'], 1):.1%} of the rows cut)" if row["cut"] else ""
             print("axoc:   " + ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in notes.items() if n) + shares)
+    for level, kinds in report["findings"].items():
+        if kinds:
+            told = ", ".join(f"{count:,} {check}" for check, count in kinds.items())
+            print(f"axoc: {level}: {told} (data-check.csv in the output folder)")
     _say_lengths(job, folder, report)
     print(f"axoc: {report['train_rows']:,} rows to train on, {report['held_out_rows']:,} held out", flush=True)
 

@@ -38,8 +38,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
-def make_whole(job: Job, folder: Path, count: int, tallies: list[Tally]) -> None:
-    """Of so many shards. Raises RuntimeFailure where nothing is left to train on."""
+def make_whole(job: Job, folder: Path, count: int, tallies: list[Tally], findings: Any) -> None:
+    """Of so many shards; ``findings``: how many of each kind, for the report. Raises RuntimeFailure where nothing is left to train on."""
     paths = [shards.path_of(folder, n) for n in range(count)]
     edges = np.concatenate([[0], *([shards.batch_of(p).num_rows] for p in paths)]).cumsum()
     lengths = shards.numbers(paths, shards.LENGTH)
@@ -51,6 +51,7 @@ def make_whole(job: Job, folder: Path, count: int, tallies: list[Tally]) -> None
         "shard_edges": edges.tolist(),
         "train_rows": len(train),
         "held_out_rows": len(held_out),
+        "findings": findings,
     }
     for name, chosen in ((TRAIN, train), (HELD_OUT, held_out)):
         report |= _keep(job, folder, name, chosen, lengths)
@@ -126,7 +127,10 @@ def read(job: Job, folder: Path, name: str, *, packed: bool) -> Any:
     if not objective.as_arrays:
         return _dataset(paths).select(chosen)
     rows = ArrayRows(paths, report["shard_edges"], list(objective.columns), chosen)
-    return Packs(rows, np.load(folder / f"{name}_packs.npy", mmap_mode="r")) if packed else rows
+    if not packed:
+        return rows
+    edges = np.load(folder / f"{name}_packs.npy", mmap_mode="r")
+    return Packs(rows, edges[:-1], edges[1:])
 
 
 def _dataset(paths: list[Path]) -> Any:

@@ -9,15 +9,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from axoc_runtime.ingest.base import BadRow, Record, Schema
+from axoc_runtime.ingest.base import BadRow, Record, Schema, columns_of
+from axoc_runtime.ingest.checks.facts import Fact, fact_of
 from axoc_runtime.ingest.checks.finding import LEFT_OUT, Finding, of_error, of_row
 from axoc_runtime.ingest.examine import Examined, Wanted, examine
-from axoc_runtime.ingest.registry import schema_for
+from axoc_runtime.ingest.registry import schema_of
 from axoc_runtime.ingest.sources import records
-from axoc_runtime.ingest.split import row_key
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Row
 from axoc_runtime.objectives.registry import objective_of
+from axoc_runtime.preparation.facts import facts_of, write_facts
 from axoc_runtime.preparation.shards import path_of, write_shard
 
 UNIT_RECORDS: Final = 2048
@@ -78,6 +79,8 @@ class Made:
     keys: list[int] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     """Of records that are used all the same."""
+    facts: list[tuple[Fact, bool, int]] = field(default_factory=list)
+    """Of each record that is used: what it is held against all others by, whether it was cut, its untrained turns."""
     unused: list[tuple[Record, tuple[Finding, ...]]] = field(default_factory=list)
 
 
@@ -101,12 +104,8 @@ def chosen_schema(dataset: DatasetJob) -> Schema | None:
 
 def recognized(taken: Sequence[Record], accepts: tuple[type, ...]) -> Schema | None:
     """By the first record that holds anything. Raises RuntimeFailure where it fits none."""
-    first = next((r for r in taken if r.problem is None and _columns(r)), None)
-    return None if first is None else schema_for(_columns(first), first.place, accepts)
-
-
-def _columns(record: Record) -> frozenset[str]:
-    return frozenset(str(k) for k, v in record.row.items() if v is not None)
+    first = next((r for r in taken if r.problem is None and columns_of(r.row)), None)
+    return None if first is None else schema_of(first.row, first.place, accepts)
 
 
 def write_unit(job: Job, tokenizer: Any, folder: Path, unit: Unit) -> int:
@@ -119,6 +118,7 @@ def write_unit(job: Job, tokenizer: Any, folder: Path, unit: Unit) -> int:
         "findings": [asdict(f) for f in made.findings],
         "unused": [{"record": _plain(r, keep), "findings": [asdict(f) for f in fs]} for r, fs in made.unused],
     }
+    write_facts(facts_of(folder, unit.number), made.facts)
     write_shard(path_of(folder, unit.number), objective_of(job).columns, made.rows, made.keys, told)
     return len(unit.records)
 
@@ -126,7 +126,8 @@ def write_unit(job: Job, tokenizer: Any, folder: Path, unit: Unit) -> int:
 def make(job: Job, dataset: DatasetJob, tokenizer: Any, unit: Unit) -> Made:
     objective, made = objective_of(job), Made(tally=Tally(rows=len(unit.records)))
     wanted = Wanted(objective=objective.name, accepts=objective.accepts, wants=objective.wants)
-    examined = [_examined(record, unit.schema, dataset, wanted) for record in unit.records]
+    folder = job.resolve(dataset.path or "").parent
+    examined = [_examined(record, unit.schema, dataset, wanted, folder) for record in unit.records]
     usable = [e.example for e in examined if e.example is not None]
     rows = iter(objective.rows_of(job, dataset, tokenizer, usable))
     for record, found in zip(unit.records, examined, strict=True):
@@ -134,9 +135,9 @@ def make(job: Job, dataset: DatasetJob, tokenizer: Any, unit: Unit) -> Made:
     return made
 
 
-def _examined(record: Record, schema: Schema | None, dataset: DatasetJob, wanted: Wanted) -> Examined:
+def _examined(record: Record, schema: Schema | None, dataset: DatasetJob, wanted: Wanted, folder: Path) -> Examined:
     if schema is not None:
-        return examine(record, schema, dataset, wanted)
+        return examine(record, schema, dataset, wanted, folder)
     problem = record.problem or BadRow("is empty", check="empty")
     return Examined(example=None, findings=(of_error(problem, record),))
 
@@ -155,8 +156,11 @@ def _take(made: Made, record: Record, found: Examined, rows: list[Row] | BadRow 
         fix = "raise dataset.max_seq_length, or shorten what comes before the answer"
         made.unused.append((record, (*found.findings, of_row(LEFT_OUT, "no-answer", record, message, fix=fix))))
         return
+    assert found.example is not None
+    fact = fact_of(record, found.example, dataset.split_seed)
     made.rows += kept
-    made.keys += [row_key(record.row, dataset.split_seed)] * len(kept)
+    made.keys += [fact.key] * len(kept)
+    made.facts.append((fact, any(row.cut for row in rows), sum(row.untrained_turns for row in rows)))
     made.findings += found.findings
 
 
