@@ -32,7 +32,8 @@ JOBS: Final[dict[str, dict[str, Any]]] = {
     "8b-qlora": {"model": "llama-3-8b", "method": "qlora", "learning_rate": 2e-4, "tuned": {"micro": 4, "gc": True}},
     "tiny": {"model": None, "method": "full", "learning_rate": 1e-3, "tuned": {"micro": 1, "gc": False}, "packs": 1},
 }
-"""``packs``: of LONGEST tokens in an optimizer step, 8 where nothing is said. ``tuned``: of TRL by hand: the micro-batch in packs, and whether it recomputes; --micro and --gc try others."""
+"""``packs``: of LONGEST tokens in an optimizer step, 8 where nothing is said.
+``tuned``: of TRL by hand: the micro-batch in packs, and whether it recomputes; --micro and --gc try others."""
 
 
 def packs(job: str) -> int:
