@@ -14,8 +14,9 @@ from axoc_runtime.errors import EXIT_DATA, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import locked
 from axoc_runtime.ingest.checks.finding import ERROR, Finding
 from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.checks.whole import Whole
 from axoc_runtime.job import Job
-from axoc_runtime.preparation import shards, whole
+from axoc_runtime.preparation import facts, shards, whole
 from axoc_runtime.preparation.digest import digest_of
 from axoc_runtime.preparation.pool import over_processes, processes
 from axoc_runtime.preparation.told import say
@@ -92,12 +93,12 @@ def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:
         unfinished.unlink()
     missing = _Missing(job, folder)
     summed(over_processes(partial(write_unit, job, tokenizer, folder), missing, processes()), "preparing rows")
-    tallies = _accounts(job, [shards.path_of(folder, n) for n in range(missing.units)])
+    tallies, findings = _accounts(job, folder, missing.units)
     if empty := [d.path or "" for d, t in zip(job.datasets, tallies, strict=True) if not t.kept]:
         message = f"{', '.join(empty)}: no row with an answer to train on is left"
         raise RuntimeFailure(message, EXIT_DATA, "look at the rows, or raise dataset.max_seq_length")
     check_vocabulary(job, max(t.highest_id for t in tallies))
-    whole.make_whole(job, folder, missing.units, tallies)
+    whole.make_whole(job, folder, missing.units, tallies, findings)
 
 
 class _Missing:
@@ -113,15 +114,20 @@ class _Missing:
                 yield unit
 
 
-def _accounts(job: Job, paths: list[Path]) -> list[Tally]:
-    """Of each dataset; what is to be told of records goes into the report of findings. Raises RuntimeFailure where there are
-    records that cannot be used, and the spec does not say to go on without them."""
+def _accounts(job: Job, folder: Path, count: int) -> tuple[list[Tally], Any]:
+    """Of each dataset, and how many findings there are of each kind: all of them go into the report.
+
+    Raises RuntimeFailure where there are records that cannot be used, and the spec does not say to go on without them.
+    """
     tallies = [Tally() for _ in job.datasets]
     shown: list[str] = []
     failing = 0
+    together = Whole(job.datasets)
     with Ledger(job.output / FINDINGS, job.output / QUARANTINE) as ledger:
-        for path in paths:
-            told = shards.told_of(path)
+        for number in range(count):
+            told = shards.told_of(shards.path_of(folder, number))
+            for fact, cut, untrained in facts.read_facts(folder, number):
+                together.see(told["dataset"], fact, cut=cut, untrained_turns=untrained)
             dataset = job.datasets[told["dataset"]]
             tallies[told["dataset"]].add(Tally(**told["tally"]))
             ledger.add(*(Finding(**f) for f in told["findings"]))
@@ -131,11 +137,12 @@ def _accounts(job: Job, paths: list[Path]) -> list[Tally]:
                 errors = [f.text for f in findings if f.level == ERROR] if dataset.on_bad_row == "fail" else []
                 failing += bool(errors)
                 shown += errors[: SHOWN_PROBLEMS - len(shown)]
+        ledger.add(*together.findings())
     if failing:
         raise RuntimeFailure(
             _listed(shown, failing), EXIT_DATA, "repair or remove these rows, or set dataset.on_bad_row"
         )
-    return tallies
+    return tallies, ledger.as_dict()
 
 
 def _listed(shown: list[str], failing: int) -> str:
