@@ -33,7 +33,7 @@ def scenario(model: str, **changes: Any) -> Scenario:
     adapter = LORA if changes.pop("lora", False) else None
     quantized = changes.get("quantization", "none") != "none"
     made = request(model, adapter=adapter, model__quantization=QuantizationRequest(method="nf4") if quantized else None)
-    base = all_passes(made, facts(made, "h100-sxm-80gb"))[0].costed.scenario
+    base = all_passes(made, facts(made, "h100-sxm-80gb"))[0].costed.scenario.variant(0)
     return replace(base, **{"kernels": "none", "evaluates": False, **changes})
 
 

@@ -45,8 +45,8 @@ def test_dollars_are_those_of_every_device_for_the_whole_run() -> None:
 
 def test_evaluation_follows_the_held_out_rows_and_the_schedule() -> None:
     assert "evaluation" not in items(time_of(dataset__validation_split=0.0))
-    few = time_of(dataset__validation_split=0.1, training__max_steps=100, training__eval_steps=100)
-    often = time_of(dataset__validation_split=0.1, training__max_steps=100, training__eval_steps=10)
+    same = {"dataset__validation_split": 0.1, "training__max_steps": 100, "training__micro_batch_size": 8}
+    few, often = (time_of(**same, model__kernels="none", training__eval_steps=n) for n in (100, 10))
     assert items(often)["evaluation"] == pytest.approx(
         items(few)["evaluation"] * 12 / 3
     )  # two more than within the run

@@ -81,7 +81,7 @@ def test_every_item_of_every_ledger_is_said_in_words(made: dict[str, Any]) -> No
 
     asked = request("meta-llama/Meta-Llama-3-8B")
     costed = all_passes(asked, facts(asked, "h100-sxm-80gb:8"))[0].costed
-    s, c = costed.scenario, costed.columns
+    s, c = costed.scenario.variant(0), costed.columns.of_one_variant()
     device = {item for ledger in ledgers(s, c).values() for item in ledger}
     host = host_memory(s, c, costed.memory.allocated, costed.memory.allocated)
     assert device <= set(DEVICE_ITEMS)

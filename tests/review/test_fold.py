@@ -20,10 +20,12 @@ from axoc.search.choose import search
 from click.testing import CliRunner
 
 H100 = "h100-sxm-80gb"
+PLAIN: dict[str, Any] = {"model__kernels": "liger", "model__compile": False, "dataset__packing": False}
+"""The same way to run on machines of every pace."""
 JOBS: dict[str, dict[str, Any]] = {
-    "meta-llama/Llama-3.2-1B": {"training__micro_batch_size": 8},
-    "Qwen/Qwen2.5-0.5B": {"training__micro_batch_size": 1, "adapter": LORA},
-    "google/gemma-2-2b": {"training__micro_batch_size": 1, "adapter": LORA},
+    "meta-llama/Llama-3.2-1B": PLAIN | {"training__micro_batch_size": 8},
+    "Qwen/Qwen2.5-0.5B": PLAIN | {"training__micro_batch_size": 1, "adapter": LORA},
+    "google/gemma-2-2b": PLAIN | {"training__micro_batch_size": 1, "adapter": LORA},
 }
 
 

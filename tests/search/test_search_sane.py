@@ -91,7 +91,7 @@ def test_more_gpus_than_the_inventory_has_is_an_input_error() -> None:
     [
         ({"model__quantization": NF4}, "quantized-needs-adapter"),
         ({"training__objective": "reward", "model__kernels": "liger"}, "preference-kernels"),
-        ({"dataset__packing": True}, "packing-needs-varlen"),
+        ({"dataset__packing": True, "model__attention": "eager"}, "packing-needs-varlen"),
         ({"training__optimizer": "adamw_bnb_8bit", "distributed__type": "fsdp"}, "fsdp-8bit-optimizer"),
         ({"distributed__offload": "optimizer", "distributed__type": "ddp"}, "offload-needs-zero"),
         ({"distributed__model_parallel_size": 8, "adapter": LORA}, "tensor-parallel-divides"),

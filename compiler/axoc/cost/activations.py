@@ -5,12 +5,13 @@ The counting itself is on tapes: blocks.py and head.py. Here stand the dtypes th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 
-from axoc.cost import blocks, head, states
+from axoc.cost import blocks, head, lengths, states
 from axoc.cost.blocks import Profile
 from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.distinct import distinct
@@ -54,17 +55,28 @@ class _Tapes:
 
 def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     """Of all candidates. Those alike in all that a tape depends on are followed once."""
-    index, places = distinct(_gradient_bytes(scenario, c), _module_kind(c), c.micro_batch, c.tensor_parallel)
+    index, places = distinct(_gradient_bytes(scenario, c), _module_kind(c), c.micro_batch, c.tensor_parallel, c.variant)
     few = c.rows(index)
-    kinds = _module_kind(few)  # DeepSpeed and FSDP2 compute in a low-precision module: another dtype than the rest
     parts = [
-        (rows, _tapes(scenario, few.rows(rows), tokens[index][rows]))
-        for rows in (kinds == kind for kind in range(3))
-        if rows.any() or not len(few)
+        (rows, _tapes(variant, few.rows(rows).of_one_variant(), tokens[index][rows]))
+        for variant, rows in programs(scenario, few, _module_kind(few))
     ]
     stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
     entry = cast(Floats, scenario.model.hidden_size * stream * tokens)
     return _summed(scenario, c, _placed(parts, len(few), places), entry)
+
+
+def programs(scenario: Scenario, c: Columns, module: Ints | Bools) -> Iterator[tuple[Scenario, Bools]]:
+    """Rows that run the same program, with their variant of the scenario. ``module``: kinds of precision; DeepSpeed and
+    FSDP2 compute in a low-precision module. Rows that are padded get masks beside it."""
+    if not len(c):  # no split of the batch is possible
+        yield scenario.variant(0), np.ones(0, dtype=np.bool_)
+        return
+    for index in range(max(1, len(scenario.variants))):
+        variant, own = scenario.variant(index), c.variant == index
+        kinds = 2 * module + lengths.is_padded(variant, c)
+        for kind in sorted(set(kinds[own].tolist())):
+            yield variant, own & (kinds == kind)
 
 
 def _module_kind(c: Columns) -> Ints:
@@ -141,7 +153,7 @@ def _gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
 
 
 def setting(scenario: Scenario, c: Columns) -> Setting:
-    """Of rows of one kind of module."""
+    """Of rows that run one program."""
     low = bool((c.deepspeed | c.uses("fsdp")).any())
     stream, adapter = _stream_bytes(scenario, low), scenario.adapter
     return Setting(
@@ -154,18 +166,28 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
         tensor_parallel=c.tensor_parallel.astype(np.float64),
         gradient_bytes=_gradient_bytes(scenario, c),
+        padded=bool(np.any(lengths.is_padded(scenario, c))),
     )
+
+
+def timed_setting(scenario: Scenario, c: Columns) -> Setting:
+    """The same for the batch to be expected, where rows are not all full."""
+    return replace(setting(scenario, c), attended=lengths.attended(scenario, c))
 
 
 def masks(s: Setting, tokens: Floats) -> Floats:
     """Eager attention adds one in the stream's dtype for each row of the batch; fused kernels take a boolean one for all
-    rows, where a window is shorter than they are. A model whose blocks alternate has one of each kind
-    (transformers/masking_utils.py)."""
+    rows, where a window is shorter than they are, and for each row where some are padded. A model whose blocks alternate
+    has one of each kind (transformers/masking_utils.py)."""
     scenario, model = s.scenario, s.scenario.model
     seq = float(scenario.seq_length)
     alternate = 0 < model.sliding_window_layers < model.num_layers
     if scenario.attention == "eager":
         return tokens * seq * s.stream * (2.0 if alternate else 1.0)
+    if scenario.by_document:
+        return np.zeros(len(tokens))
+    if s.padded:
+        return tokens * seq * (2.0 if alternate else 1.0)
     return np.full(len(tokens), seq * seq if blocks.has_short_window(scenario) or model.family == "falcon" else 0.0)
 
 

@@ -165,7 +165,8 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
     if s.scenario.attention == "eager":
         return eager(t, s, query, key, values)
     model = s.scenario.model
-    shares = not masked and model.head_dim <= LARGEST_SHARED_HEAD
+    masked = (masked or s.padded) and not s.scenario.by_document
+    shares = s.scenario.by_document or (not masked and model.head_dim <= LARGEST_SHARED_HEAD)
     made = []
     for value in (query, key, values):
         part = value if shares or value is query else repeated(t, s, value, query.width)
@@ -239,7 +240,7 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     query = dense(t, s, query, query.width)
     low_query, low_key = lowered(t, s, query), lowered(t, s, keys)
     t.drop(query, keys)
-    scores = model.num_heads * s.scenario.seq_length / s.tensor_parallel
+    scores = model.num_heads * s.row_tokens / s.tensor_parallel
     saves = factors(low_query, low_key)
     weights = t.apply(
         scores, low_query.bytes, [low_query, low_key], saves=saves, kind="scores", sizes=(model.head_dim,)

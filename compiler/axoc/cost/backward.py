@@ -10,6 +10,7 @@ from axoc.cost.forward import (
     choose,
     dequantize,
     flat,
+    from_python,
     group,
     liger,
     masked_fill,
@@ -31,14 +32,17 @@ def _unnamed_back(op: Operation, m: Meter) -> None:
 
 
 def _add_back(op: Operation, m: Meter) -> None:
-    """The gradient itself; cast where an input was of another dtype."""
+    """The gradient itself; cast where an input was of another dtype, which compiled code does where it is read."""
+    if m.compiled:
+        return
     for value, flow in zip(op.inputs, op.flows, strict=True):
         if value.needs_gradient and flow != "same":
             m.cast(op.elements, op.bytes)
 
 
 def _cast_back(op: Operation, m: Meter) -> None:
-    m.cast(op.elements, op.bytes)
+    if not m.compiled:
+        m.cast(op.elements, op.bytes)
 
 
 def _linear_back(op: Operation, m: Meter) -> None:
@@ -96,8 +100,13 @@ def _layer_norm_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_norm_back(op: Operation, m: Meter) -> None:
+    """Gradient and input are read, one gradient written. Compiled code reads both again for the weight's, which is summed
+    over the tokens in a kernel of its own; Liger sums it on the way."""
     m.moved(3.0 * op.elements * op.bytes)
-    m.triton = m.triton + 1.0
+    if not m.compiled:
+        m.triton = m.triton + 1.0
+    elif m.scenario.is_full:
+        m.moved(2.0 * op.elements * op.bytes)
 
 
 def _part_back(op: Operation, m: Meter) -> None:
@@ -166,8 +175,9 @@ def _dropout_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_gated_back(op: Operation, m: Meter) -> None:
-    m.moved(5.0 * op.elements * op.bytes)
-    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
+    """Three tensors are read, two written. Compiled code has not kept the product, and makes it again."""
+    m.moved((6.0 if m.compiled else 5.0) * op.elements * op.bytes)
+    from_python(m)
 
 
 def _sum_back(op: Operation, m: Meter) -> None:
@@ -206,6 +216,13 @@ def _nll_back(op: Operation, m: Meter) -> None:
 def _fused_loss_back(op: Operation, m: Meter) -> None:
     """Both gradients are there; a loss of 1 leaves them as they are, which is looked up first."""
     m.tiny(1)
+
+
+def _chunked_loss_back(op: Operation, m: Meter) -> None:
+    """Both gradients are there, and are multiplied by the loss's own."""
+    m.moved(2.0 * op.elements * op.bytes)
+    if op.sizes[0]:
+        m.moved(2.0 * m.scenario.sizes.vocabulary_matrix * float(m.scenario.weight_bytes))
 
 
 def _log_probabilities_back(op: Operation, m: Meter) -> None:
@@ -261,5 +278,6 @@ BACKWARD: Final[dict[str, Kind]] = {
     "log_softmax": _log_softmax_back,
     "nll": _nll_back,
     "fused_loss": _fused_loss_back,
+    "chunked_loss": _chunked_loss_back,
     "log_probabilities": _log_probabilities_back,
 }

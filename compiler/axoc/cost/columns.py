@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final, cast
 
 import numpy as np
@@ -34,6 +34,12 @@ class Columns:
     checkpointed_layers: Ints
     offload: Ints
     """Index into OFFLOADS."""
+    variant: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Index into the scenario's variants; left out, all are the first."""
+
+    def __post_init__(self) -> None:
+        if len(self.variant) != len(self.strategy):
+            object.__setattr__(self, "variant", np.zeros(len(self.strategy), dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.strategy)
@@ -41,6 +47,10 @@ class Columns:
     def rows(self, chosen: Bools | Ints) -> Columns:
         """Some of the candidates."""
         return Columns(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
+
+    def of_one_variant(self) -> Columns:
+        """The same, to be costed with the scenario of their variant alone."""
+        return replace(self, variant=np.zeros(len(self), dtype=np.int64))
 
     def uses(self, *names: Strategy) -> Bools:
         """True where the strategy is one of ``names``."""

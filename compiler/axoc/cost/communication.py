@@ -10,7 +10,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, states
+from axoc.cost import flops, lengths, states
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.mesh import LATENCY_SECONDS, Axis, replicate_axis, ring_rate, shard_axis, tensor_axis
 from axoc.cost.scenario import Scenario
@@ -72,7 +72,7 @@ def step_seconds(scenario: Scenario, c: Columns) -> Floats:
 
 def tensor_parallel_seconds(scenario: Scenario, c: Columns) -> Floats:
     """Two all-reduces a block forward, two back, and two more where the block is recomputed: nothing hides them."""
-    num_bytes = flops.tokens(scenario, c) * scenario.model.hidden_size * scenario.compute_bytes
+    num_bytes = scenario.by_variant(c, lengths.micro_batch_tokens) * scenario.model.hidden_size * scenario.compute_bytes
     times = 2.0 * scenario.model.num_layers * (2 + flops.recomputed_share(scenario, c))
     return cast(Floats, times * _ring(scenario, num_bytes, tensor_axis(c), 2.0, 1.0))
 

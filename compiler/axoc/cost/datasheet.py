@@ -19,6 +19,9 @@ BANDWIDTH_SHARE: Final = 0.85
 ATTENTION_SHARE: Final = {64: 0.40, 128: 0.60, 256: 0.50}
 """Of the dense rate, by head size, forward and causal: allowances under what FlashAttention-3 reports for Hopper at long
 rows (up to 0.75, https://arxiv.org/abs/2407.08608)."""
+FLASH_2_SHARE: Final = 0.35
+"""Of FlashAttention 2, which torch's kernels for documents are, from Hopper on: its instructions are those of the generation
+before (https://arxiv.org/abs/2407.08608, abstract: "only 35% utilization on the H100 GPU")."""
 BACKWARD_SHARE: Final = 0.75
 """Of the forward's rate: its five products overlap less with the softmax."""
 CPU_ATTENTION_SHARE: Final = 0.3
@@ -54,6 +57,8 @@ class Datasheet:
     """Dense and exact, without tf32."""
     bytes_per_second: float
     cpu: bool
+    recent: bool = False
+    """Of compute capability 9.0 or above: Hopper and what came after it."""
 
     @property
     def launch_seconds(self) -> float:
@@ -78,11 +83,12 @@ class Datasheet:
         heads: Size,
         kv_heads: Size,
         head_dim: float,
-        seq: float,
+        seq: Size,
         *,
         masked: bool,
         backward: bool,
         fused: bool,
+        by_document: bool = False,
     ) -> Floats:
         products = 5.0 if backward else 2.0
         if not fused:
@@ -92,7 +98,8 @@ class Datasheet:
             )
             return cast(Floats, arithmetic + self.moved(scores * SCORE_BYTES))
         near = min(ATTENTION_SHARE, key=lambda d: abs(d - head_dim))
-        share = CPU_ATTENTION_SHARE if self.cpu else ATTENTION_SHARE[near] * (BACKWARD_SHARE if backward else 1.0)
+        best = min(ATTENTION_SHARE[near], FLASH_2_SHARE if by_document and self.recent else 1.0)
+        share = CPU_ATTENTION_SHARE if self.cpu else best * (BACKWARD_SHARE if backward else 1.0)
         flops = 2.0 * products * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5)
         return cast(Floats, flops / (self.flops_per_second * share) + self.launch_seconds)
 

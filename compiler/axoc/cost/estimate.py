@@ -33,11 +33,15 @@ class Costed:
 
     def settle(self, row: int) -> None:
         """Makes the row's reserved memory that of a replay."""
-        settle(self.scenario, self.columns, self.memory, row)
+        settle(self.variant(row), self.columns, self.memory, row)
+
+    def variant(self, row: int) -> Scenario:
+        """The scenario as this row runs it."""
+        return self.scenario.variant(int(self.columns.variant[row]))
 
     def estimate(self, row: int) -> Estimate:
         sharded = bool(self.columns.uses("zero1", "zero2", "zero3", "fsdp")[row])
-        band = memory_band(self.scenario, sharded=sharded)
+        band = memory_band(self.variant(row), sharded=sharded)
         return Estimate(
             memory=self._memory(row),
             time=self._time(row),
@@ -73,7 +77,7 @@ class Costed:
 
     def _time(self, row: int) -> TimeEstimate:
         step = float(self.time.step_seconds[row])
-        steps, cluster = self.scenario.steps, self.scenario.cluster
+        steps, cluster = self.variant(row).steps, self.scenario.cluster
         total = None if steps is None else float(self.run_seconds()[row])
         world = int(self.columns.world[row])
         return TimeEstimate(
@@ -81,6 +85,7 @@ class Costed:
             breakdown=tuple((k, float(v[row])) for k, v in self.time.breakdown.items() if v[row] > 0),
             tokens_per_second=float(self.time.tokens_per_second[row]),
             mfu=float(self.time.mfu[row]),
+            padding_share=float(self.time.padding_share[row]),
             total_steps=steps,
             total_seconds=total,
             cost_usd=_dollars(total, world, cluster.price_usd_per_accelerator_hour),

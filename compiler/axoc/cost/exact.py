@@ -15,10 +15,12 @@ from axoc.cost.scenario import Scenario
 
 
 def settle(scenario: Scenario, c: Columns, memory: MemoryColumns, row: int) -> None:
-    """Writes the row's replayed ``reserved`` and ``device_used`` over the quick ones. A CPU reserves nothing."""
+    """``scenario``: as the row runs it.
+
+    Writes the row's replayed ``reserved`` and ``device_used`` over the quick ones. A CPU reserves nothing."""
     if scenario.on_cpu:
         return
-    one = c.rows(np.arange(len(c)) == row)
+    one = c.rows(np.arange(len(c)) == row).of_one_variant()
     pages = -(-float(memory.allocated[row]) // GROWTH_BYTES)
     memory.reserved[row] = max(float(replay(scenario, one).peak_reserved_bytes), pages * GROWTH_BYTES)
     memory.device_used[row] = device_used(scenario, one, memory.reserved[row : row + 1])[0]

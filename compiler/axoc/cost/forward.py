@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from axoc.cost import chunked
 from axoc.cost.columns import Floats
 from axoc.cost.head import chunk_rows
 from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, LOSS, PRODUCTS, Kind, Meter
@@ -25,7 +26,9 @@ def _unnamed(op: Operation, m: Meter) -> None:
 
 
 def _cast(op: Operation, m: Meter) -> None:
-    m.cast(op.elements, op.inputs[0].bytes)
+    """In compiled code whoever makes the tensor writes it in the other dtype."""
+    if not m.compiled:
+        m.cast(op.elements, op.inputs[0].bytes)
 
 
 def _linear(op: Operation, m: Meter) -> None:
@@ -103,7 +106,7 @@ def nothing(op: Operation, m: Meter) -> None:
 
 def attention(op: Operation, m: Meter, *, backward: bool = False, fused: bool = True) -> None:
     heads, head_dim, masked = op.sizes
-    model, seq = m.scenario.model, float(m.scenario.seq_length)
+    model, seq = m.scenario.model, m.row_tokens
     alike = op.inputs[1].width is op.inputs[0].width
     seconds = m.kernels.attention(
         op.tokens / seq,
@@ -114,6 +117,7 @@ def attention(op: Operation, m: Meter, *, backward: bool = False, fused: bool = 
         masked=bool(np.any(masked)),
         backward=backward,
         fused=fused,
+        by_document=m.scenario.by_document or m.scenario.attention == "flex",
     )
     m.add(ATTENTION, seconds)
 
@@ -139,8 +143,7 @@ def _weighted_values(op: Operation, m: Meter) -> None:
 
 def batched(op: Operation, m: Meter, scores: Size) -> Floats:
     """One of the two products between scores and vectors of a head: as one tall product of the same work."""
-    seq = float(m.scenario.seq_length)
-    return m.kernels.matmul("nt", scores / seq, seq, op.sizes[0], op.bytes)
+    return m.kernels.matmul("nt", scores / m.row_tokens, m.row_tokens, op.sizes[0], op.bytes)
 
 
 def _activation(op: Operation, m: Meter) -> None:
@@ -161,7 +164,13 @@ def choose(op: Operation, m: Meter) -> None:
 def liger(op: Operation, m: Meter) -> None:
     """A Triton kernel, known by its bytes."""
     _unnamed(op, m)
-    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
+    from_python(m)
+
+
+def from_python(m: Meter) -> None:
+    """The last launch was one of Liger's, from Python; compiled code launches like any other."""
+    if not m.compiled:
+        m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
 def _send(op: Operation, m: Meter) -> None:
@@ -211,6 +220,28 @@ def _fused_loss(op: Operation, m: Meter) -> None:
     m.add(CASTS, casts * chunks)
     m.launches = m.launches + chunks * (8.0 if trained else 6.0)
     m.triton = m.triton + chunks
+
+
+def _chunked_loss(op: Operation, m: Meter) -> None:
+    """Chunk by chunk: logits, what is done to them (in compiled code two readings and a writing), both gradients; that of
+    the weight is a product that is then added."""
+    trained, copies = op.sizes
+    model, element = m.scenario.model, float(m.scenario.compute_bytes)
+    hidden, vocabulary = float(model.hidden_size), float(model.vocab_size)
+    rows = chunked.chunk_rows(op.tokens, model.vocab_size)
+    chunks = np.ceil(op.tokens / rows)
+    products = m.kernels.matmul("nt", rows, vocabulary, hidden, element)
+    products = products + m.kernels.matmul("nn", rows, hidden, vocabulary, element)
+    each = 3.0 * element if m.scenario.compile else 2.0 * element + chunked.EAGER_BYTES
+    passes = m.kernels.moved(each * rows * vocabulary)
+    if trained:
+        products = products + m.kernels.matmul("tn", vocabulary, hidden, rows, element)
+        passes = passes + m.kernels.moved(hidden * vocabulary * (element + 2.0 * float(m.scenario.trainable_bytes)))
+    if copies:
+        m.cast(hidden * vocabulary, FP32, CASTS)
+    m.add(PRODUCTS, products * chunks, 1.0)
+    m.add(LOSS, passes * chunks, 1.0)
+    m.launches = m.launches + chunks * (9.0 if m.scenario.compile else 24.0)
 
 
 def _log_probabilities(op: Operation, m: Meter) -> None:
@@ -279,5 +310,6 @@ FORWARD: Final[dict[str, Kind]] = {
     "log_softmax": _log_softmax,
     "nll": _nll,
     "fused_loss": _fused_loss,
+    "chunked_loss": _chunked_loss,
     "log_probabilities": _log_probabilities,
 }

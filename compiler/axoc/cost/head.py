@@ -14,6 +14,7 @@ import numpy as np
 
 from axoc.cost import preference_head
 from axoc.cost.blocks import Profile
+from axoc.cost.chunked import chunked_loss
 from axoc.cost.columns import Floats
 from axoc.cost.layers import FP32, Setting, cast, lowered, norm, scaled, weight_copy
 from axoc.cost.tape import Parameter, Size, Storage, Tape, Value
@@ -149,6 +150,7 @@ def tail(s: Setting, tokens: Floats) -> Profile:
 
 
 def run(t: Tape, s: Setting) -> Value:
+    s = s.outside
     hidden = t.value(s.scenario.model.hidden_size, s.stream)
     normal = norm(t, s, hidden) if s.scenario.model.final_norm else t.again(hidden)
     t.drop(hidden)
@@ -158,6 +160,9 @@ def run(t: Tape, s: Setting) -> Value:
 
 
 def _cross_entropy(t: Tape, s: Setting, hidden: Value) -> Value:
+    if s.scenario.kernels == "chunked":
+        trained = head_trained(s) and t.records
+        return chunked_loss(t, s, hidden, head_parameter(s, s.weight) if trained else None)
     return fused_loss(t, s, hidden) if s.scenario.fused_loss else plain_loss(t, s, hidden)
 
 

@@ -30,13 +30,15 @@ class Kernels(Protocol):
         heads: Size,
         kv_heads: Size,
         head_dim: float,
-        seq: float,
+        seq: Size,
         *,
         masked: bool,
         backward: bool,
         fused: bool,
+        by_document: bool = False,
     ) -> Floats:
-        """Causal. ``fused``: False where torch takes its plain implementation, with scores in full and in fp32."""
+        """Causal. ``fused``: False where torch takes its plain implementation, with scores in full and in fp32.
+        ``by_document``: flash attention's own kernels, which are told where documents begin; else what torch picks."""
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
         """Bound by memory. ``width``: of the rows it goes along."""
@@ -62,14 +64,21 @@ def kernels_of(scenario: Scenario) -> Kernels:
         accelerator.dense_flops_per_second["float32"],
         accelerator.memory_bandwidth_bytes_per_second,
         scenario.on_cpu,
+        accelerator.compute_capability >= (9, 0),
     )
 
 
 @lru_cache(maxsize=32)
-def _kernels(profile: Profile | None, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool) -> Kernels:
+def _kernels(
+    profile: Profile | None, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool, recent: bool
+) -> Kernels:
     """One of each, so that what was looked up once is remembered."""
     datasheet = Datasheet(
-        flops_per_second=rate, float32_flops_per_second=float32_rate, bytes_per_second=bytes_per_second, cpu=cpu
+        flops_per_second=rate,
+        float32_flops_per_second=float32_rate,
+        bytes_per_second=bytes_per_second,
+        cpu=cpu,
+        recent=recent,
     )
     measured: Kernels = datasheet if profile is None or not profile.tables else Measured(profile, datasheet)
     pace = profile.pace.device if profile is not None else 1.0

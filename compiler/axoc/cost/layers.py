@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,25 @@ class Setting:
     """Of one trained weight once its gradient stays; 0 where it is added to one that is there."""
     adapter: float = FP32
     """Of an adapter's weight: DeepSpeed turns it into the module's dtype."""
+    compiled_blocks_only: bool = False
+    """Of what stands outside the blocks of a model whose blocks are compiled."""
+    padded: bool = False
+    """Rows of different lengths stand side by side, under a mask."""
+    attended: Floats | None = None
+    """Tokens of the rows that attention is computed over, one figure a shape; None: the longest rows there may be."""
+
+    @property
+    def outside(self) -> Setting:
+        """Of what is no block's: only blocks are compiled, and of Liger's kernels the loss alone stands beside them."""
+        return replace(self, compiled_blocks_only=True) if self.scenario.compile else self
+
+    @property
+    def compiled(self) -> bool:
+        return self.scenario.compile and not self.compiled_blocks_only
+
+    @property
+    def row_tokens(self) -> Size:
+        return float(self.scenario.seq_length) if self.attended is None else self.attended
 
     @property
     def trained(self) -> bool:
@@ -50,7 +69,13 @@ class Setting:
 
     @property
     def liger(self) -> bool:
-        return self.scenario.kernels == "liger"
+        """Norms, positions and gated activations are one kernel each: Liger's, or what the compiler makes of them."""
+        return self.scenario.fused_blocks and not self.compiled_blocks_only
+
+    @property
+    def overwrites(self) -> bool:
+        """Liger writes gradients over what it saved; compiled code does not."""
+        return not self.compiled
 
     @property
     def linear_input(self) -> float:
@@ -227,7 +252,7 @@ def layer_norm(t: Tape, s: Setting, value: Value) -> Value:
 def liger_norm(t: Tape, s: Setting, value: Value) -> Value:
     """Keeps its input as it came; the gradient is written over its own (liger_kernel ops/rms_norm.py), but for Gemma and
     OLMo 2, whose are new (transformers/rms_norm.py, in_place)."""
-    in_place = s.scenario.model.family not in ("gemma2", "gemma3", "olmo2")
+    in_place = s.overwrites and s.scenario.model.family not in ("gemma2", "gemma3", "olmo2")
     flow: Flow = "same" if in_place else "new"
     return t.apply(value.width, value.bytes, [value], saves=[value.storage], flows=(flow,), kind="liger_norm")
 

@@ -90,19 +90,21 @@ class Measured:
         heads: Size,
         kv_heads: Size,
         head_dim: float,
-        seq: float,
+        seq: Size,
         *,
         masked: bool,
         backward: bool,
         fused: bool,
+        by_document: bool = False,
     ) -> Floats:
         if not fused:
             return self._plain(batch, heads, head_dim, seq, backward=backward)
         sizes = stacked(batch, heads, kv_heads, head_dim, seq)
-        found = self._attentions(masked, backward).seconds(sizes, self._attended(sizes, masked, backward))
+        surface = self._attentions(masked, backward, by_document)
+        found = surface.seconds(sizes, self._attended(sizes, masked, backward))
         return found * self.sustained
 
-    def _plain(self, batch: Size, heads: Size, head_dim: float, seq: float, *, backward: bool) -> Floats:
+    def _plain(self, batch: Size, heads: Size, head_dim: float, seq: Size, *, backward: bool) -> Floats:
         """By scores and head size: it makes them all, masked or not."""
         table = self.profile.tables["attention"].where(dtype="bf16", backend="math")
         values = np.array([row[3:8] for row in table.rows], dtype=np.float64)
@@ -117,11 +119,12 @@ class Measured:
         moved = 2.0 * batch * seq * head_dim * (2.0 * heads + 2.0 * kv_heads)
         return self._ideal(flops * (2.5 if backward else 1.0), moved * (2.0 if backward else 1.0))
 
-    @lru_cache(maxsize=4)  # noqa: B019
-    def _attentions(self, masked: bool, backward: bool) -> Surface:
-        """Of the backend that torch picks by itself."""
+    @lru_cache(maxsize=8)  # noqa: B019
+    def _attentions(self, masked: bool, backward: bool, by_document: bool) -> Surface:
+        """Of the backend that torch picks by itself, or of flash attention, whose kernels take documents."""
         mask = "bool" if masked else "causal"
-        table = self.profile.tables["attention"].where(dtype="bf16", mask=mask, backend=self._backend(mask))
+        backend = "flash" if by_document else self._backend(mask)
+        table = self.profile.tables["attention"].where(dtype="bf16", mask=mask, backend=backend)
         sizes = np.array([row[3:8] for row in table.rows], dtype=np.float64)
         seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
         return Surface.over(sizes, seconds, self._attended(sizes, masked, backward))

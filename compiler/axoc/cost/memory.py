@@ -68,7 +68,8 @@ def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
     if scenario.on_cpu:
         return allocated
     tokens = flops.tokens(scenario, c)
-    hole = 0.0 if not scenario.whole_logits else tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
+    whole = scenario.each(c, lambda s: s.whole_logits)
+    hole = whole * tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
     return cast(Floats, np.ceil((allocated + hole) / GROWTH_BYTES) * GROWTH_BYTES)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from axoc.cost.layers import FP32, Setting, add, cast, linear
-from axoc.cost.tape import Size, Tape, Value
+from axoc.cost.tape import Flow, Size, Tape, Value
 
 PATHS: Final = {
     "gpt2": ("mlp.c_fc", "mlp.c_proj"),
@@ -56,8 +56,9 @@ def gated(t: Tape, s: Setting, gate: Value, up: Value) -> Value:
     if s.scenario.sizes.fused_gate_up:
         parts = [t.apply(p.width, p.bytes, [p], flows=("same",), kind="copy") for p in (gate, up)]
         t.drop(gate, up)
+    flow: Flow = "over" if s.overwrites else "new"
     result = t.apply(
-        gate.width, gate.bytes, parts, saves=[p.storage for p in parts], flows=("over", "over"), kind="liger_gated"
+        gate.width, gate.bytes, parts, saves=[p.storage for p in parts], flows=(flow, flow), kind="liger_gated"
     )
     t.drop(*parts)
     return result

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
+from axoc.cost.columns import Columns, Floats
 from axoc.cost.objectives import IMITATION, Objective
-from axoc.ir.facts import ClusterFacts, ModelFacts
+from axoc.ir.facts import ClusterFacts, ModelFacts, RowLengths
 from axoc.ir.request import AdapterRequest
 
 DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -22,6 +25,10 @@ OPTIMIZER_STATE_BYTES: Final[dict[str, Callable[[float], float]]] = {
     "sgd": lambda w: 0.0,
     "muon": lambda w: 1.0 * w,
 }
+
+
+BY_DOCUMENT: Final = ("varlen", "flash_attention_2", "flash_attention_3")
+"""Attention backends whose kernels are told where documents begin and end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,31 @@ class Scenario:
     uploads: bool = False
     """Checkpoints are sent to a store as well."""
     objective: Objective = IMITATION
+    lengths: RowLengths | None = None
+    """Of the data's rows; None: not known, and rows are taken full."""
+    variants: tuple[Scenario, ...] = ()
+    """Ways to run the same model that candidates choose among (attention, kernels, compile, packing), each a scenario of
+    its own; none: this one alone. A change of all of them is made by ``with_all``."""
+
+    def variant(self, index: int) -> Scenario:
+        return self.variants[index] if self.variants else self
+
+    def each(self, c: Columns, figure: Callable[[Scenario], float]) -> Floats:
+        """A figure of each candidate's variant."""
+        return np.array([float(figure(v)) for v in self.variants or (self,)])[c.variant]
+
+    def by_variant(self, c: Columns, figure: Callable[[Scenario, Columns], Floats]) -> Floats:
+        """The same where it depends on more of the candidate than its variant."""
+        found = np.zeros(len(c))
+        for index in range(max(1, len(self.variants))):
+            rows = c.variant == index
+            found[rows] = figure(self.variant(index), c.rows(rows).of_one_variant())
+        return found
+
+    def with_all(self, **changed: object) -> Scenario:
+        """With a change that is made in all variants."""
+        variants = tuple(replace(v, **changed) for v in self.variants)  # type: ignore[arg-type]
+        return replace(self, variants=variants, **changed)  # type: ignore[arg-type]
 
     @property
     def is_full(self) -> bool:
@@ -125,8 +157,18 @@ class Scenario:
 
     @property
     def fused_loss(self) -> bool:
-        """Liger's fused linear cross-entropy never holds the whole logits."""
-        return self.kernels == "liger" and self.objective.loss == "cross_entropy"
+        """Liger's fused linear cross-entropy, and the chunked one, never hold the whole logits."""
+        return self.kernels in ("liger", "chunked") and self.objective.loss == "cross_entropy"
+
+    @property
+    def fused_blocks(self) -> bool:
+        """Norms, positions and gated activations are one kernel each, by Liger or by compilation."""
+        return self.kernels == "liger" or self.compile
+
+    @property
+    def by_document(self) -> bool:
+        """Attention is told where documents begin and end, and needs no mask for it."""
+        return self.attention in BY_DOCUMENT
 
     @property
     def whole_logits(self) -> bool:

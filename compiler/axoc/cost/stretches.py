@@ -82,7 +82,7 @@ def _forward(s: Setting, kernels: Kernels, tape: Operations, operations: Iterabl
 
 
 def _meter(s: Setting, kernels: Kernels, tape: Operations) -> Meter:
-    return Meter(s.scenario, kernels, len(tape.tokens))
+    return Meter(s.scenario, kernels, len(tape.tokens), s.compiled, s.row_tokens)
 
 
 def _stretch(meter: Meter) -> Stretch:
@@ -118,13 +118,14 @@ def _with_biases(s: Setting, kernels: Kernels, tokens: Floats, counted: Passes) 
 
 def tail(s: Setting, kernels: Kernels, tokens: Floats) -> Passes:
     """Final norm, head, loss."""
-    tape = Operations(tokens)
+    s, tape = s.outside, Operations(tokens)
     loss = head.run(tape, s)
     return passes(s, kernels, tape, loss)
 
 
 def embedding(s: Setting, kernels: Kernels, tokens: Floats) -> Passes:
     """The lookup; its gradient where it is trained, and where it is tied, the sum with the head's."""
+    s = s.outside
     model, sizes = s.scenario.model, s.scenario.sizes
     meters = [Meter(s.scenario, kernels, len(tokens)) for _ in range(2)]
     width, vocabulary = float(model.hidden_size), float(model.vocab_size)

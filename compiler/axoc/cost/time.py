@@ -7,13 +7,13 @@ there on. The Trainer waits for the device after each micro-step (it looks wheth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import communication, flops, stretches
-from axoc.cost.activations import setting
+from axoc.cost import communication, flops, lengths, stretches
+from axoc.cost.activations import programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
 from axoc.cost.generation import generation_seconds
@@ -45,8 +45,10 @@ class TimeColumns:
     breakdown: dict[str, Floats]
     """Parts that add up to the step."""
     tokens_per_second: Floats
-    """Of the whole job, batches taken full."""
+    """Of the whole job, without padding; rows are full where their lengths are not known."""
     mfu: Floats
+    padding_share: Floats
+    """Of the tokens that are computed."""
 
     @property
     def waits(self) -> Floats:
@@ -66,26 +68,27 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
         breakdown[SAMPLING] = generation_seconds(scenario, c)
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
     step = cast(Floats, sum(breakdown.values()))
-    tokens = flops.tokens(scenario, c) * c.accumulation * c.data_parallel
-    useful = flops.model_flops(scenario, c) * c.accumulation
+    real = scenario.by_variant(c, lengths.real_tokens)
+    useful = scenario.by_variant(c, flops.model_flops) * c.accumulation
     return TimeColumns(
         step_seconds=step,
         breakdown=breakdown,
-        tokens_per_second=tokens / step,
+        tokens_per_second=real * c.accumulation * c.data_parallel / step,
         mfu=useful / (step * dense_rate(scenario)),
+        padding_share=scenario.by_variant(c, lengths.padding_share),
     )
 
 
 def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
     """(device seconds by part, seconds until the device is done). Rows that differ in nothing it depends on, once."""
     low = c.deepspeed | c.uses("fsdp")
-    first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low)
-    few, low = c.rows(first), low[first]
+    first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low, c.variant)
+    few = c.rows(first)
     device = {part: np.zeros(len(few)) for part in PARTS}
     elapsed = np.zeros(len(few))
-    for alike in (low, ~low):  # modules of one precision
+    for variant, alike in programs(scenario, few, low[first].astype(np.int64)):
         if alike.any():
-            parts, elapsed[alike] = _Line(scenario, few.rows(alike)).run()
+            parts, elapsed[alike] = _Line(variant, few.rows(alike).of_one_variant()).run()
             for part in PARTS:
                 device[part][alike] = parts[part]
     return {part: seconds[which] for part, seconds in device.items()}, elapsed[which]
@@ -97,12 +100,14 @@ class _Line:
     def __init__(self, scenario: Scenario, c: Columns) -> None:
         first, self.which = distinct(c.micro_batch, c.tensor_parallel)
         shapes = c.rows(first)
-        s, tokens, kernels = setting(scenario, shapes), flops.tokens(scenario, shapes), kernels_of(scenario)
+        s, kernels = timed_setting(scenario, shapes), kernels_of(scenario)
+        tokens = lengths.micro_batch_tokens(scenario, shapes)
         self.columns = c
         self.embedding = stretches.embedding(s, kernels, tokens)
         self.groups = list(stretches.grouped_blocks(s, kernels, tokens))
         self.tail = stretches.tail(s, kernels, tokens)
         self.costs: HostCosts = host_costs(scenario)
+        self.outside: HostCosts = host_costs(replace(scenario, compile=False))
         self.device = {part: np.zeros(len(c)) for part in PARTS}
         self.segments: list[tuple[Floats, Floats]] = []
 
@@ -110,16 +115,16 @@ class _Line:
         whole = np.ones(len(self.columns))
         counts = self._checkpointed()
         self.segments.append((whole * self.costs.micro_step, 0.0 * whole))
-        self._add(self.embedding.forward, whole)
+        self._add(self.embedding.forward, whole, outside=True)
         for (count, passes), again in zip(self.groups, counts, strict=True):
             self._add(passes.forward, again, extra=self.costs.each_pass + self.costs.checkpoint / 2)
             self._add(passes.forward, count - again, extra=self.costs.each_pass)
-        self._add(self.tail.forward, whole)
-        self._add(self.tail.backward, whole)
+        self._add(self.tail.forward, whole, outside=True)
+        self._add(self.tail.backward, whole, outside=True)
         for (count, passes), again in reversed(list(zip(self.groups, counts, strict=True))):
             self._add(passes.backward, count - again, extra=self.costs.each_pass)
             self._add(_both(passes), again, extra=2 * self.costs.each_pass + self.costs.checkpoint / 2)
-        self._add(self.embedding.backward, whole)
+        self._add(self.embedding.backward, whole, outside=True)
         return self.device, self._elapsed()
 
     def _checkpointed(self) -> list[Floats]:
@@ -130,10 +135,11 @@ class _Line:
             begin += count
         return found
 
-    def _add(self, stretch: Stretch, times: Floats, *, extra: float = 0.0) -> None:
+    def _add(self, stretch: Stretch, times: Floats, *, extra: float = 0.0, outside: bool = False) -> None:
+        """``outside``: of the blocks, which alone are compiled."""
         for part, seconds in stretch.device.items():
             self.device[part] = self.device[part] + self._of(seconds) * times
-        host = self._of(np.asarray(stretch.host(self.costs)))
+        host = self._of(np.asarray(stretch.host(self.outside if outside else self.costs)))
         self.segments.append(((host + extra) * times, self._of(stretch.seconds) * times))
 
     def _of(self, seconds: Floats) -> Floats:

@@ -10,8 +10,10 @@ from typing import Final, cast
 
 import numpy as np
 
+from axoc.cost.blocks import groups
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.disk import ENVIRONMENT_BYTES, checkpoint_bytes, disk
+from axoc.cost.lengths import rows_per_sequence
 from axoc.cost.passes import forward_seconds
 from axoc.cost.scenario import Scenario
 
@@ -26,6 +28,12 @@ https://github.com/huggingface/tokenizers#main-features"""
 PROCESS_SECONDS: Final = {"cpu": 15.0, "gpu": 30.0}
 """Imports of torch and transformers and, on a GPU, context and communicators, once a launch. An assumption."""
 
+COMPILE_SECONDS: Final = 30.0
+"""Of one kind of block, forward and backward, with torch.compile; blocks alike share it
+(https://docs.pytorch.org/tutorials/recipes/regional_compilation.html). An assumption: tens of seconds is what is seen."""
+COMPILE_LIGHT_SECONDS: Final = 10.0
+"""Of a kind of block without gradients, as evaluation runs it: another graph, and no backward. An assumption."""
+
 START_UP: Final = ("environment", "model download", "tokenization", "process start", "model load")
 BEFORE_PROCESSES: Final = START_UP[:3]
 """Done before the training processes start, so no part of what a run measures of itself."""
@@ -35,8 +43,9 @@ ASSUMED: Final = {
     "tokenization": f"the data's bytes at {TOKENIZED_BYTES_PER_SECOND / 1e6:g} MB/s, as the tokenizers library states",
     "process start": "imports, contexts and communicators: an assumption",
     "model load": f"the model's files from disk at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
+    "compilation": f"{COMPILE_SECONDS:g} s a kind of block, and {COMPILE_LIGHT_SECONDS:g} s more to evaluate: an assumption",
     "training": "steps times the predicted step",
-    "evaluation": "forward passes over the held-out rows, taken full, before, during and after training: the step's model",
+    "evaluation": "forward passes over the held-out rows before, during and after training: the step's model",
     "checkpoints": f"bytes of the disk's ledger at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s a writing node: an assumption",
     "final model": f"its files at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
 }
@@ -46,14 +55,23 @@ ASSUMED: Final = {
 def whole_run(scenario: Scenario, c: Columns, step_seconds: Floats) -> dict[str, Floats]:
     """Seconds by item, one row a candidate. Training and what recurs in it only where the number of steps is known."""
     items = {item: np.full(len(c), seconds) for item, seconds in _start_up(scenario).items()}
+    items["compilation"] = scenario.each(c, compilation_seconds)
     if scenario.steps is None:
         return items
     return items | {
-        "training": step_seconds * scenario.steps,
-        "evaluation": _evaluation(scenario, c),
-        "checkpoints": _checkpoints(scenario, c),
+        "training": step_seconds * scenario.each(c, lambda s: s.steps or 0),
+        "evaluation": scenario.by_variant(c, _evaluation),
+        "checkpoints": scenario.by_variant(c, _checkpoints),
         "final model": _final(scenario, c),
     }
+
+
+def compilation_seconds(scenario: Scenario) -> float:
+    """In the first steps: each kind of block once, the others reuse it."""
+    if not scenario.compile:
+        return 0.0
+    kinds = sum(len(group) for group in groups(scenario))
+    return kinds * (COMPILE_SECONDS + (COMPILE_LIGHT_SECONDS if scenario.evaluates else 0.0))
 
 
 def _start_up(scenario: Scenario) -> dict[str, float]:
@@ -73,7 +91,8 @@ def _evaluation(scenario: Scenario, c: Columns) -> Floats:
     """Passes times the batches of one rank; the last batch of each rank is taken full."""
     if not scenario.held_out_rows:
         return np.zeros(len(c))
-    batches = np.ceil(scenario.held_out_rows / (c.micro_batch * c.data_parallel))
+    packs = scenario.held_out_rows / rows_per_sequence(scenario)
+    batches = np.ceil(packs / (c.micro_batch * c.data_parallel))
     return cast(Floats, forward_seconds(scenario, c) * batches * scenario.evaluations)
 
 

@@ -10,9 +10,10 @@ from typing import Final, Protocol
 import yaml
 
 from axoc.errors import Diagnostic, UserError
+from axoc.facts.lengths import as_text, from_text
 from axoc.facts.rows import count_rows
 from axoc.facts.yaml_nodes import NodeReader, compose, scalar
-from axoc.ir.facts import DataFacts
+from axoc.ir.facts import DataFacts, RowLengths
 
 VERSION: Final = 1
 DATA_SUFFIXES: Final = (
@@ -30,6 +31,7 @@ DATA_SUFFIXES: Final = (
 )
 _TOP: Final = ("version", "model", "datasets")
 _DATASET: Final = ("path", "sha256", "bytes", "rows")
+_ENTRY: Final = (*_DATASET, "lengths")
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -51,9 +53,14 @@ def resolve(datasets: Sequence[HasPath], locate: Callable[[str], Path]) -> tuple
 
 def lock_text(model_id: str | None, revision: str | None, data: Sequence[DataFacts]) -> str:
     """The lock as YAML: the same bytes for the same facts."""
-    entries = [{name: getattr(fact, name) for name in _DATASET} for fact in data]
+    entries = [_plain(fact) for fact in data]
     value = {"version": VERSION, "model": {"id": model_id, "revision": revision}, "datasets": entries}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=4096)
+
+
+def _plain(fact: DataFacts) -> dict[str, object]:
+    lengths = as_text(fact.lengths)
+    return {name: getattr(fact, name) for name in _DATASET} | ({} if lengths is None else {"lengths": lengths})
 
 
 def parse_lock(text: str, file: str = "spec.lock") -> tuple[DataFacts, ...]:
@@ -119,11 +126,25 @@ def _file_digest(file: Path) -> str:
 
 
 def _entry(reader: NodeReader, node: yaml.Node) -> DataFacts:
-    values = reader.mapping(node, _DATASET, "datasets")
-    counts = {name: _optional_count(reader, values.get(name), name) for name in ("rows", "bytes")}
+    values = reader.mapping(node, _ENTRY, "datasets")
     return DataFacts(
-        path=reader.text(values.get("path"), "path"), sha256=reader.text(values.get("sha256"), "sha256"), **counts
+        path=reader.text(values.get("path"), "path"),
+        sha256=reader.text(values.get("sha256"), "sha256"),
+        rows=_optional_count(reader, values.get("rows"), "rows"),
+        bytes=_optional_count(reader, values.get("bytes"), "bytes"),
+        lengths=_lengths(reader, values.get("lengths")),
     )
+
+
+def _lengths(reader: NodeReader, node: yaml.Node | None) -> RowLengths | None:
+    text = reader.text(node, "lengths")
+    if text is None:
+        return None
+    try:
+        return from_text(text)
+    except ValueError:
+        reader.reject(node, f"lengths is {text[:40]!r}", expected="e.g. 64x120 128x300", fix="run axoc lock again")
+        return None
 
 
 def _optional_count(reader: NodeReader, node: yaml.Node | None, name: str) -> int | None:

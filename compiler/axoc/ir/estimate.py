@@ -70,6 +70,8 @@ class TimeEstimate:
     """The same at the spot price, interruptions not counted."""
     run_breakdown: tuple[RunItem, ...] = ()
     """Adds up to total_seconds where that is known; else what is known of it."""
+    padding_share: float = 0.0
+    """Of the tokens that are computed, those that are none of the data's; 0 where rows are taken full."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,6 +144,20 @@ class ClusterFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowLengths:
+    """How long rows are, in tokens, before they are cut to the longest that is trained."""
+
+    tokens: tuple[float, ...]
+    """Lengths in ascending order, each standing for the rows about as long."""
+    shares: tuple[float, ...]
+    """Of all rows, in the same order; they sum to 1."""
+    source: str
+    """What says so, in words."""
+    counted: tuple[tuple[int, int], ...] = ()
+    """(tokens up to, rows), where they were counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataFacts:
     """What spec.lock knows of one dataset. None: not known at plan time."""
 
@@ -151,3 +165,4 @@ class DataFacts:
     rows: int | None = None
     bytes: int | None = None
     sha256: str | None = None
+    lengths: RowLengths | None = None

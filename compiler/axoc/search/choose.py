@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, partial
-from itertools import product
 from typing import Final
 
 import numpy as np
@@ -28,17 +27,23 @@ from axoc.search.margin import margin
 from axoc.search.objective import objective
 from axoc.search.pareto import pareto
 from axoc.search.passes import Pass, make_candidate, run_pass
+from axoc.search.precision import Precision, precisions
 from axoc.search.rank import order
-from axoc.search.resolve import resolve
-from axoc.search.scenarios import capacity_bytes, save_every, scenario_of, sized_cluster, total_steps
+from axoc.search.scenarios import (
+    capacity_bytes,
+    length_known,
+    row_lengths,
+    save_every,
+    scenario_of,
+    sized_cluster,
+)
 from axoc.search.space import Combination, combinations, shared_global_batch
 from axoc.search.warnings import warnings
+from axoc.search.ways import Ways, ways
 
 MAX_RUNNERS_UP: Final = 20
 MAX_REJECTIONS: Final = 40
 NEAREST: Final = 5
-Precision = tuple[str, str]
-"""Quantization of the weights and optimizer, each where the spec leaves it open one of several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     best, row = ranked[0]
     cluster = best.costed.scenario.cluster
     chosen = best.scored(row)
-    planned = schedule(request, best)
+    planned = schedule(request, best, row)
     wanted = objective(request, passes)
     return Plan(
         request=request,
@@ -99,24 +104,21 @@ def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
         raise UserError(_too_few(request, facts.clusters))
     world = math.lcm(*(c.world_size for c in sized))
     passes = [
-        costed_pass(request, facts, cluster, precision, world)
-        for cluster in sized
-        for precision in _precisions(request, facts, cluster)
+        costed_pass(request, facts, cluster, precision, world) for cluster in sized for precision in precisions(request)
     ]
     return beyond_usual_if_nothing_else(passes)
 
 
-def _precisions(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> list[Precision]:
-    resolved = resolve(request, facts.model, cluster.accelerator)
-    return list(product(resolved.quantizations, resolved.optimizers))
+def _ways(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> Ways:
+    lengths, known = row_lengths(request, facts.data), length_known(request, facts.data)
+    return ways(request, facts.model, cluster.accelerator, lengths, length_known=known)
 
 
 def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, precision: Precision, world: int) -> Pass:
     """``world``: a multiple of the world sizes of all kinds, which share one global batch."""
-    resolved = resolve(request, facts.model, cluster.accelerator)
+    found = _ways(request, facts, cluster)
     total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model), world)
-    steps = total_steps(request, facts.data, total)
-    scenario = scenario_of(request, facts.model, cluster, resolved, *precision, steps, facts.data)
+    scenario = scenario_of(request, facts.model, cluster, found.all, *precision, total, facts.data)
     return run_pass(request, scenario, capacity_bytes(request, cluster), total)
 
 
@@ -143,24 +145,22 @@ def _decisions(
 ) -> tuple[Decision, ...]:
     best, row = ranked[0]
     cluster = best.costed.scenario.cluster
-    resolved = resolve(request, facts.model, cluster.accelerator)
-    found = decisions(
-        request, resolved, [(p.candidate(r), cache(partial(p.costed.estimate, r))) for p, r in ranked], best
-    )
+    fixed = _ways(request, facts, cluster).decisions
+    found = decisions(request, fixed, [(p.candidate(r), cache(partial(p.costed.estimate, r))) for p, r in ranked], best)
     if best.costed.scenario.quantization == "none":
         return found
-    wanted = replace(best.costed.scenario, quantization="none")
+    wanted = best.costed.scenario.with_all(quantization="none")
     exact = next((p for p in passes if p.costed.scenario == wanted), None)
     exact = exact or costed_pass(request, facts, cluster, ("none", wanted.optimizer), best.total)
     return with_freed_memory(request, found, best, row, exact)
 
 
-def schedule(request: PlanRequest, best: Pass) -> Schedule:
+def schedule(request: PlanRequest, best: Pass, row: int) -> Schedule:
     """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch.
 
     With early stopping the best evaluation must have been saved: checkpoints left open follow evaluations that are set.
     """
-    training, scenario = request.training, best.costed.scenario
+    training, scenario = request.training, best.costed.variant(row)
     evaluates = scenario.evaluates
 
     def steps(wanted: int | str, automatic: int | None) -> int | None:

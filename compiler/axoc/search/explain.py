@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,8 +16,8 @@ from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.batch import DEFAULT_GLOBAL_BATCH
 from axoc.search.objective import Objective
 from axoc.search.passes import Pass
-from axoc.search.resolve import Resolved, user_decision
 from axoc.search.space import Combination
+from axoc.search.ways import user_decision
 from axoc.units import duration, gib
 
 Rows = list[tuple[Candidate, Callable[[], Estimate]]]
@@ -32,18 +32,26 @@ SEARCHED: Final = {
     "training.micro_batch_size": "micro_batch_size",
     "training.gradient_accumulation_steps": "gradient_accumulation_steps",
     "training.optimizer": "optimizer",
+    "dataset.packing": "packing",
+    "model.attention": "attention",
+    "model.kernels": "kernels",
+    "model.compile": "compile",
 }
+PADDING_TOLD: Final = 0.01
+"""Of the tokens computed: plans that differ by less compute the same for the same batch."""
 GIVEN: Final = ("model.dtype", "distributed.mixed_precision")
 
 
-def decisions(request: PlanRequest, resolved: Resolved, rows: Rows, best: Pass) -> tuple[Decision, ...]:
-    searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items()]
+def decisions(request: PlanRequest, fixed: Sequence[Decision], rows: Rows, best: Pass) -> tuple[Decision, ...]:
+    """``fixed``: of what was decided before the search."""
+    before = {d.field for d in fixed}
+    searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items() if field not in before]
     given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
     sizes = [_world(request, rows), _global_batch(request, rows[0][0])]
     return (
         *sizes,
         *searched,
-        *resolved.decisions,
+        *fixed,
         _quantization(request, rows[0][0], best),
         *given,
     )
@@ -112,6 +120,8 @@ def follows_evaluation(request: PlanRequest) -> bool:
 
 def _wanted(request: PlanRequest, field: str) -> Any:
     value: Any = request
+    if field == "dataset.packing":  # per dataset, and left open by all where it is searched
+        return AUTO
     for part in field.split("."):
         value = getattr(value, part)
     return value
@@ -190,15 +200,30 @@ def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
     if not others:
         return "the only value with which a plan fits"
     candidate, other = others[0][0], others[0][1]()
-    slower = other.time.step_seconds / estimate.time.step_seconds - 1
+    slower = estimate.time.tokens_per_second / other.time.tokens_per_second - 1  # packed or not, at equal work
     memory = other.memory.device_used_bytes - estimate.memory.device_used_bytes
-    alternative = f"the best plan with {getattr(candidate, name)} takes {duration(other.time.step_seconds)} a step"
+    alternative = _alternative(getattr(candidate, name), estimate, other)
     change = f"{'+' if memory >= 0 else '-'}{gib(abs(memory))} a device"
     if slower > 0.03:
         return f"fastest of those that fit: {alternative} ({slower:+.0%}, {change})"
     if slower < -0.03:
         return f"best by policy.objective: {alternative} ({slower:+.0%}, {change})"
     return f"as fast as any, with the least machinery: {alternative} ({slower:+.1%}, {change})"
+
+
+def _alternative(value: Any, estimate: Estimate, other: Estimate) -> str:
+    """Steps are compared by their seconds; where one of them computes more padding, by the tokens that are none."""
+    mine, theirs = estimate.time, other.time
+    if abs(mine.padding_share - theirs.padding_share) < PADDING_TOLD:
+        return f"the best plan with {_word(value)} takes {duration(theirs.step_seconds)} a step"
+    return (
+        f"{theirs.padding_share:.0%} of what the best plan with {_word(value)} computes is padding, {mine.padding_share:.0%} "
+        f"here, and of the data it trains {theirs.tokens_per_second:,.0f} tokens a second, not {mine.tokens_per_second:,.0f}"
+    )
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _quantization(request: PlanRequest, chosen: Candidate, best: Pass) -> Decision:

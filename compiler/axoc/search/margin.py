@@ -24,5 +24,5 @@ def margin(found: Pass, row: int) -> Margin:
         kept_free=found.safety,
         host_free_bytes=round(host) if host_known else None,
         disk_free_bytes=round(disk) if math.isfinite(disk) else None,
-        knobs=knob_margins(costed.scenario, costed.columns, row, room, reserved_share),
+        knobs=knob_margins(costed.variant(row), costed.columns.of_one_variant(), row, room, reserved_share),
     )

@@ -1,7 +1,7 @@
 """The objective: one figure for each row, smaller is better, by which plans are ranked.
 
-Rows of different global batches are compared at equal work, so figures are of one trained sequence, its share of start-up,
-evaluation and checkpoints included. Where the number of steps is not known, only the step counts.
+Candidates of different global batches, or packed and not, are compared at equal work, so figures are of one trained row of the
+data, its share of start-up, evaluation and checkpoints included. Where the number of steps is not known, only the step counts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final, cast
 import numpy as np
 
 from axoc.cost.columns import Bools, Floats
+from axoc.cost.lengths import rows_per_sequence
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.passes import Pass
@@ -38,7 +39,7 @@ class Objective:
 
     def slack(self, found: Pass) -> Floats:
         """By how much another row may be worse and still count as equal."""
-        return TIE_SHARE * self._weighed(found, found.costed.time.step_seconds / found.total)
+        return TIE_SHARE * self._weighed(found, found.costed.time.step_seconds / rows_a_step(found))
 
     def dollars(self, found: Pass) -> Floats:
         """Of a trained sequence, by row."""
@@ -75,11 +76,16 @@ def objective(request: PlanRequest, passes: Sequence[Pass]) -> Objective:
 
 
 def seconds(found: Pass) -> Floats:
-    """Of a trained sequence, by row."""
-    steps = found.costed.scenario.steps
-    if steps is None:
-        return found.costed.time.step_seconds / found.total
-    return found.costed.run_seconds() / (steps * found.total)
+    """Of a trained row of the data, by candidate."""
+    if found.costed.scenario.steps is None:
+        return found.costed.time.step_seconds / rows_a_step(found)
+    steps = found.costed.scenario.each(found.costed.columns, lambda s: s.steps or 0)
+    return found.costed.run_seconds() / (steps * rows_a_step(found))
+
+
+def rows_a_step(found: Pass) -> Floats:
+    """Of the data: several in each sequence where they are packed."""
+    return found.total * found.costed.scenario.each(found.costed.columns, rows_per_sequence)
 
 
 def within_policy(request: PlanRequest, found: Pass) -> Bools:

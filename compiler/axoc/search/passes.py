@@ -101,7 +101,8 @@ class Pass:
         )
 
 
-def make_candidate(scenario: Scenario, combo: Combination, micro: int, accumulation: int) -> Candidate:
+def make_candidate(whole: Scenario, combo: Combination, micro: int, accumulation: int) -> Candidate:
+    scenario = whole.variant(combo.variant)
     return Candidate(
         strategy=combo.strategy,
         world_size=combo.world_size,
@@ -128,9 +129,11 @@ def make_candidate(scenario: Scenario, combo: Combination, micro: int, accumulat
 def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, total: int) -> Pass:
     """``total``: sequences a step."""
     found = combinations(request, scenario.cluster, scenario.model)
-    context = Context(request=request, scenario=scenario)
-    rules = enforced_rules()
-    judged = [(c, refuse(rules, context, c)) for c in found]
+    judged = [
+        pair
+        for index in range(len(scenario.variants))
+        for pair in _judged(request, scenario.variants[index], [replace(c, variant=index) for c in found])
+    ]
     allowed = [c for c, refusal in judged if refusal is None]
     table, rows = columns(request, allowed, total)
     reachable = set(map(id, rows))
@@ -146,10 +149,18 @@ def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, tota
     )
 
 
+def _judged(
+    request: PlanRequest, scenario: Scenario, found: list[Combination]
+) -> list[tuple[Combination, Refusal | None]]:
+    rules, context = enforced_rules(), Context(request=request, scenario=scenario)
+    return [(c, refuse(rules, context, c)) for c in found]
+
+
 def complexity(candidate_row: Pass, row: int) -> tuple[int, ...]:
     """How much machinery a row needs: what decides between candidates that are equally fast."""
     c = candidate_row.costed.columns
     return (
+        int(candidate_row.costed.variant(row).compile),
         int(c.tensor_parallel[row]),
         int(c.replicate_degree[row]),
         int(c.offload[row]),

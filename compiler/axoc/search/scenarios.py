@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from axoc.cost.lengths import of_mean, rows_per_sequence
 from axoc.cost.objectives import objective_of
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_for, trainable_for
-from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
-from axoc.ir.request import AUTO, PlanRequest, QuantizationRequest
-from axoc.search.resolve import Resolved
+from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts, RowLengths
+from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
+from axoc.search.ways import Way
 
 MASTER_DTYPES = {"float16": "float32"}
 
@@ -30,8 +31,11 @@ def sized_cluster(request: PlanRequest, cluster: ClusterFacts) -> ClusterFacts |
     return replace(cluster, nodes=wanted // cluster.accelerators_per_node)
 
 
-def total_steps(request: PlanRequest, data: tuple[DataFacts, ...], global_batch: int) -> int | None:
-    """Optimizer steps of the run, where the rows are known or the user set them."""
+def total_steps(
+    request: PlanRequest, data: Sequence[DataFacts], global_batch: int, rows_each: float = 1.0
+) -> int | None:
+    """Optimizer steps of the run, where the rows are known or the user set them. ``rows_each``: of the data, in a sequence of
+    the batch."""
     training = request.training
     if training.max_steps is not None:
         return training.max_steps
@@ -39,18 +43,68 @@ def total_steps(request: PlanRequest, data: tuple[DataFacts, ...], global_batch:
         return None
     kept = [(1 - d.validation_split) * d.weight for d in request.datasets]
     rows = sum(math.floor((d.rows or 0) * share) for d, share in zip(data, kept, strict=True))
-    return max(1, math.ceil(math.ceil(rows / global_batch) * training.epochs))
+    return max(1, math.ceil(math.ceil(rows / rows_each / global_batch) * training.epochs))
+
+
+def length_known(request: PlanRequest, data: Sequence[DataFacts]) -> bool:
+    return total_steps(request, data, 1) is not None
+
+
+def row_lengths(request: PlanRequest, data: Sequence[DataFacts]) -> RowLengths | None:
+    """Of the rows of all datasets together, each by its rows where all are known, else by its weight. None where one
+    dataset's are not known."""
+    known = [*data, *([DataFacts(path=None)] * (len(request.datasets) - len(data)))]
+    found = [_lengths(wanted, facts) for wanted, facts in zip(request.datasets, known, strict=True)]
+    if any(one is None for one in found):
+        return None
+    rows = [d.rows for d in known]
+    counts = [1.0 if None in rows else float(n or 0) for n in rows]
+    whole = sum(n * d.weight for n, d in zip(counts, request.datasets, strict=True)) or 1.0
+    points = sorted(
+        (tokens, share * count * wanted.weight / whole)
+        for one, count, wanted in zip(found, counts, request.datasets, strict=True)
+        if one is not None
+        for tokens, share in zip(one.tokens, one.shares, strict=True)
+    )
+    source = "; ".join(dict.fromkeys(one.source for one in found if one is not None))
+    return RowLengths(tokens=tuple(n for n, _ in points), shares=tuple(s for _, s in points), source=source)
+
+
+def _lengths(wanted: DatasetRequest, facts: DataFacts) -> RowLengths | None:
+    if wanted.mean_tokens is None:
+        return facts.lengths
+    source = f"dataset.mean_tokens {wanted.mean_tokens:g}, spread exponentially"
+    return of_mean(float(wanted.mean_tokens), wanted.max_seq_length, source)
 
 
 def scenario_of(
     request: PlanRequest,
     model: ModelFacts,
     cluster: ClusterFacts,
-    resolved: Resolved,
+    ways: Sequence[Way],
     quantization: str,
     optimizer: str,
-    steps: int | None,
+    global_batch: int,
     data: Sequence[DataFacts] = (),
+) -> Scenario:
+    """With a variant for each of the ways. ``global_batch``: sequences a step."""
+    base = _plain(request, model, cluster, ways[0], quantization, optimizer, data)
+    found = []
+    for way in ways:
+        one = replace(base, attention=way.attention, kernels=way.kernels, compile=way.compile, packing=way.packing)
+        steps = total_steps(request, data, global_batch, rows_per_sequence(one))
+        found.append(replace(one, steps=steps, saves=_saves(request, steps), evaluations=_evaluations(request, steps)))
+    return replace(found[0], variants=tuple(found))
+
+
+def _plain(
+    request: PlanRequest,
+    model: ModelFacts,
+    cluster: ClusterFacts,
+    way: Way,
+    quantization: str,
+    optimizer: str,
+    data: Sequence[DataFacts],
 ) -> Scenario:
     wanted = request.model.quantization
     objective = objective_of(request.training)
@@ -69,17 +123,16 @@ def scenario_of(
         quantization=quantization,
         double_quantization=double,
         optimizer=optimizer,
-        attention=resolved.attention,
-        kernels=resolved.kernels,
-        compile=resolved.compile,
-        packing=resolved.packing,
+        attention=way.attention,
+        kernels=way.kernels,
+        compile=way.compile,
+        packing=way.packing,
         evaluates=any(d.validation_split > 0 for d in request.datasets),
-        steps=steps,
+        steps=None,
         data_rows=_known_sum([d.rows for d in data]),
         data_bytes=_known_sum([d.bytes for d in data]),
-        saves=_saves(request, steps),
         held_out_rows=_held_out_rows(request, data),
-        evaluations=_evaluations(request, steps),
+        lengths=row_lengths(request, data),
         downloads=request.model.looks_remote,
         exports=request.export.formats,
         uploads=request.upload_to is not None,

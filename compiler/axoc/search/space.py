@@ -16,7 +16,8 @@ from axoc.search.batch import choices, global_batch
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
-    """The part of a candidate that rules look at: all but the batch split and the depth of checkpointing."""
+    """The part of a candidate that rules look at: all but the batch split and the depth of checkpointing. The way it is run
+    is the scenario's variant."""
 
     strategy: Strategy
     tensor_parallel: int
@@ -25,6 +26,8 @@ class Combination:
     offload: Offload
     checkpointing: Checkpointing
     checkpointed_layers: int
+    variant: int = 0
+    """Index into the scenario's variants."""
 
     @property
     def world_size(self) -> int:
@@ -143,4 +146,5 @@ def columns(request: PlanRequest, found: list[Combination], total: int) -> tuple
         accumulation=column([s.accumulation for _, s in rows]),
         checkpointed_layers=column([c.checkpointed_layers for c, _ in rows]),
         offload=column([OFFLOADS.index(c.offload) for c, _ in rows]),
+        variant=column([c.variant for c, _ in rows]),
     ), [c for c, _ in rows]

@@ -112,9 +112,16 @@ CASES = (
     ),
     Case(
         rule="packing-needs-varlen",
-        bad={"dataset__packing": True},
-        fixed={"dataset__packing": False},
+        bad={"dataset__packing": True, "model__attention": "sdpa"},
+        fixed={"model__attention": "auto"},
         pitfalls=(25, 28, 29),
+    ),
+    Case(rule="compile-whole-blocks", bad={"model__compile": True} | ZERO3, fixed=FSDP),
+    Case(
+        rule="compile-whole-blocks",
+        bad={"model__compile": True, "distributed__model_parallel_size": 2},
+        fixed={"distributed__model_parallel_size": 1},
+        keeps=FSDP,
     ),
     Case(
         rule="sampling-sharded",
@@ -204,7 +211,6 @@ CASES = (
         keeps={"dataset__validation_split": 0.0, "training__max_steps": 100, "training__epochs": None},
         pitfalls=(46,),
     ),
-    Case(rule="runtime-attention", bad={"model__attention": "flex"}, fixed={"model__attention": "sdpa"}),
     Case(
         rule="runtime-tensor-parallel",
         bad={"distributed__model_parallel_size": 2},

@@ -77,7 +77,7 @@ def fresh() -> Iterator[None]:
 
 def test_a_plugins_rule_refuses_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, names=HOUSE)
-    refused = plan(QWEN, EIGHT, name="much-too-long")
+    refused = plan(QWEN, EIGHT, name="much-too-long", model__compile=False)
     assert isinstance(refused, NoPlan)
     assert {(r.rule, r.fix) for r in refused.rejections} == {("house-names", "shorten name")}
     assert isinstance(plan(QWEN, EIGHT, name="short"), Plan)

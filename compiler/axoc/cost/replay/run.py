@@ -216,6 +216,7 @@ def _next(t: Tape, value: Value, result: Value) -> Value:
 
 def _finished(t: Tape, s: Setting, hidden: Value) -> Value:
     """Final norm, head and loss. Consumes the last block's output."""
+    s = s.outside
     normal = norm(t, s, hidden) if s.scenario.model.final_norm else t.again(hidden)
     t.drop(hidden)
     loss = head.LOSSES[s.scenario.objective.loss](t, s, normal)

@@ -12,7 +12,6 @@ RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
 TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
 TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt_neox")
 """base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
-PARALLEL_ATTENTION: Final = ("auto", "sdpa", "eager", "flash_attention_2")
 
 
 def target(context: Context, _: Combination) -> str | None:
@@ -21,14 +20,11 @@ def target(context: Context, _: Combination) -> str | None:
 
 
 def packing(context: Context, _: Combination) -> str | None:
-    if context.scenario.packing:
-        return "packing needs an attention backend that keeps documents apart, and this runtime has none yet"
+    """A mask of the whole pack would be made in every forward, and all of it computed."""
+    scenario = context.scenario
+    if scenario.packing and not scenario.by_document:
+        return f"packing needs an attention backend that is told where documents end, and {scenario.attention} is not"
     return None
-
-
-def attention(context: Context, _: Combination) -> str | None:
-    wanted = context.scenario.attention
-    return None if wanted in PARALLEL_ATTENTION else f"attention {wanted} is not in this runtime yet"
 
 
 def optimizer(context: Context, _: Combination) -> str | None:
@@ -50,9 +46,19 @@ def tensor_parallel(context: Context, c: Combination) -> str | None:
 
 
 def tensor_parallel_kernels(context: Context, c: Combination) -> str | None:
-    """Liger's fused loss reads the head's weight itself, and puts its norms in the place of the layers' own forward."""
-    if c.tensor_parallel > 1 and context.scenario.kernels == "liger":
-        return "Liger's kernels read weights whole, and tensor parallelism splits them"
+    """A fused loss reads the head's weight itself, and Liger puts its norms in the place of the layers' own forward."""
+    wanted = context.scenario.kernels
+    if c.tensor_parallel > 1 and wanted != "none":
+        return f"kernels {wanted} read weights whole, and tensor parallelism splits them"
+    return None
+
+
+def compiled(context: Context, c: Combination) -> str | None:
+    """runtime/axoc_runtime/kernels/compiled.py compiles what a block's own forward does."""
+    if context.scenario.compile and c.tensor_parallel > 1:
+        return "blocks whose weights are split by tensor parallelism were not tried compiled"
+    if context.scenario.compile and c.strategy == "zero3":
+        return "ZeRO-3 gathers weights in hooks of every layer inside a block, and each would break its graph"
     return None
 
 
@@ -89,11 +95,10 @@ RULES: Final = (
     Rule(
         id="packing-needs-varlen",
         check=packing,
-        fix="set dataset.packing: false",
+        fix="set model.attention: auto, or dataset.packing: false",
         link="https://github.com/axolotl-ai-cloud/axolotl/issues/449",
         versions=RUNTIME,
     ),
-    Rule(id="runtime-attention", check=attention, fix="set model.attention: sdpa", link=None, versions=RUNTIME),
     Rule(
         id="runtime-tensor-parallel",
         check=tensor_parallel,
@@ -106,6 +111,13 @@ RULES: Final = (
         check=tensor_parallel_kernels,
         fix="set model.kernels: none, or distributed.model_parallel_size: 1",
         link=None,
+        versions=RUNTIME,
+    ),
+    Rule(
+        id="compile-whole-blocks",
+        check=compiled,
+        fix="set model.compile: false, or distributed.type: fsdp with model_parallel_size: 1",
+        link="https://docs.pytorch.org/tutorials/recipes/regional_compilation.html",
         versions=RUNTIME,
     ),
     Rule(

@@ -1,0 +1,51 @@
+"""The chunked loss: logits of a chunk of rows at a time in torch's own operations, and the gradients at once.
+
+What it holds and does is read off runtime/axoc_runtime/kernels/chunked_loss.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from axoc.cost.columns import Floats
+from axoc.cost.layers import FP32, Setting
+from axoc.cost.tape import Parameter, Size, Tape, Value
+
+LOGITS_AT_ONCE: Final = float(2**27)
+"""Elements; tests/contract holds it against the runtime's."""
+EAGER_BYTES: Final = 56.0
+"""Of each fp32 score, read and written: raised 4; logsumexp's maximum 4, difference 8, exponential 8, sum 4; difference and
+exponential in place 16; the mask's product 8; copied back 4. The logits themselves are read and written beside it."""
+
+
+def chunk_rows(tokens: Size, vocabulary: int) -> Floats:
+    return np.minimum(np.maximum(1.0, np.floor(LOGITS_AT_ONCE / vocabulary)), tokens)
+
+
+def chunked_loss(t: Tape, s: Setting, hidden: Value, weight: Parameter | None) -> Value:
+    """``weight``: of the head, where it is trained and a backward follows. ``s``: as the blocks are, compiled or not."""
+    model, matrix = s.scenario.model, s.scenario.sizes.vocabulary_matrix
+    low = s.compute if s.autocast else hidden.bytes
+    copies = s.autocast and s.weight > s.compute
+    sizes = (float(weight is not None), float(copies))
+    gradient = t.apply(hidden.width, hidden.bytes, [hidden], kind="chunked_loss", sizes=sizes)
+    of_weight = t.allocate(matrix * s.weight) if weight is not None else None
+    rows = chunk_rows(hidden.size / (model.hidden_size * hidden.bytes), model.vocab_size)
+    product = matrix * low if weight is not None else 0.0
+    scores = rows * model.vocab_size
+    copied = matrix * s.compute if copies else 0.0
+    t.scratch(copied + np.maximum(scores * chunk_bytes(s, low), scores * low + product))
+    saves = [gradient.storage, *([of_weight] if of_weight is not None else [])]
+    kept = [] if weight is None else [Parameter(0.0, weight.kept, False)]
+    loss = t.apply(0.0, FP32, [gradient], saves=saves, flows=("over",), parameters=kept)
+    for storage in saves:
+        t.release(storage)
+    return loss
+
+
+def chunk_bytes(s: Setting, low: float) -> float:
+    """Of each score at the top of a chunk: its logits, those of the chunk before, whose gradient still has a name, the fp32
+    scores, and a temporary as large (logsumexp's, or the cap's slope). Compiled code makes only the new gradient."""
+    return 3.0 * low if s.scenario.compile else 2.0 * low + 2.0 * FP32
