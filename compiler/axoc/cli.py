@@ -194,12 +194,17 @@ def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: 
 
 @main.command("lock")
 @click.argument("spec", type=click.Path(path_type=Path))
+@click.option(
+    "--lengths",
+    type=click.Path(path_type=Path),
+    help="A preparation's lengths.json, or its folder: rows' real lengths.",
+)
 @user_errors
-def lock_command(spec: Path) -> None:
+def lock_command(spec: Path, lengths: Path | None) -> None:
     """Resolve what is not reproducible by nature (rows, digests, revisions) into the lock beside SPEC."""
     from axoc.locking import lock_spec
 
-    click.echo(f"Written: {lock_spec(spec)}")
+    click.echo(f"Written: {lock_spec(spec, lengths)}")
 
 
 @main.command("plugins")
@@ -217,6 +222,7 @@ for command in (
     review.explain_command,
     review.diff_command,
     review.verify_command,
+    review.report_command,
     setup.schema_command,
     setup.inventory_command,
     setup.init_command,

@@ -128,7 +128,7 @@ def test_hostile_values_are_text_in_the_report(hostile: Bundle) -> None:
     parser = Tags()
     parser.feed(hostile.text("report.html"))
     assert "script" not in parser.tags
-    assert parser.links == set()
+    assert {link for link in parser.links if not link.startswith("#")} == set()
     assert "&lt;script&gt;" in hostile.text("report.html")
     assert "{{ 7*7 }}" in hostile.text("report.html")
 
@@ -160,7 +160,7 @@ def test_report_draws_the_ledger_against_the_limit(plans: ModuleType, fake_runti
     html = build_bundle(plan, "", "").text("report.html")
     width = round(100 * memory.device_used_bytes / memory.capacity_bytes, 2)
     assert f'<rect class="fill" width="{width}" height="10"/>' in html
-    assert html.count("<tr><td>weights</td>") == 1
+    assert html.count('<tr><th scope="row">weights</th>') == 1
 
 
 def test_plan_markdown_tells_what_a_reviewer_needs(plan: Plan, bundle: Bundle) -> None:

@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from axoc.errors import UserError
+from axoc.errors import Diagnostic, UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,3 +51,11 @@ def use_color() -> bool:
     import os
 
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises UserError where the file cannot be written."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(Diagnostic(message=f"cannot write: {error.strerror}", file=str(path))) from None

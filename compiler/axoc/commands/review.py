@@ -1,4 +1,4 @@
-"""Commands for reviewing: explain, diff, verify."""
+"""Commands for reviewing: explain, diff, verify, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
+from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors, write_text
 
 
 @click.command("explain")
@@ -96,3 +96,34 @@ def _verify_bundle(folder: Path, format_: str) -> None:
     else:
         click.echo(bundle_check.as_text(found, folder), nl=False)
     sys.exit(0 if found.clean else EXIT_DRIFT)
+
+
+@click.command("report")
+@click.argument("source", metavar="SPEC_OR_BUNDLE", type=click.Path(path_type=Path))
+@click.option("--inventory", metavar="NAME_OR_FILE", help="Of a spec: e.g. h100-sxm-80gb:8, or a file.")
+@click.option("--run", metavar="DIR", type=click.Path(path_type=Path), help="The output folder of a finished run.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="- for standard output.",
+)
+@user_errors
+def report_command(source: Path, inventory: str | None, run: Path | None, out: Path) -> None:
+    """Write one HTML file with pictures of a plan, and of a run what it measured. It loads nothing.
+
+    \b
+    Examples:
+      axoc report bundle
+      axoc report bundle --run axoc-output --out run.html
+      axoc report spec.yaml --inventory h100-sxm-80gb:8 --out - > plan.html
+    """
+    from axoc.review.report import page
+
+    text = page(source, inventory, run)
+    if str(out) == "-":
+        click.echo(text, nl=False)
+        return
+    write_text(out, text)
+    click.echo(f"Written: {out}")

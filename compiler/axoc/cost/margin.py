@@ -13,10 +13,10 @@ from typing import Final, cast
 import numpy as np
 
 from axoc.cost.columns import Bools, Columns, Floats
-from axoc.cost.memory import memory
+from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import trainable_parameters
-from axoc.ir.margin import KnobMargin
+from axoc.ir.margin import KnobMargin, KnobPoint
 
 SEQUENCE_STEP: Final = 64
 MOST_MICRO_BATCH: Final = 1024
@@ -44,6 +44,8 @@ class Knob:
     """A row for each of the values; of one value where the setting is the scenario's."""
     together: bool = False
     """Whether ``at`` takes more than one value."""
+    drawn: bool = False
+    """Whether its curve is kept, below the planned value and beyond the last that fits."""
 
 
 def knob_margins(
@@ -64,9 +66,13 @@ def one_row(c: Columns, row: int) -> Columns:
 def fits(scenario: Scenario, c: Columns, room: Room, reserved_share: float = 1.0) -> Bools:
     """Of each row."""
     found = memory(scenario, c)
-    used = found.device_used + np.maximum(0.0, found.allocated * reserved_share - found.reserved)
+    used = _used(found, reserved_share)
     disk = cast(Floats, sum(found.disk.values()))
     return (used <= room.device_bytes) & (found.host.bytes <= room.host_bytes) & (disk <= room.disk_bytes)
+
+
+def _used(found: MemoryColumns, reserved_share: float) -> Floats:
+    return found.device_used + np.maximum(0.0, found.allocated * reserved_share - found.reserved)
 
 
 def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
@@ -76,6 +82,7 @@ def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
         label="sequence length",
         values=_from(scenario.seq_length, scenario.model.max_position_embeddings, SEQUENCE_STEP),
         at=lambda values: (replace(scenario, seq_length=values[0]), one),
+        drawn=True,
     )
     yield Knob(
         field="training.micro_batch_size",
@@ -137,7 +144,22 @@ def _margin(knob: Knob, room: Room, reserved_share: float) -> KnobMargin:
         value=knob.values[0],
         fits_to=knob.values[broken - 1],
         breaks_at=knob.values[broken] if broken < len(knob.values) else None,
+        curve=_curve(knob, knob.values[broken - 1], reserved_share) if knob.drawn else (),
     )
+
+
+def _curve(knob: Knob, fits_to: int, reserved_share: float) -> tuple[KnobPoint, ...]:
+    """From a quarter of the planned value to half beyond the last that fits, no further than the setting goes."""
+    planned, most = knob.values[0], knob.values[-1]
+    beyond = min(most, fits_to + fits_to // 2)
+    middle = (planned + fits_to) // 2
+    values = sorted({max(1, planned // 4), max(1, planned // 2), planned, middle, fits_to, beyond})
+
+    def used(value: int) -> int:
+        scenario, columns = knob.at([value])
+        return round(float(_used(memory(scenario, columns), reserved_share)[0]))
+
+    return tuple(KnobPoint(value=v, device_used_bytes=used(v)) for v in values)
 
 
 def _broken_together(knob: Knob, holds: Callable[..., Bools]) -> int:

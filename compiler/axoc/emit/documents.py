@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from axoc.emit.placement import BASE_IMAGES, placement
 from axoc.emit.render import render
+from axoc.emit.report_view import report_view
+from axoc.emit.run_view import Run, run_view
 from axoc.emit.settings import settings
 from axoc.emit.text import printable
 from axoc.emit.view import plan_view
@@ -15,9 +17,10 @@ def plan_markdown(plan: Plan, base_dir: str) -> str:
     return render("PLAN.md.j2", view=plan_view(plan), others=settings(plan), base_dir=printable(base_dir))
 
 
-def report_html(plan: Plan) -> str:
-    """report.html: the same with pictures, in one file that loads nothing."""
-    return render("report.html.j2", view=plan_view(plan))
+def report_html(plan: Plan, run: Run | None = None) -> str:
+    """report.html: the same with pictures, in one file that loads nothing. ``run``: what a finished one has measured."""
+    measured = None if run is None else run_view(run)
+    return render("report.html.j2", view=plan_view(plan), more=report_view(plan), run=measured)
 
 
 def dockerfile(plan: Plan) -> str:

@@ -79,6 +79,8 @@ def estimate_dict(estimate: Estimate) -> dict[str, Any]:
         "breakdown": dict(time.breakdown),
         "tokens_per_second": time.tokens_per_second,
         "mfu": time.mfu,
+        "padding_share": time.padding_share,
+        "row_lengths": time.row_lengths or None,
         "total_steps": time.total_steps,
         "total_seconds": time.total_seconds,
         "cost_usd": time.cost_usd,

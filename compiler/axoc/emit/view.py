@@ -186,6 +186,7 @@ def _time_rows(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("step", duration(time.step_seconds)),
         ("tokens a second", f"{time.tokens_per_second:,.0f}"),
         ("model FLOPs utilization", text.percent(time.mfu)),
+        ("padding", text.padding(time)),
         ("steps", "not known" if time.total_steps is None else f"{time.total_steps:,}"),
         ("whole run", text.optional_duration(time.total_seconds)),
         ("cost", text.optional_cost(time.cost_usd)),

@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnobPoint:
+    value: int
+    device_used_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class KnobMargin:
     """One setting moved with all else held: strategy, micro-batch, checkpointing, offload."""
 
@@ -19,6 +25,8 @@ class KnobMargin:
     """The last value, going from the planned one, with which the plan still fits."""
     breaks_at: int | None
     """The first that does not; None where it fits as far as the setting makes sense."""
+    curve: tuple[KnobPoint, ...] = ()
+    """The plan at some values in ascending order, the planned one among them; of the sequence length alone."""
 
     @property
     def falls(self) -> bool:

@@ -47,6 +47,7 @@ def broken_invariants(plan: Plan, plan_json: dict[str, Any], inputs: Given) -> I
     yield from _as_written(inputs.request, plan_json["plan"])
     yield from _sums(plan)
     yield from _phases(plan)
+    yield from _knobs(plan)
     yield from _steps(plan, inputs)
     yield from _catalog(plan)
     first = plan_json["candidates"][0] if plan_json["candidates"] else None
@@ -111,6 +112,23 @@ def _phases(plan: Plan) -> Iterator[Broken]:
             yield there, f"the items of {phase.phase}, the peak, are not those of estimate.memory.ledger"
         elif unknown := [i.item for i in phase.items if i.item not in DEVICE_ITEMS]:
             yield there, f"{unknown[0]} is no item of a ledger"
+
+
+def _knobs(plan: Plan) -> Iterator[Broken]:
+    """The margin is counted from the plan's own values."""
+    chosen, adapter = plan.chosen.candidate, plan.request.adapter
+    planned = {
+        "dataset.max_seq_length": plan.request.max_seq_length,
+        "training.micro_batch_size": chosen.micro_batch_size,
+        "adapter.rank": None if adapter is None else adapter.rank,
+        "distributed.gpu_count": chosen.world_size,
+    }
+    for index, knob in enumerate(plan.margin.knobs if plan.margin is not None else ()):
+        if knob.value != planned.get(knob.field):
+            message = (
+                f"the margin of {knob.field} is counted from {knob.value}, and the plan has {planned.get(knob.field)}"
+            )
+            yield ("margin", "knobs", index, "value"), message
 
 
 def _held(ledger: Iterable[LedgerItem]) -> dict[str, int]:
