@@ -1,4 +1,5 @@
-"""`finish`: after training, in one process: merge an adapter, answer the sample questions, measure ROUGE, print the result."""
+"""`finish`: after training, in one process: merge an adapter, answer the sample questions, measure ROUGE, print the result,
+and export."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from typing import Any
 
 from axoc_runtime import rouge
 from axoc_runtime.comparison import cells, markdown, notes
+from axoc_runtime.exports import provenance
+from axoc_runtime.exports.run import export
 from axoc_runtime.files import whole_folder, write_json, write_text
 from axoc_runtime.generate import answers, ends_of, load_to_answer, tokens_at_once
 from axoc_runtime.job import Job
@@ -27,6 +30,9 @@ def run(job: Job) -> None:
         _show(job, before.samples, after.samples)
     _keep_rouge(job, before, after)
     _report(job)
+    provenance.keep(job)
+    if job.export.formats:
+        export(job.output, job.export.formats, job.export.quantization)
 
 
 def merge(job: Job) -> None:

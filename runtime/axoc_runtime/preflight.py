@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_PREFLIGHT, RuntimeFailure
+from axoc_runtime.exports.request import missing_packages, requests_of
 from axoc_runtime.job import Job
 from axoc_runtime.upload.commands import preflight as store_preflight
 
@@ -65,6 +66,7 @@ def packages(job: Job) -> list[str]:
     needed += [t for t in job.tracking if t in ("tensorboard", *HOSTED_TRACKERS)]
     needed += ["rouge_score"] if any(m.startswith("rouge") for m in job.eval_metrics) else []
     needed += ["gguf"] if (job.model.id or "").endswith(".gguf") else []
+    needed += [p for packages in missing_packages(requests_of(job)).values() for p in packages]
     return needed
 
 

@@ -1,0 +1,1 @@
+"""GGUF: written with the gguf package, quantized and checked by llama.cpp."""

@@ -1,0 +1,73 @@
+"""Hugging Face's layout: safetensors in shards, config, tokenizer. Read by transformers, and by most servers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from axoc_runtime.exports.base import CannotExport, Consumer, Exporter
+from axoc_runtime.exports.reference import Transformers
+from axoc_runtime.exports.source import Source
+
+SHARD_BYTES: Final = 5_000_000_000
+"""As large as hubs and mirrors take without special care."""
+
+
+class Safetensors(Exporter):
+    name = "safetensors"
+    causal_only = False
+
+    def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
+        write_folder(source, folder)
+        return ()
+
+    def consumer(self, source: Source, folder: Path, variant: str) -> Consumer:
+        same_weights(source, folder)
+        return Transformers(source, folder)
+
+    def usage(self, source: Source, variant: str) -> str:
+        kind = "AutoModelForCausalLM" if source.causal else "AutoModelForSequenceClassification"
+        return f'from transformers import {kind}\nmodel = {kind}.from_pretrained(".", dtype="auto")'
+
+
+def write_folder(source: Source, folder: Path, dtype: Any = None, shard_bytes: int = SHARD_BYTES) -> None:
+    """The trained model in shards, in ``dtype`` or as it is stored, with its tokenizer.
+
+    Through transformers, which undoes what it changed while loading, so that the names are those others expect.
+    """
+    import transformers
+
+    kind = transformers.AutoModelForCausalLM if source.causal else transformers.AutoModelForSequenceClassification
+    model = kind.from_pretrained(source.model, dtype=dtype or "auto", use_safetensors=True)
+    model.save_pretrained(folder, max_shard_size=shard_bytes)
+    source.tokenizer.save_pretrained(folder)
+
+
+def same_weights(source: Source, folder: Path) -> None:
+    """Every tensor is byte for byte that of the trained model. Raises CannotExport."""
+    import torch
+    from safetensors import safe_open
+
+    wanted, found = _where(source.model), _where(folder)
+    if missing := sorted(set(wanted) ^ set(found)):
+        raise CannotExport(f"the shards do not hold the same tensors: {', '.join(missing[:3])}")
+    for name, file in wanted.items():
+        with safe_open(file, "pt") as ours, safe_open(found[name], "pt") as theirs:
+            if not torch.equal(ours.get_tensor(name), theirs.get_tensor(name)):
+                raise CannotExport(f"the tensor {name} is not the trained one")
+
+
+def _where(folder: Path) -> dict[str, Path]:
+    """The file of each tensor; where there is an index, as it says."""
+    from safetensors import safe_open
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return {name: folder / file for name, file in named.items()}
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            found |= dict.fromkeys(opened.keys(), file)
+    return found

@@ -1,0 +1,82 @@
+"""Exports of a finished run: refused before anything is written, each whole or not there, each measured by its consumer."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_EXPORT, EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.exports.base import NONE
+from axoc_runtime.exports.one import EXPORTS, Outcome, export_one
+from axoc_runtime.exports.report import show, write_report
+from axoc_runtime.exports.request import Request, missing_packages, read_requests
+from axoc_runtime.exports.source import Source, open_source
+
+GIB: Final = 1 << 30
+EXTRA_FIX: Final = "pip install 'axoc-runtime[export]', or plan with these formats in the spec: its lock then has them"
+
+
+def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
+    """Writes ``<run>/exports/<format>/`` for each format, exports.json and a table.
+
+    Raises RuntimeFailure: 1 for formats that there are not or that this model cannot be written in, 11 for consumers that are
+    not installed, both before anything is written; 18 where one could not be made, when all others are done.
+    """
+    requests = read_requests(formats, quantization)
+    require_packages(requests)
+    (run / EXPORTS).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".work-", dir=run / EXPORTS) as work:
+        source = open_source(run, Path(work))
+        refuse(source, requests)
+        outcomes = _all(source, requests)
+        write_report(source, outcomes)
+    show(run, outcomes)
+    if failed := [o for o in outcomes if o.error is not None]:
+        lines = "\n".join(f"  {o.name}: {o.error}" + (f"\n    fix: {o.fix}" if o.fix else "") for o in failed)
+        message = f"{len(failed)} of {len(outcomes)} exports were not made, and nothing of them is left:\n{lines}"
+        raise RuntimeFailure(
+            message, EXIT_EXPORT, f"then: axoc export {run.name} --formats {','.join(o.name for o in failed)}"
+        )
+
+
+def require_packages(requests: Sequence[Request]) -> None:
+    if missing := missing_packages(requests):
+        told = "; ".join(f"{name} needs {', '.join(packages)}" for name, packages in missing.items())
+        raise RuntimeFailure(f"not installed: {told}", EXIT_ENVIRONMENT, EXTRA_FIX)
+
+
+def refuse(source: Source, requests: Sequence[Request]) -> None:
+    """Everything that cannot be written of this model, at once."""
+    reasons = [(r.name, _refusal(source, r)) for r in requests]
+    problems = [f"  {name}: {reason}" for name, reason in reasons if reason]
+    if problems:
+        names = ", ".join(name for name, reason in reasons if reason)
+        message = "\n".join([f"{source.architecture} cannot be exported so:", *problems])
+        raise RuntimeFailure(message, EXIT_INPUTS, f"take {names} out of the formats")
+
+
+def _refusal(source: Source, request: Request) -> str | None:
+    if request.exporter.causal_only and not source.causal:
+        return "it has no vocabulary to predict: a reward model is written as safetensors or pytorch"
+    return request.exporter.refuses(source, request.variant)
+
+
+def _all(source: Source, requests: Sequence[Request]) -> list[Outcome]:
+    from axoc_runtime.exports.measure import reference
+    from axoc_runtime.exports.reference import Transformers
+
+    print(f"axoc: exporting {', '.join(r.name for r in requests)}, checked on {source.measured_on}", flush=True)
+    found = reference(source, Transformers(source, source.model))
+    return [export_one(source, request, found, _room(source, request)) for request in requests]
+
+
+def _room(source: Source, request: Request) -> str | None:
+    """What is wrong with the disk, before a format is begun."""
+    free = shutil.disk_usage(source.run).free
+    needed = request.exporter.bytes_needed(source, request.variant)
+    if needed <= free:
+        return None
+    return f"{free / GIB:.1f} GiB are free in {source.run / EXPORTS}, and writing it takes {needed / GIB:.1f} GiB"
