@@ -1,11 +1,14 @@
 """What one eager operation costs the host, from a profile's tables of whole models: adds the table ``host_launches``.
 
-    python benchmarks/host_launches.py PROFILE.json
+    python benchmarks/host_launches.py PROFILE.json [OTHER.json …]
 
 A profile times blocks of small models (``host_models``), forward and backward together, by family, weights and
 checkpointing. The compiler knows what each of those blocks launches. Six costs that explain all of them best, by least
 squares over logarithms, are what a block of any model is counted with. No measured training run is used. Experts are left
 out: with fp32 weights they are run one by one, as no training in bf16 runs them.
+
+Machines with one kind of GPU differ in their hosts, by half and more. The rows of OTHER profiles of that kind join those of
+the first one: what is shipped is then of a host between them.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ MODELS: Final = {
 NAMES: Final = ("operation", "triton", "dequantize", "adapter", "pass", "checkpoint")
 FIRST_GUESS: Final = (3e-5, 3e-4, 3e-5, 1e-4, 1e-4, 1e-3)
 ROUNDS: Final = 100
+OF_SEVERAL: Final = "; of several machines, one after the other"
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,10 @@ class Fit:
 
 
 def main() -> int:
-    path = Path(sys.argv[1])
+    path, *others = (Path(p) for p in sys.argv[1:])
     profile = json.loads(path.read_text(encoding="utf-8"))
+    for other in others:
+        join(profile["tables"], json.loads(other.read_text(encoding="utf-8"))["tables"])
     rows = [r for r in profile["tables"]["host_models"]["rows"] if r[0] in MODELS]
     counts = np.array([launched(*row[:3]) for row in rows])
     fit = solve(counts, np.array([row[3] + row[4] for row in rows]))
@@ -63,6 +69,14 @@ def main() -> int:
 
     path.write_text(dumps(profile), encoding="utf-8")
     return 0
+
+
+def join(tables: dict[str, Any], others: dict[str, Any]) -> None:
+    """The rows of another machine's models, after those of the first."""
+    ours, theirs = tables["host_models"], others["host_models"]
+    assert ours["columns"] == theirs["columns"], (ours["columns"], theirs["columns"])
+    ours["rows"] += [row for row in theirs["rows"] if row not in ours["rows"]]
+    ours["about"] = ours["about"].removesuffix(OF_SEVERAL) + OF_SEVERAL
 
 
 def table(fit: Fit, rows: int, spread: float) -> dict[str, Any]:
