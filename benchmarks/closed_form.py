@@ -17,8 +17,9 @@ from axoc.cost.time import TimeColumns, step_time
 from axoc.facts.catalog import load_entry
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
-from axoc.ir.facts import ModelFacts
+from axoc.ir.facts import ModelFacts, RowLengths
 from axoc.ir.request import AdapterRequest
+from chat_rows import COUNTED, chat_lengths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +75,21 @@ def scenario_of(row: dict[str, Any], inventory: str) -> Scenario:
         quantization="nf4" if row["dtype"] == "nf4" else "none",
         double_quantization=row.get("double_quant", True),
         optimizer=row.get("optim", "adamw_torch_fused"),
-        attention=row.get("attention", "sdpa"),
-        kernels="liger" if row.get("liger") else "none",
-        compile=False,
-        packing=False,
+        attention=row.get("attention") or ("varlen" if row.get("packing") else "sdpa"),
+        kernels=row.get("kernels") or ("liger" if row.get("liger") else "none"),
+        compile=row.get("compile", False),
+        packing=row.get("packing", False),
+        lengths=counted(row["seq"]) if row.get("lengths") == "chat" else None,
         evaluates=row.get("eval", False),
         steps=None,
     )
+
+
+def counted(longest: int) -> RowLengths:
+    """Chat-like rows, as a lock would tell the planner of them."""
+    tokens, rows = np.unique(chat_lengths(COUNTED, longest), return_counts=True)
+    shares = tuple(float(n) for n in rows / rows.sum())
+    return RowLengths(tokens=tuple(map(float, tokens)), shares=shares, source="chat-like lengths")
 
 
 def adapter_of(row: dict[str, Any]) -> AdapterRequest | None:

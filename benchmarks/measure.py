@@ -4,8 +4,10 @@
 
 One JSON line a configuration: id, model (a name of the catalog, ``@N`` for its first N layers), method (full | lora |
 qlora), dtype (fp32: float32 weights under bf16 autocast; bf16; nf4), gc (false, true, or a number of layers), mbs, seq,
-and optionally steps, ga, optim, liger, rank, targets, dropout, attention, eval, double_quant. Each runs in a process of its own,
-forked after the imports, so that no peak is another's. Weights are random, rows are random tokens, exactly ``seq`` long.
+and optionally steps, ga, optim, liger, rank, targets, dropout, attention, eval, double_quant; kernels (none | liger | chunked),
+compile, lengths (chat: rows of unequal length, see chat_rows.py), packing (of such rows) with the runtime's own parts, which
+must be importable. Each runs in a process of its own, forked after the imports, so that no peak is another's. Weights are
+random, rows are random tokens, exactly ``seq`` long where no lengths are asked for.
 What is measured: bytes allocated after building, peaks of the whole run (evaluation too where asked), bytes the driver
 reports as used on the device, and the optimizer step without data loading: the median of those after the third.
 """
@@ -23,6 +25,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+from chat_rows import Packed, chat_rows, padded
+
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,6 +35,11 @@ CATALOG: Final = Path(__file__).resolve().parent.parent / "compiler/axoc/facts/d
 STEPS: Final = 7
 DEVICE: Final = "cuda"
 SETTLED: Final = 3
+BLOCKS: Final = ("DecoderLayer", "NeoXLayer")
+LOSS_ALONE: Final = {
+    "rope": False, "rms_norm": False, "swiglu": False, "geglu": False, "fused_linear_cross_entropy": True,
+}  # fmt: skip
+"""Of Liger's kernels, beside compiled blocks: what axoc_runtime.kernels gives the Trainer."""
 
 
 def main() -> int:
@@ -102,6 +111,7 @@ def measure(row: dict[str, Any]) -> dict[str, Any]:
     free, total = torch.cuda.mem_get_info()
     parameters = list(trainer.model.parameters())
     return {
+        "real_tokens_a_step": real_tokens(row),
         "params": sum(p.numel() for p in parameters) if row["dtype"] != "nf4" else None,
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "step_s": [round(s, 5) for s in timing.steps],
@@ -143,7 +153,8 @@ def build(row: dict[str, Any]) -> tuple[Any, Any, int]:
         gradient_accumulation_steps=row.get("ga", 1),
         max_steps=row.get("steps", STEPS),
         optim=row.get("optim", "adamw_torch_fused"),
-        use_liger_kernel=row.get("liger", False),
+        use_liger_kernel=kernels_of(row) == "liger",
+        liger_kernel_config=LOSS_ALONE if row.get("compile") else None,
         learning_rate=1e-5,
         logging_steps=1,
         report_to="none",
@@ -153,9 +164,15 @@ def build(row: dict[str, Any]) -> tuple[Any, Any, int]:
         remove_unused_columns=False,
     )
     timing = make_timing()
-    rows = Tokens(row["seq"], row.get("steps", STEPS) * row["mbs"] * row.get("ga", 1))
-    held_out = Tokens(row["seq"], 2 * row["mbs"])
-    trainer = Trainer(model=model, args=arguments, train_dataset=rows, eval_dataset=held_out, callbacks=[timing])
+    rows, held_out = rows_of(row, sequences(row)), rows_of(row, 2 * row["mbs"])
+    trainer = Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        eval_dataset=held_out,
+        callbacks=[timing],
+        data_collator=collator(row),
+    )
     set_checkpointing(row, trainer.model)
     torch.cuda.synchronize()
     return trainer, timing, torch.cuda.memory_allocated()
@@ -168,13 +185,70 @@ def make_model(row: dict[str, Any]) -> Any:
 
     dtype = torch.float32 if row["dtype"] == "fp32" else torch.bfloat16
     config = make_config(row)
-    attention = row.get("attention", "sdpa")
+    attention = row.get("attention") or ("varlen" if row.get("packing") else "sdpa")
+    if attention == "varlen":
+        from axoc_runtime.attention.register import register_varlen
+
+        register_varlen()
+        attention = "axoc_varlen"
     with torch.device(DEVICE):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     model.config.use_cache = False
     if row["method"] == "qlora":
         model = quantized(row, model)
-    return with_adapter(row, model) if row["method"] != "full" else model
+    return with_kernels(row, with_adapter(row, model) if row["method"] != "full" else model)
+
+
+def kernels_of(row: dict[str, Any]) -> str:
+    return str(row.get("kernels") or ("liger" if row.get("liger") else "none"))
+
+
+def with_kernels(row: dict[str, Any], model: Any) -> Any:
+    """The runtime's own loss and compiled blocks, in the runtime's order: the head's loss, then blocks."""
+    job: Any = SimpleNamespace(
+        model=SimpleNamespace(decoder_block=block_name(model), compile=bool(row.get("compile"))),
+        datasets=[SimpleNamespace(packing=bool(row.get("packing")))],
+        distributed=SimpleNamespace(tensor_parallel=1, device=DEVICE),
+    )
+    if kernels_of(row) == "chunked":
+        from axoc_runtime.kernels.head import use_chunked_loss
+
+        use_chunked_loss(job, model)
+    if row.get("compile"):
+        from axoc_runtime.kernels.compiled import compile_blocks
+
+        compile_blocks(job, model)
+    return model
+
+
+def block_name(model: Any) -> str:
+    names = {type(m).__name__ for m in model.modules()}
+    return next(n for n in sorted(names) if n.endswith(BLOCKS))
+
+
+def rows_of(row: dict[str, Any], count: int) -> Any:
+    if row.get("lengths") != "chat":
+        return Tokens(row["seq"], count)
+    return chat_rows(count, row["seq"], packed=bool(row.get("packing")))
+
+
+def sequences(row: dict[str, Any]) -> int:
+    return int(row.get("steps", STEPS) * row["mbs"] * row.get("ga", 1))
+
+
+def collator(row: dict[str, Any]) -> Any:
+    if row.get("lengths") != "chat":
+        return None
+    return Packed(row["seq"]) if row.get("packing") else padded
+
+
+def real_tokens(row: dict[str, Any]) -> float:
+    """Of an optimizer step, without padding: the mean of the rows that were trained on."""
+    each = row["mbs"] * row.get("ga", 1)
+    if row.get("lengths") != "chat":
+        return float(each * row["seq"])
+    trained = rows_of(row, sequences(row)).rows
+    return each * sum(map(sum, trained)) / len(trained)
 
 
 def make_config(row: dict[str, Any]) -> Any:
@@ -249,7 +323,7 @@ def set_checkpointing(row: dict[str, Any], model: Any) -> None:
     if row["method"] != "full":
         model.enable_input_require_grads()
     if row["gc"] is not True:
-        blocks = [m for m in model.modules() if type(m).__name__.endswith(("DecoderLayer", "NeoXLayer"))]
+        blocks = [m for m in model.modules() if type(m).__name__.endswith(BLOCKS)]
         for index, block in enumerate(blocks):
             block.gradient_checkpointing = index < row["gc"]
 

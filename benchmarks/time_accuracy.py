@@ -34,6 +34,9 @@ JUDGING: Final = {
     "judge": HERE / "rows/h100-judge.jsonl",
     "borderline": HERE / "rows/h100-borderline.jsonl",
 }
+JOB: Final = ("model", "method", "dtype", "seq", "rank", "targets")
+"""What a row trains; all else is how."""
+FEWEST_CANDIDATES: Final = 3
 INVENTORY: Final = "h100-sxm-80gb"
 UNPROFILED: Final = "an H100 that no profile is of"
 
@@ -148,7 +151,7 @@ def table(name: str, rows: list[Predicted]) -> list[str]:
         shown = [f"{r.measured:.4f}", f"{r.measured * (1 + r.error()):.4f}", f"{r.error():+.1%}"]
         shown += [f"{r.error(profiled=False):+.1%}", f"{r.waits():.0%}"]
         lines.append(f"| {r.row['id']} | {knobs(r.row)} | " + " | ".join(shown) + " |")
-    return [*lines, "", *summary(rows), "", *by_family(rows), ""]
+    return [*lines, "", *summary(rows), "", *by_family(rows), "", *by_job(rows), ""]
 
 
 def summary(rows: list[Predicted]) -> list[str]:
@@ -161,10 +164,35 @@ def summary(rows: list[Predicted]) -> list[str]:
     return lines
 
 
-def kendall(rows: list[Predicted], *, profiled: bool) -> float:
-    """Share of pairs in the measured order less that of pairs in the other (ties are none)."""
-    pairs = list(combinations([(r.measured, r.measured * (1 + r.error(profiled=profiled))) for r in rows], 2))
+def kendall(rows: list[Predicted], *, profiled: bool, each_token: bool = False) -> float:
+    """Share of pairs in the measured order less that of pairs in the other (ties are none). ``each_token``: of the seconds of
+    a token, not of a step."""
+    tokens = [r.row["mbs"] * r.row.get("ga", 1) * r.row["seq"] if each_token else 1 for r in rows]
+    measured = [r.measured / n for r, n in zip(rows, tokens, strict=True)]
+    both = [(m, m * (1 + r.error(profiled=profiled))) for m, r in zip(measured, rows, strict=True)]
+    pairs = list(combinations(both, 2))
     return sum(1 if (a[0] - b[0]) * (a[1] - b[1]) > 0 else -1 for a, b in pairs) / len(pairs)
+
+
+def by_job(rows: list[Predicted]) -> list[str]:
+    """Candidates of one job train the same with the same adapter in the same precision; ranked by the seconds of a token, as
+    they split different batches. Jobs of fewer than three candidates rank nothing."""
+    jobs: dict[tuple[Any, ...], list[Predicted]] = {}
+    for r in rows:
+        jobs.setdefault(tuple(str(r.row.get(key)) for key in JOB), []).append(r)
+    several = {job: found for job, found in jobs.items() if len(found) >= FEWEST_CANDIDATES}
+    if not several:
+        return []
+    lines = ["| candidates of one job | how many | Kendall's tau, profile | datasheet |", "|---|--:|--:|--:|"]
+    for job, found in sorted(several.items()):
+        taus = [f"{kendall(found, profiled=profiled, each_token=True):.3f}" for profiled in (True, False)]
+        lines.append(f"| {' '.join(v for v in job if v != 'None')} | {len(found)} | {' | '.join(taus)} |")
+    pairs = sum(len(f) * (len(f) - 1) // 2 for f in several.values())
+    whole = [
+        sum(kendall(f, profiled=p, each_token=True) * len(f) * (len(f) - 1) / 2 for f in several.values()) / pairs
+        for p in (True, False)
+    ]
+    return [*lines, f"| all {pairs} pairs | | {whole[0]:.3f} | {whole[1]:.3f} |"]
 
 
 def by_family(rows: list[Predicted]) -> list[str]:

@@ -33,10 +33,10 @@ def test_a_sweep_holds_the_plan_the_defaults_and_enough_others_and_its_report_th
     assert [c["what"] for c in configs[:3]] == ["plan", "trainer default", "trl default"]
     assert not any(same(a, b) for i, a in enumerate(configs[3:]) for b in configs[:3] + configs[3:][:i])
     assert all(c["mbs"] * c["ga"] == JOB.total for c in configs)
-    assert {json.dumps(c["gc"]) for c in configs} == {"false", "12", "true"} and {c["liger"] for c in configs} == {
-        True, False,
-    }  # fmt: skip
-    rows = [c | {"step_median_s": 1.0 + 0.1 * i} for i, c in enumerate(configs)]
+    assert {json.dumps(c["gc"]) for c in configs} == {"false", "12", "true"}
+    assert {c["kernels"] for c in configs} == {"none", "liger", "chunked"}
+    assert {c["packing"] for c in configs} == {c["compile"] for c in configs} == {True, False}
+    rows = [c | {"step_median_s": 1.0 + 0.1 * i, "real_tokens_a_step": 2048.0} for i, c in enumerate(configs)]
     rows[5] |= {"step_median_s": 0.8}  # a candidate that is faster than the plan
     rows[1] = configs[1] | {"error": "OutOfMemoryError: CUDA out of memory"}
     file = tmp_path / "rows.jsonl"

@@ -86,6 +86,7 @@ class Costed:
             tokens_per_second=float(self.time.tokens_per_second[row]),
             mfu=float(self.time.mfu[row]),
             padding_share=float(self.time.padding_share[row]),
+            row_lengths="" if self.scenario.lengths is None else self.scenario.lengths.source,
             total_steps=steps,
             total_seconds=total,
             cost_usd=_dollars(total, world, cluster.price_usd_per_accelerator_hour),

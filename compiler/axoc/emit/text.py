@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from axoc.ir.candidate import Candidate
 from axoc.ir.canonical import to_plain
-from axoc.ir.estimate import Estimate
+from axoc.ir.estimate import Estimate, TimeEstimate
 from axoc.ir.plan import Plan, Rejection
 from axoc.units import count, duration, gib
 
@@ -61,7 +61,17 @@ def knobs(c: Candidate) -> str:
     parts += [f"checkpointing {c.gradient_checkpointing}"] if c.gradient_checkpointing != "none" else []
     parts += [f"offload {c.offload}"] if c.offload != "none" else []
     parts += [c.quantization] if c.quantization != "none" else []
+    parts += ["packed"] if c.packing else []
+    parts += [f"kernels {c.kernels}"] if c.kernels != "none" else []
+    parts += ["compiled"] if c.compile else []
     return ", ".join(parts)
+
+
+def padding(time: TimeEstimate) -> str:
+    """What it is a share of, and who says how long rows are."""
+    if not time.row_lengths:
+        return "none counted: how long rows are is not known, and they are taken full"
+    return f"{time.padding_share:.1%} of the tokens computed ({time.row_lengths})"
 
 
 def memory_short(estimate: Estimate) -> str:
