@@ -40,6 +40,23 @@ CASES: Final[tuple[dict[str, Any], ...]] = (
 )
 SETS: Final = (("llama-3.2-1b@6", 8), ("mistral-7b-v0.3@4", 8), ("llama-3.2-1b@6", 2))
 """Models and ranks. The first model ties its head to the embedding; the second does not, and its blocks outweigh both."""
+TENSOR_CASES: Final[tuple[dict[str, Any], ...]] = (
+    {"gc": True},
+    {"gc": True, "ga": 2},
+    {"dtype": "fp32", "gc": False},
+    {"gc": False, "eval": True},
+)
+TENSOR_SETS: Final = tuple(
+    (model, data, tensor)
+    for model in ("llama-3.2-1b@6", "mistral-7b-v0.3@4", "qwen3-0.6b@5")
+    for data, tensor in ((2, 2), (4, 4), (1, 2))
+)
+"""Models, shards and tensor-parallel ranks, under FSDP2 and without fused kernels, as planned."""
+EVALUATED: Final[tuple[dict[str, Any], ...]] = (
+    {"gc": True, "eval": True},
+    {"gc": True, "eval": True, "liger": True, "seq": 512},
+)
+"""With a short sequence what is gathered outweighs what is computed."""
 
 
 def main() -> int:
@@ -76,6 +93,23 @@ def configurations() -> Iterator[dict[str, Any]]:
                 }
                 row = base | {"method": "full", "dtype": "bf16", "mbs": 2, "seq": 2048} | case
                 yield row | ({"gc": False} if strategy == "zero3" and row["method"] == "lora" else {})
+    yield from evaluated()
+    yield from tensor_parallel()
+
+
+def evaluated() -> Iterator[dict[str, Any]]:
+    for model, strategy in (("llama-3.2-1b@6", "fsdp"), ("mistral-7b-v0.3@4", "fsdp"), ("mistral-7b-v0.3@10", "zero3")):
+        for number, case in enumerate(EVALUATED):
+            base = {"id": f"{model}/{strategy}/8/evaluated/{number}", "model": model, "strategy": strategy, "world": 8}
+            yield base | {"method": "full", "dtype": "bf16", "mbs": 1, "seq": 2048} | case
+
+
+def tensor_parallel() -> Iterator[dict[str, Any]]:
+    for model, data, tensor in TENSOR_SETS:
+        for number, case in enumerate(TENSOR_CASES):
+            base = {"id": f"{model}/fsdp/{data}x{tensor}/{number}", "model": model, "strategy": "fsdp"}
+            ranks = {"world": data, "tensor": tensor}
+            yield base | ranks | {"method": "full", "dtype": "bf16", "mbs": 2, "seq": 2048} | case
 
 
 def make(path: Path, wanted: Any) -> None:
@@ -94,13 +128,14 @@ def traced(row: dict[str, Any]) -> dict[str, int]:
     from axoc_runtime.trace.extrapolate import trace
     from trace_accuracy import config_of, job_value
 
-    config = config_of(row["model"])
+    config, ranks = config_of(row["model"]), row["world"] * tensor_of(row)
     value = job_value(row, config)
     value["distributed"] |= {
         "strategy": row["strategy"],
-        "world_size": row["world"],
+        "world_size": ranks,
         "data_parallel": row["world"],
-        "processes_per_node": row["world"],
+        "tensor_parallel": tensor_of(row),
+        "processes_per_node": ranks,
         "config": "strategy.json",
     }
     value["training"]["global_batch_size"] = row["mbs"] * row.get("ga", 1) * row["world"]
@@ -111,6 +146,10 @@ def traced(row: dict[str, Any]) -> dict[str, int]:
         path.write_text(json.dumps(value))
         found = trace(read_job(path), config)
     return {name: int(size) for name, size in found.phases.items()}
+
+
+def tensor_of(row: dict[str, Any]) -> int:
+    return int(row.get("tensor", 1))
 
 
 def strategy_settings(strategy: str, hidden: int, block: str) -> dict[str, Any]:
@@ -132,11 +171,14 @@ def strategy_settings(strategy: str, hidden: int, block: str) -> dict[str, Any]:
 
 
 def candidate(row: dict[str, Any]) -> tuple[Scenario, Columns]:
-    one = scenario_of(row, "h100-sxm-80gb")
-    scenario = replace(one, cluster=parse_inventory(f"h100-sxm-80gb:{row['world']}", None, None)[0])
+    one, ranks = scenario_of(row, "h100-sxm-80gb"), row["world"] * tensor_of(row)
+    cluster = parse_inventory(f"h100-sxm-80gb:{ranks}", None, None)[0]
+    scenario = replace(one, cluster=cluster, min_unit_parameters=1)  # a block to a unit, as traced
     columns = columns_of(row, scenario.model)
     strategy, world = np.array([STRATEGIES.index(row["strategy"])]), np.array([row["world"]])
-    return scenario, replace(columns, strategy=strategy, data_parallel=world)
+    return scenario, replace(
+        columns, strategy=strategy, data_parallel=world, tensor_parallel=np.array([tensor_of(row)])
+    )
 
 
 def predicted(row: dict[str, Any]) -> MemoryColumns:

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from axoc.cost import states
+from axoc.cost import split, states
 from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.partition import Partition, partition
@@ -51,6 +51,14 @@ class Collectives:
     """Weights gathered when the forward computes the loss."""
     at_loss: Floats
     """Weights gathered at the top of the loss."""
+    at_evaluated_head: Floats
+    """The same, in an evaluation: FSDP2 has gathered the head for the batch before, and the last block's flat output then
+    stays in the place of the head's. ZeRO-3 keeps the top blocks for a backward, and forgets that it has them when the next
+    batch begins (reset_step): it gathers as much again."""
+    resident: Floats
+    """Of FSDP2, gathered from one forward without a backward to the next."""
+    waiting: Floats
+    """Of FSDP2, while a block's weights are copied out of their gather: all that is gathered for the blocks then."""
     at_bottom: Floats
     """Beside the unit's, while the bottom block's backward runs: nothing more is prefetched."""
     at_embedding: Floats
@@ -75,7 +83,7 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         unit=unit,
         in_flight=in_flight,
         scattered=_scattered(scenario, c),
-        head_scattered=np.where(c.uses("fsdp") & scenario.is_full, _head(scenario), 0.0),
+        head_scattered=np.where(c.uses("fsdp") & scenario.is_full, _head(scenario, c), 0.0),
         bucket=_bucket(scenario, c),
         bucket_stays=np.where(c.uses("zero1") & (c.accumulation > 1), states.bucket_bytes(scenario), 0.0),
         partition=kept,
@@ -93,8 +101,8 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
     gather is copied out of a flat output, which stays until the next one's (wait_for_unshard): in the backward it is the
     next block's, prefetched."""
     sizes = scenario.sizes
-    root = 0.0 if sizes.lm_head else (sizes.total - sizes.blocks) * _outside_bytes(scenario)
-    unit = unit_bytes(scenario) / c.tensor_parallel * blocks_per_unit(scenario, c)
+    root = 0.0 if sizes.lm_head else split.outside(scenario, c) * _outside_bytes(scenario)
+    unit = unit_bytes(scenario) * split.block_share(scenario, c) * blocks_per_unit(scenario, c)
     fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.shard_degree > 1
     live, flight = _fetched(scenario, c)
     return (
@@ -106,14 +114,16 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
 
 def _fetched(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
     """ZeRO-3 prefetches a bucket more at each module until ``stage3_max_live_parameters`` are there (fetch_sub_module),
-    and lets go of what will not be used within ``stage3_max_reuse_distance``: as many weights are gathered as may be. A
-    single rank's weights are views of its share."""
+    and lets go of what will not be used within ``stage3_max_reuse_distance``: as many weights are gathered as may be. What a
+    micro-batch leaves gathered the next one does not count (reset_step). A single rank's weights are views of its share."""
     sizes = scenario.sizes
     whole = sizes.total - sizes.blocks + sizes.blocks / c.tensor_parallel
     element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
     several = c.data_parallel > 1
-    live = np.minimum(whole, LIVE_ELEMENTS) * element
-    flight = np.clip(whole - LIVE_ELEMENTS, 0.0, GATHER_ELEMENTS) * element  # once all is there none is under way
+    head = sizes.lm_head * scenario.each(c, lambda s: s.fused_loss)  # read outside its module: see _late
+    most = np.where(c.accumulation > 1, LIVE_ELEMENTS + head, np.maximum(LIVE_ELEMENTS, head + sizes.block))
+    live = np.minimum(whole, most) * element
+    flight = np.clip(whole - most, 0.0, GATHER_ELEMENTS) * element  # once all is there none is under way
     return cast(Floats, np.where(several, live, 0.0)), cast(Floats, np.where(several, flight, 0.0))
 
 
@@ -122,27 +132,37 @@ def _outside_bytes(scenario: Scenario) -> float:
     return 4.0 if scenario.quantized else float(scenario.compute_bytes)
 
 
-def _head(scenario: Scenario) -> float:
+def _head(scenario: Scenario, c: Columns) -> Floats:
     """Bytes of an untied one."""
-    return scenario.sizes.lm_head * _outside_bytes(scenario)
+    return split.head(scenario, c) * _outside_bytes(scenario)
 
 
 def _late(scenario: Scenario, c: Columns, root: Floats, unit: Floats, in_flight: Floats) -> dict[str, Floats]:
     """From the loss on. Liger's backward of the loss is over at once: the top is where the last block's gather begins.
     What ZeRO-3 has gathered of the blocks is let go of with the backward of each, and by the bottom one is gone; a head that
     Liger reads outside its module stays until the step (register_external_parameter). FSDP2 has an untied head's flat
-    output beside it until the forward ends, and gathers an untied embedding again while the bottom block's backward runs."""
+    output beside it until the forward ends, and gathers an untied embedding again while the bottom block's backward runs.
+    It lets go of the gather before only when a unit's weights have been copied out of its own (wait_for_unshard holds a
+    reference), the embedding's at the first block; and keeps the head after a forward, until a backward is over."""
     sizes, three = scenario.sizes, c.uses("zero3")
     per_element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
-    outside = sizes.embedding + (sizes.lm_head if scenario.fused_loss else 0)
+    fused = scenario.each(c, lambda s: s.fused_loss)
+    outside = sizes.embedding + sizes.lm_head * fused
     embedding = np.where(c.data_parallel > 1, outside * per_element, 0.0)
     block = np.where(c.data_parallel > 1, sizes.block * per_element / c.tensor_parallel, 0.0)
-    head = np.where(c.uses("fsdp"), _head(scenario), 0.0)
+    head = np.where(c.uses("fsdp"), _head(scenario, c), 0.0)
+    several = c.shard_degree > 1
+    embedded = np.where(c.uses("fsdp") & several, split.embedding(scenario, c) * _outside_bytes(scenario), 0.0)
     own = root + np.where(c.uses("fsdp") & (sizes.lm_head > 0), sizes.embedding * _outside_bytes(scenario), 0.0)
+    evaluated = root + head + np.maximum(in_flight, np.where(several, head, 0.0))
+    again = np.minimum(sizes.total, 2.0 * LIVE_ELEMENTS + sizes.lm_head * fused) * per_element
     return {
-        "at_head": root + np.where(head > 0, 2 * head, in_flight),
-        "at_loss": root + head + (unit if scenario.fused_loss else 0.0),
-        "at_bottom": np.where(three, np.minimum(root, embedding + block), own),
+        "at_head": root + np.where(head > 0, np.where(several, 2 * head, head), in_flight),
+        "at_evaluated_head": np.where(three & (c.data_parallel > 1), again, evaluated),
+        "resident": np.where(c.uses("fsdp"), root + head, 0.0),
+        "waiting": np.where(c.uses("fsdp"), unit + in_flight + np.maximum(in_flight, embedded), 0.0),
+        "at_loss": root + head + unit * fused,
+        "at_bottom": np.where(three, np.minimum(root, embedding + block), np.where(several, own, root)),
         "at_embedding": np.where(three, np.minimum(root, embedding), own),
     }
 
@@ -158,7 +178,7 @@ def _scattered(scenario: Scenario, c: Columns) -> Floats:
     several blocks is reduced when the last of them has its gradients: those of the others wait for it."""
     trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
     blocks = 2.0 * blocks_per_unit(scenario, c) - 1.0
-    whole = trained * float(scenario.compute_bytes) / c.tensor_parallel * blocks
+    whole = trained * float(scenario.compute_bytes) * split.block_share(scenario, c) * blocks
     return cast(Floats, np.where(c.uses("fsdp"), whole, 0.0))
 
 
@@ -181,15 +201,18 @@ def _bucket(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, np.where(c.uses("zero1", "zero2"), states.bucket_bytes(scenario), 0.0))
 
 
+def subgroup_elements(scenario: Scenario, c: Columns) -> Floats:
+    """That DeepSpeed updates together: a rank's share, which ZeRO-3 takes in parts (_create_fp16_sub_groups)."""
+    share = scenario.trainable / c.optimizer_shards
+    return cast(Floats, np.where(c.uses("zero3"), np.minimum(share, LIVE_ELEMENTS), share))
+
+
 def _copies(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
     """step: norms are taken of fp64 copies, one gradient at a time; then the share is flattened, and that copied to fp32."""
-    share = scenario.trainable / c.optimizer_shards
-    three = c.uses("zero3")
+    three, share = c.uses("zero3"), subgroup_elements(scenario, c)
     part = np.where(three, owned.largest / c.data_parallel, owned.largest_part)
     needed = np.maximum(share * (states.module_bytes(scenario) + 4.0), part * 8.0)
-    if scenario.fused_loss:  # the head is let go of only now: see _late
-        head = np.where(
-            three & (c.data_parallel > 1), scenario.sizes.vocabulary_matrix * states.module_bytes(scenario), 0.0
-        )
-        needed = np.maximum(needed, head)
+    fused = scenario.each(c, lambda s: s.fused_loss) > 0  # the head is let go of only now: see _late
+    head = scenario.sizes.vocabulary_matrix * states.module_bytes(scenario)
+    needed = np.maximum(needed, np.where(fused & three & (c.data_parallel > 1), head, 0.0))
     return cast(Floats, np.where(c.deepspeed & ~c.offloads_optimizer, needed, 0.0))

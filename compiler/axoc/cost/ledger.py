@@ -7,10 +7,11 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, generation, states
+from axoc.cost import flops, generation, split, states
 from axoc.cost.activations import Activations, activations
 from axoc.cost.adafactor import adafactor_bytes
-from axoc.cost.collectives import Collectives, collectives
+from axoc.cost.buckets import LIVE_ELEMENTS
+from axoc.cost.collectives import Collectives, collectives, subgroup_elements
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import Scenario
 from axoc.units import KIB, MIB
@@ -70,10 +71,17 @@ def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
 
 
 def _load(live: _Live) -> Ledger:
-    """Before the first step: torch's optimizers make their states in it, DeepSpeed's engine when it is built."""
-    before = live.phase()
-    states_ = np.where(live.columns.deepspeed, before["optimizer states"], 0.0)
-    return before | {"optimizer states": states_, "workspace": np.zeros(len(live.columns))}
+    """Before the first step, in which optimizers make their states. DeepSpeed makes its masters with the engine: ZeRO-1 and
+    2 flatten what is trained and then have zeros as large as the masters for a moment (initialize_optimizer_states), ZeRO-3
+    converts a sub-group and clones that, then makes its gradients (stage3.py, _create_fp32_partitions)."""
+    c, before = live.columns, live.phase()
+    masters, zero = states.masters(live.scenario, c), np.zeros(len(c))
+    low = live.scenario.trainable * states.module_bytes(live.scenario)
+    kept = np.where(states.held_from_start(c), live.gradients, zero)
+    converted = np.minimum(masters, 4.0 * LIVE_ELEMENTS) - kept - before["communication buffers"]
+    built = np.where(c.uses("zero3"), converted, np.maximum(masters, low - masters))
+    own = {"optimizer states": masters, "workspace": zero, "gradients": kept}
+    return before | own | {"working set": np.where(c.deepspeed, np.maximum(0.0, built), zero)}
 
 
 def _live(scenario: Scenario, c: Columns) -> _Live:
@@ -128,8 +136,20 @@ def _forward(live: _Live) -> Ledger:
         activations=held.plain + held.entries + held.masks,
         autocast_weight_copies=held.forward_copies,
         logits_and_loss=held.tail.forward,
-        working_set=np.maximum(0.0, inside - held.tail.forward),
+        working_set=np.maximum(0.0, np.maximum(inside, _while_copied(live, any_plain)) - held.tail.forward),
     )
+
+
+def _while_copied(live: _Live, any_plain: Bools) -> Floats:
+    """Beside what a forward's end has: the most while FSDP2 copies a unit's weights out of its gather, with the gather before
+    it still there. The head's, the last block's, or, of little activations, the first block's after the embedding's."""
+    held, one, shared = live.held, live.held.largest, live.shared
+    own = np.where(any_plain, one.kept + one.copies - held.gradient, 0.0)
+    blocks = shared.root + shared.unit + 2 * shared.in_flight - shared.at_head - own
+    first = shared.root + shared.waiting + held.gradient - shared.at_head - held.plain - held.entries
+    untied = shared.in_flight if live.scenario.sizes.lm_head else np.zeros(len(live.columns))
+    found = np.maximum(untied, np.maximum(blocks, first))
+    return cast(Floats, np.where(live.columns.uses("fsdp"), found, 0.0))
 
 
 def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
@@ -199,10 +219,19 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             gradients=_at_bottom(live, first),
             reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
-            working_set=np.where(recomputes, again, one.backward),
+            working_set=np.where(recomputes, again + _above_the_bottom(live), one.backward),
         ),
         "backward_embedding": _backward_embedding(live, first),
     }
+
+
+def _above_the_bottom(live: _Live) -> Floats:
+    """By how much more the block above the bottom one needs, which FSDP2 still prefetches a block beside: where a rank's
+    share of a block's gradients is small it is all that is missing there."""
+    scenario, c, shared = live.scenario, live.columns, live.shared
+    more = shared.root + shared.in_flight - shared.at_bottom + live.held.gradient - _block_gradient(scenario, c)
+    several = c.uses("fsdp") & ~_carries(c) & (c.checkpointed_layers > 1)
+    return cast(Floats, np.where(several, np.maximum(0.0, more), 0.0))
 
 
 def _at_bottom(live: _Live, first: Floats) -> Floats:
@@ -210,7 +239,7 @@ def _at_bottom(live: _Live, first: Floats) -> Floats:
     scenario, c = live.scenario, live.columns
     block = _block_gradient(scenario, c)
     whole = np.maximum(live.gradients - _embedding_gradient(scenario, c) - block, 0.0)
-    shares = _gradients_of_blocks(scenario, live.gradients) - block
+    shares = _gradients_of_blocks(scenario, c, live.gradients) - block
     fresh = np.where(c.uses("zero2"), live.shared.arriving, np.where(_carries(c), 0.0, shares))
     return cast(Floats, np.where(_reduces(c), first + fresh, np.where(_carries(c), first, whole)))
 
@@ -218,7 +247,7 @@ def _at_bottom(live: _Live, first: Floats) -> Floats:
 def _backward_embedding(live: _Live, first: Floats) -> Ledger:
     """At the lookup's gradient; or, under ZeRO-1, at the end, where a rank's part is copied out of all gradients."""
     scenario, c, shared = live.scenario, live.columns, live.shared
-    blocks = _gradients_of_blocks(scenario, live.gradients)
+    blocks = _gradients_of_blocks(scenario, c, live.gradients)
     fresh = np.where(c.uses("zero2"), shared.arriving, np.where(_carries(c), 0.0, blocks))
     gradients = np.where(_reduces(c), first + fresh, np.where(_carries(c), first, live.gradients))
     working = _embedding_working(scenario, c, live.tokens)
@@ -247,44 +276,48 @@ def _optimizer(live: _Live) -> Ledger:
     scenario, c, shared = live.scenario, live.columns, live.shared
     copied = c.deepspeed & ~c.offloads_optimizer
     kept = np.where(copied & ~c.uses("zero3"), shared.partition, live.gradients)
-    single = scenario.trainable * 4.0 / c.optimizer_shards
+    single = subgroup_elements(scenario, c) * 4.0
     temporary = _optimizer_working(scenario, c)
     working = np.maximum(shared.copies, single + temporary - np.where(c.uses("zero3"), 0.0, kept))
     return live.phase(gradients=kept, working_set=np.where(copied, working, temporary))
 
 
 def _evaluate(live: _Live, *, always: bool = False) -> Ledger:
-    """Nothing is kept for a backward: the stream, one block, or one batch's logits."""
+    """Nothing is kept for a backward: the stream, one block, or one batch's logits. FSDP2 still has the head from the batch
+    before, ZeRO-3 its own gradients and the top blocks, which it kept for a backward."""
     if not (live.scenario.evaluates or always):
         return live.phase()
-    held, shared = live.held, live.shared
+    held, shared, three = live.held, live.shared, live.columns.uses("zero3")
+    gathered = shared.at_evaluated_head
+    inside = np.where(three, gathered, shared.resident + shared.unit + shared.in_flight) + held.largest.light
+    waiting = np.where(live.columns.uses("fsdp"), shared.resident + shared.waiting + held.gradient, 0.0)
     return live.phase(
-        gathered_weights=np.where(live.columns.uses("zero3"), shared.at_embedding, shared.root)
-        + shared.unit
-        + shared.in_flight,
+        gathered_weights=gathered,
+        gradients=np.where(states.held_from_start(live.columns), live.gradients, 0.0),
         activations=held.masks,
         autocast_weight_copies=held.light_copies,
         logits_and_loss=held.tail.light,
-        working_set=np.maximum(0.0, held.largest.light - held.tail.light),
+        working_set=np.maximum(0.0, np.maximum(inside, waiting) - gathered - held.tail.light),
     )
 
 
 def _plain_block_gradients(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
     """Gradients of the blocks after the recomputed ones, which are complete when recomputation begins."""
-    share = scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0
+    share = split.blocks(scenario, c) if scenario.is_full else 1.0
     plain = 1 - c.checkpointed_layers / scenario.model.num_layers
     return cast(Floats, np.where(_carries(c), 0.0, gradients * share * plain))
 
 
 def _block_gradient(scenario: Scenario, c: Columns) -> Floats:
     """Of one block."""
-    share = scenario.sizes.block / max(1, scenario.sizes.total) if scenario.is_full else 1 / scenario.model.num_layers
+    one = scenario.sizes.block / max(1, scenario.sizes.blocks)
+    share = split.blocks(scenario, c) * one if scenario.is_full else 1 / scenario.model.num_layers
     return cast(Floats, states.gradients(scenario, c) * share)
 
 
-def _gradients_of_blocks(scenario: Scenario, gradients: Floats) -> Floats:
+def _gradients_of_blocks(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
     """Of all blocks."""
-    return gradients * (scenario.sizes.blocks / max(1, scenario.sizes.total) if scenario.is_full else 1.0)
+    return gradients * split.blocks(scenario, c) if scenario.is_full else gradients
 
 
 def _waiting(scenario: Scenario, c: Columns) -> Floats:
@@ -300,8 +333,8 @@ def _waiting(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _matrix_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """Of the vocabulary matrix, whole."""
-    return scenario.sizes.vocabulary_matrix * states.gradient_element_bytes(scenario, c)
+    """Of the head's matrix, a rank's whole part."""
+    return split.matrix(scenario, c) * states.gradient_element_bytes(scenario, c)
 
 
 def _embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
@@ -318,7 +351,8 @@ def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats
         return np.zeros(len(c))
     sizes = scenario.sizes
     tied = sizes.lm_head == 0
-    matrix = _matrix_gradient(scenario, c)
+    element = states.gradient_element_bytes(scenario, c)
+    matrix = _matrix_gradient(scenario, c) if tied else scenario.sizes.vocabulary_matrix * element
     second = np.where(_carries(c) | _reduces(c) | tied, matrix, 0.0)
     rows = np.floor(tokens / 10) + np.minimum(tokens, scenario.model.vocab_size)
     parts = np.where(tokens > EMBEDDING_SORTS_ABOVE, rows * scenario.model.hidden_size * 4.0, 0.0)
@@ -332,7 +366,7 @@ def _summed_apart(scenario: Scenario, c: Columns) -> Bools:
     runtime/zero/linear.py). Seen with torch's profiler on tied matrices."""
     autocast = ~(c.deepspeed | c.uses("fsdp")) & (scenario.mixed_precision != "no")
     casts = autocast & (scenario.weight_bytes > scenario.compute_bytes)
-    return cast(Bools, ~casts & ~c.uses("zero3") & (not scenario.fused_loss))
+    return cast(Bools, ~casts & ~c.uses("zero3") & (scenario.each(c, lambda s: s.fused_loss) == 0))
 
 
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:

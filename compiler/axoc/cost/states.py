@@ -6,6 +6,7 @@ from typing import Final, cast
 
 import numpy as np
 
+from axoc.cost import split
 from axoc.cost.buckets import reduce_bucket_elements
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import OPTIMIZER_STATE_BYTES, Scenario
@@ -70,7 +71,7 @@ def weights(scenario: Scenario, c: Columns) -> Floats:
     linear, rest = base_bytes(scenario)
     low = keeps_bf16_module(scenario, c)
     shrink = np.where((low > 0) & (not scenario.quantized), 2.0 / scenario.weight_bytes, 1.0)
-    base = (linear * shrink / c.tensor_parallel + rest * shrink) / c.weight_shards
+    base = (linear + rest) * shrink * split.share(scenario, c) / c.weight_shards
     trained = np.where(low > 0, scenario.trainable * 2.0, trained_bytes(scenario))
     adapter = 0.0 if scenario.is_full else trained / c.weight_shards
     return cast(Floats, np.where(c.offloads_parameters, 0.0, base + adapter))
@@ -110,6 +111,12 @@ def optimizer(scenario: Scenario, c: Columns) -> Floats:
     total = np.where(low > 0, masters, plain) + embedding_states_bytes(scenario)
     resident = total / (_trainable_tensor_shards(scenario, c) * c.optimizer_shards)
     return cast(Floats, np.where(c.offloads_optimizer, 0.0, resident))
+
+
+def masters(scenario: Scenario, c: Columns) -> Floats:
+    """DeepSpeed's, in fp32, of a rank's share; they are there before the first step."""
+    share = scenario.trainable * 4.0 / c.optimizer_shards
+    return cast(Floats, np.where(c.deepspeed & ~c.offloads_optimizer, share, 0.0))
 
 
 def embedding_states_bytes(scenario: Scenario) -> float:
@@ -154,6 +161,5 @@ def _states_in_fp32(scenario: Scenario) -> float:
 
 
 def _trainable_tensor_shards(scenario: Scenario, c: Columns) -> Floats:
-    """Adapters are replicated over tensor-parallel ranks; a fully trained model's linear weights are not."""
-    share = scenario.sizes.blocks_linear / scenario.sizes.total if scenario.is_full else 0.0
-    return cast(Floats, 1.0 / (share / c.tensor_parallel + (1 - share)))
+    """Adapters are replicated over tensor-parallel ranks; a fully trained model's matrices are not."""
+    return 1.0 / split.share(scenario, c) if scenario.is_full else np.ones(len(c))
