@@ -86,34 +86,43 @@ def remote_fingerprint(url: str, options: Mapping[str, Any]) -> str:
 
 def members(source: Source) -> list[str]:
     """Names of the files in a zip archive. Raises OSError or BadZipFile."""
-    with _raw(source) as stream, zipfile.ZipFile(stream) as archive:
+    with _jumping(source) as stream, zipfile.ZipFile(stream) as archive:
         return sorted(i.filename for i in archive.infolist() if not i.is_dir())
 
 
 def opened(source: Source) -> BinaryIO:
     if source.member is not None:
-        archive = zipfile.ZipFile(_raw(source))
+        archive = zipfile.ZipFile(_jumping(source))
         return _decompressed(cast(BinaryIO, archive.open(source.member)), source.member)
     return _decompressed(_raw(source), source.name)
 
 
 @contextmanager
 def seekable(source: Source) -> Iterator[BinaryIO]:
-    if source.member is None and not endings(source.name)[1]:
-        with _raw(source) as plain:
-            yield plain
-        return
-    with tempfile.TemporaryFile() as copy, opened(source) as stream:
+    plain = source.member is None and not endings(source.name)[1]
+    with _jumping(source) if plain else _copied(opened(source)) as stream:
+        yield stream
+
+
+def _jumping(source: Source) -> BinaryIO:
+    """Web servers need not send parts of a file: what they send is kept on the disk."""
+    return _copied(_raw(source)) if source.url is not None and source.url.startswith("http") else _raw(source)
+
+
+def _copied(stream: BinaryIO) -> BinaryIO:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it, and with that it is gone
+    with stream:
         shutil.copyfileobj(stream, copy, 1 << 20)
-        copy.seek(0)
-        yield cast(BinaryIO, copy)
+    copy.seek(0)
+    return cast(BinaryIO, copy)
 
 
 def _raw(source: Source) -> BinaryIO:
     if source.url is None:
         return source.path.open("rb")
     system, path = store(source.url, source.options)
-    return cast(BinaryIO, system.open(path, "rb"))
+    more = {"block_size": 0} if source.url.startswith("http") else {}  # as one stream, whatever the server can do
+    return cast(BinaryIO, system.open(path, "rb", **more))
 
 
 def _decompressed(stream: IO[bytes], name: str) -> BinaryIO:

@@ -67,6 +67,12 @@ def records_of(part: Part) -> Iterator[Record]:
     except OSError as error:
         message = f"{source.written}: {error.strerror or error}"
         raise RuntimeFailure(message, EXIT_DATA, "check the path") from None
+    except Exception as error:
+        if source.url is None:
+            raise
+        first = (str(error).strip().splitlines() or [""])[0]  # each store's client has errors of its own
+        message = f"{source.written}: {type(error).__name__}: {first[:200]}"
+        raise RuntimeFailure(message, EXIT_DATA, "check the address, the network and the credentials") from None
 
 
 def fingerprints(job: Located, dataset: DatasetJob) -> list[str]:

@@ -14,6 +14,8 @@ CHUNK_BYTES: Final = 1 << 20
 LONGEST_ELEMENT: Final = 64 << 20
 """Characters looked at before an element is said to be broken."""
 SPACE: Final = " \t\r\n"
+AFTER_A_NUMBER: Final = (*SPACE, ",", "]")
+"""Anything else, and the end of what was read so far, may be a part of it."""
 
 
 class _Window:
@@ -62,7 +64,7 @@ class _Window:
         while True:
             try:
                 value, end = decoder.raw_decode(self.text, self.at)
-                if end < len(self.text) or self.ended:  # a number might go on
+                if self.ended or not isinstance(value, int | float) or self.text[end : end + 1] in AFTER_A_NUMBER:
                     self.move(end)
                     return value
                 self.more()
