@@ -236,7 +236,8 @@ def _chunked_loss(op: Operation, m: Meter) -> None:
     passes = m.kernels.moved(each * rows * vocabulary)
     if trained:
         products = products + m.kernels.matmul("tn", vocabulary, hidden, rows, element)
-        passes = passes + m.kernels.moved(hidden * vocabulary * (element + 2.0 * float(m.scenario.trainable_bytes)))
+        held = float(m.scenario.trainable_bytes)  # of one dtype the product is added in its own kernel
+        passes = passes + m.kernels.moved(hidden * vocabulary * (2.0 * held + (element if held != element else 0.0)))
     if copies:
         m.cast(hidden * vocabulary, FP32, CASTS)
     m.add(PRODUCTS, products * chunks, 1.0)

@@ -13,8 +13,11 @@ from typing import Any, Final, NamedTuple
 import torch
 
 IGNORED: Final = -100
-LOGITS_AT_ONCE: Final = 2**27
-"""Elements: of 128,256 words 1,046 rows, half a GiB in float32."""
+LOGITS_AT_ONCE: Final = 2**28
+"""Elements, at most: of 128,256 words 2,048 rows, a GiB in float32. Each chunk reads the head's weight three times and writes
+its gradient: fewer, larger chunks are faster."""
+ROW_MULTIPLE: Final = 128
+"""Matrix units compute in tiles of so many rows."""
 
 
 class Chunk(NamedTuple):
@@ -42,11 +45,16 @@ def linear_cross_entropy(
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    rows = max(1, logits_at_once // weight.shape[0])
+    rows = rows_at_once(weight.shape[0], logits_at_once)
     learns = torch.is_grad_enabled()
     with torch.autocast(kind, enabled=False):
         total: torch.Tensor = _Loss.apply(hidden, weight, bias, targets, softcapping, dtype, rows, learns, compiled)  # type: ignore[no-untyped-call]
         return total / (targets.ne(IGNORED).sum().clamp(min=1) if items is None else items)
+
+
+def rows_at_once(words: int, logits: int = LOGITS_AT_ONCE) -> int:
+    rows = max(1, logits // words)
+    return rows if rows < ROW_MULTIPLE else rows - rows % ROW_MULTIPLE
 
 
 class _Loss(torch.autograd.Function):
@@ -75,14 +83,9 @@ class _Loss(torch.autograd.Function):
             logits = given @ head.t() if bias is None else torch.addmm(bias.to(dtype), given, head.t())
             made = chunk_of(logits, targets[part], softcapping, any(wanted))
             total += made.loss
-            if made.gradient is None:
-                continue
-            if of_hidden is not None:
-                of_hidden[part] = made.gradient @ head
-            if of_weight is not None:
-                of_weight += made.gradient.t() @ given
-            if of_bias is not None:
-                of_bias += made.gradient.sum(0)
+            if made.gradient is not None:
+                _gather(made.gradient, given, head, part, of_hidden, of_weight, of_bias)
+            del logits, made  # before the next chunk's are made
         ctx.save_for_backward(of_hidden, of_weight, of_bias)
         return total
 
@@ -90,6 +93,32 @@ class _Loss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         scaled = (None if g is None else g.mul_(gradients[0].to(g.dtype)) for g in ctx.saved_tensors)
         return (*scaled, *[None] * 6)
+
+
+def _gather(
+    gradient: torch.Tensor,
+    given: torch.Tensor,
+    head: torch.Tensor,
+    part: slice,
+    of_hidden: torch.Tensor | None,
+    of_weight: torch.Tensor | None,
+    of_bias: torch.Tensor | None,
+) -> None:
+    """What a chunk's gradient by its logits gives those of what the logits were made of."""
+    if of_hidden is not None:
+        of_hidden[part] = gradient @ head
+    if of_weight is not None:
+        _accumulate(of_weight, gradient.t(), given)
+    if of_bias is not None:
+        of_bias += gradient.sum(0)
+
+
+def _accumulate(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``total`` += left right; in the product's own kernel where it is of the product's dtype."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def chunk(logits: torch.Tensor, targets: torch.Tensor, softcapping: float | None, learns: bool) -> Chunk:
