@@ -51,6 +51,9 @@ def test_evaluation_follows_the_held_out_rows_and_the_schedule() -> None:
         items(few)["evaluation"] * 12 / 3
     )  # two more than within the run
     assert items(often)["evaluation"] > 0
+    sampled = time_of(**same, model__kernels="none", training__eval_steps=10, training__eval_rows=100)
+    whole = items(few)["evaluation"] / 3  # all 1,000 rows, 16 batches of 8 on each of 8 devices
+    assert items(sampled)["evaluation"] == pytest.approx(2 * whole + 10 * whole * 2 / 16)
 
 
 def test_a_forward_pass_is_the_smaller_part_of_a_micro_step() -> None:

@@ -68,6 +68,17 @@ def test_some_of_the_packs_are_those_packs(folder: Path) -> None:
     assert [told(some[i]["documents"]) for i in range(len(some))] == [told(packs[i]["documents"]) for i in (3, 0)]
 
 
+def test_a_sample_is_of_so_many_rows_packed_or_not(folder: Path) -> None:
+    from axoc_runtime.objectives.planned import sample
+
+    packs, _ = prepare.load_batches(prepared(folder, dataset__packing=True))
+    rows, _ = prepare.load_batches(prepared(folder))
+    held = sum(len(p["documents"]) for p in (sample(packs, 30, 1)[i] for i in range(len(sample(packs, 30, 1)))))
+    assert 30 <= held < 60 < len(rows) == 90
+    drawn = [sample(rows, 30, seed) for seed in (1, 1, 2)]
+    assert told(drawn[0]) == told(drawn[1]) != told(drawn[2]) and len(drawn[0]) == 30
+
+
 def test_rows_are_those_without_packing(folder: Path) -> None:
     """Only their order is another."""
     plain, _ = prepare.load_batches(prepared(folder))

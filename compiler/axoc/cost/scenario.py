@@ -99,11 +99,14 @@ class Scenario:
     """Checkpoints the run writes, where its length is known."""
     held_out_rows: int | None = None
     """Rows that are evaluated on, where the lock knows them."""
+    sampled_rows: int | None = None
+    """Of the held-out rows those that evaluations during training look at; None for all."""
     evaluations: int = 0
     """Passes over them in the run."""
     downloads: bool = False
     """The base model comes from a hub: its files are stored on this machine too."""
-    exports: tuple[str, ...] = ()
+    exports: tuple[tuple[str, float], ...] = ()
+    """Formats that are written after training, and their bytes a parameter."""
     uploads: bool = False
     """Checkpoints are sent to a store as well."""
     objective: Objective = IMITATION

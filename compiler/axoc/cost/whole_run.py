@@ -28,11 +28,14 @@ https://github.com/huggingface/tokenizers#main-features"""
 PROCESS_SECONDS: Final = {"cpu": 15.0, "gpu": 30.0}
 """Imports of torch and transformers and, on a GPU, context and communicators, once a launch. An assumption."""
 
-COMPILE_SECONDS: Final = 30.0
-"""Of one kind of block, forward and backward, with torch.compile; blocks alike share it
-(https://docs.pytorch.org/tutorials/recipes/regional_compilation.html). An assumption: tens of seconds is what is seen."""
-COMPILE_LIGHT_SECONDS: Final = 10.0
+COMPILE_SECONDS: Final = 7.0
+"""Of one kind of block, forward and backward, with torch.compile; blocks alike share it. First steps of compiled runs took 4
+to 7 s longer than of others on an H100's host (benchmarks/packed_step.py)."""
+COMPILE_LIGHT_SECONDS: Final = 3.0
 """Of a kind of block without gradients, as evaluation runs it: another graph, and no backward. An assumption."""
+
+WHOLE_EVALUATIONS: Final = 2
+"""Before and after training, on all held-out rows."""
 
 START_UP: Final = ("environment", "model download", "tokenization", "process start", "model load")
 BEFORE_PROCESSES: Final = START_UP[:3]
@@ -43,7 +46,7 @@ ASSUMED: Final = {
     "tokenization": f"the data's bytes at {TOKENIZED_BYTES_PER_SECOND / 1e6:g} MB/s, as the tokenizers library states",
     "process start": "imports, contexts and communicators: an assumption",
     "model load": f"the model's files from disk at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
-    "compilation": f"{COMPILE_SECONDS:g} s a kind of block, and {COMPILE_LIGHT_SECONDS:g} s more to evaluate: an assumption",
+    "compilation": f"{COMPILE_SECONDS:g} s a kind of block, as measured, and {COMPILE_LIGHT_SECONDS:g} s more to evaluate",
     "training": "steps times the predicted step",
     "evaluation": "forward passes over the held-out rows before, during and after training: the step's model",
     "checkpoints": f"bytes of the disk's ledger at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s a writing node: an assumption",
@@ -88,12 +91,18 @@ def _start_up(scenario: Scenario) -> dict[str, float]:
 
 
 def _evaluation(scenario: Scenario, c: Columns) -> Floats:
-    """Passes times the batches of one rank; the last batch of each rank is taken full."""
-    if not scenario.held_out_rows:
+    """Batches of one rank, the last one taken full: twice of all held-out rows, and within training of its sample."""
+    rows = scenario.held_out_rows
+    if not rows or not scenario.evaluations:
         return np.zeros(len(c))
-    packs = scenario.held_out_rows / rows_per_sequence(scenario)
-    batches = np.ceil(packs / (c.micro_batch * c.data_parallel))
-    return cast(Floats, forward_seconds(scenario, c) * batches * scenario.evaluations)
+    sampled = min(rows, rows if scenario.sampled_rows is None else scenario.sampled_rows)
+    batches = WHOLE_EVALUATIONS * _batches(scenario, c, rows)
+    batches = batches + (scenario.evaluations - WHOLE_EVALUATIONS) * _batches(scenario, c, sampled)
+    return cast(Floats, forward_seconds(scenario, c) * batches)
+
+
+def _batches(scenario: Scenario, c: Columns, rows: int) -> Floats:
+    return np.ceil(rows / rows_per_sequence(scenario) / (c.micro_batch * c.data_parallel))
 
 
 def _writers(scenario: Scenario, c: Columns) -> Floats:

@@ -10,6 +10,7 @@ from axoc.cost.lengths import of_mean, rows_per_sequence
 from axoc.cost.objectives import objective_of
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_for, trainable_for
+from axoc.facts.exports import asked
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts, RowLengths
 from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
 from axoc.search.ways import Way
@@ -132,9 +133,12 @@ def _plain(
         data_rows=_known_sum([d.rows for d in data]),
         data_bytes=_known_sum([d.bytes for d in data]),
         held_out_rows=_held_out_rows(request, data),
+        sampled_rows=request.training.eval_rows,
         lengths=row_lengths(request, data),
         downloads=request.model.looks_remote,
-        exports=request.export.formats,
+        exports=tuple(
+            (a.written, a.bytes_a_parameter) for a in asked(request.export.formats, request.export.quantization)
+        ),
         uploads=request.upload_to is not None,
         objective=objective,
     )

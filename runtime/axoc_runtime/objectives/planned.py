@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from axoc_runtime.job import Job
 from axoc_runtime.kernels import put_kernels
 from axoc_runtime.models.load import set_checkpointing
 from axoc_runtime.objectives.perplexity import IGNORED
+from axoc_runtime.preparation.rows import Packs
 from axoc_runtime.strategies import after_accelerator
 
 ATTENTION_MASKS = ("attention_mask", "chosen_attention_mask", "rejected_attention_mask")
@@ -80,7 +82,7 @@ class Planned(Resumable):
     def samples(self) -> bool:
         """Evaluations during training look at fewer rows than there are."""
         wanted = self.job.training.eval_rows
-        return wanted is not None and self.eval_dataset is not None and wanted < len(self.eval_dataset)
+        return wanted is not None and self.eval_dataset is not None and wanted < counted(self.eval_dataset)
 
     def held_out(self) -> dict[str, float]:
         """The objective's figures on the held-out rows, of the model as it is; nothing is logged."""
@@ -117,8 +119,16 @@ def real_tokens(packed: Mapping[str, Any]) -> torch.Tensor:
     return found
 
 
+def counted(rows: Any) -> int:
+    """Rows, those of packs one by one."""
+    return len(rows.rows) if isinstance(rows, Packs) else len(rows)
+
+
 def sample(rows: Any, size: int, seed: int) -> Any:
-    """``size`` of the rows, drawn without replacement, in their order: the same ones on every rank and at every call."""
+    """``size`` of the rows, drawn without replacement, in their order: the same ones on every rank and at every call. Of
+    packs as many as hold about so many rows."""
+    if isinstance(rows, Packs):
+        size = math.ceil(size * len(rows) / counted(rows))
     chosen = np.random.default_rng(seed).choice(len(rows), size=size, replace=False)
     return rows.select(sorted(int(i) for i in chosen))
 
