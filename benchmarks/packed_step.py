@@ -1,6 +1,6 @@
 """A training step of packed rows as the runtime computes it, part by part: which kernels, dtype and compilation, how fast.
 
-    python benchmarks/packed_step.py OUT.jsonl [--only REGEX] [--check] [--seconds 200] [--device cpu]
+    python benchmarks/packed_step.py OUT.jsonl [--only REGEX] [--check] [--profile] [--seconds 200] [--device cpu]
 
 One line a variant: milliseconds of the whole step and of forward, backward and optimizer, tokens a second, the share of the
 peak that the mathematics needs (6 FLOPs a weight and token, attention within documents), peak bytes, seconds to compile. A
@@ -30,6 +30,7 @@ PEAK_FLOPS: Final = 989e12
 """An H100 SXM's in bfloat16, without sparsity."""
 LONGEST: Final = 2048
 STEPS: Final = 8
+PROFILED = False
 SETTLED: Final = 3
 
 VARIANTS: Final = [
@@ -44,6 +45,9 @@ VARIANTS: Final = [
     ("8b-lora-liger-compiled-kept", "llama-3-8b", "lora", "bf16", "liger", True, 0, 8192),
     ("8b-qlora-liger", "llama-3-8b", "qlora", "nf4", "liger", False, True, 8192),
     ("8b-qlora-liger-compiled", "llama-3-8b", "qlora", "nf4", "liger", True, True, 8192),
+    ("8b-qlora-liger-compiled-kept", "llama-3-8b", "qlora", "nf4", "liger", True, 0, 8192),
+    ("8b-lora-chunked-compiled-kept", "llama-3-8b", "lora", "bf16", "chunked", True, 0, 8192),
+    ("3b-bf16-chunked-compiled", "llama-3.2-3b", "full", "bf16", "chunked", True, 0, 16384),
     ("tiny-fp32-chunked-compiled", "tiny", "full", "fp32", "chunked", True, 0, 256),
 ]
 TINY: Final = {
@@ -59,7 +63,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seconds", type=float, default=200.0, help="start nothing after so long")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--profile", action="store_true", help="print a step's kernels")
     options = parser.parse_args()
+    global PROFILED
+    PROFILED = options.profile
     import torch
     import transformers
     from transformers import AutoModelForCausalLM  # noqa: F401
@@ -138,6 +145,8 @@ def measure(row: dict[str, Any], device: str) -> dict[str, Any]:
         taken.append([1e3 * (b - a) for a, b in itertools.pairwise(marks)])
         first = first or marks[-1] - marks[0]
     whole, host = _unbroken(model, batches, optimizer, trained, device, sync)
+    if PROFILED:
+        _profile(model, batches[0], optimizer, device)
     settled = sorted(taken[SETTLED:], key=sum)
     forward, backward, step = settled[len(settled) // 2]
     return {
@@ -166,6 +175,22 @@ def _unbroken(model: Any, batches: list[Any], optimizer: Any, trained: list[Any]
         launched += time.perf_counter() - at
     sync()
     return 1e3 * (time.perf_counter() - began) / 6, 1e3 * launched / 6
+
+
+def _profile(model: Any, batch: Any, optimizer: Any, device: str) -> None:
+    """Prints what a step's time on the device goes to, by kernel."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
+    with profile(activities=kinds) as seen, torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        model(**batch, num_items_in_batch=batch["labels"].ne(-100).sum()).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    events = [e for e in seen.key_averages() if e.self_device_time_total or device == "cpu"]
+    for event in sorted(events, key=lambda e: -(e.self_device_time_total or e.self_cpu_time_total))[:24]:
+        taken = event.self_device_time_total or event.self_cpu_time_total
+        print(f"  {taken / 1e3:8.2f} ms {event.count:5} x {event.key[:110]}", flush=True)
 
 
 def build(row: dict[str, Any], device: str) -> Any:
