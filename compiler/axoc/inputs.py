@@ -183,5 +183,6 @@ def _plugin(root: Path, written: str) -> dict[str, bytes]:
             part.startswith(".") or part.endswith((".egg-info", "__pycache__")) or part == "build"
             for part in p.relative_to(root).parts
         )
+        and p.relative_to(root).parts[0] != "tests"
     )
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in kept}
