@@ -1,7 +1,8 @@
 """The same work by axoc, by TRL as it comes and by TRL tuned by hand: real (non-padding) tokens a second, and loss curves.
 
     python benchmarks/throughput.py plan FOLDER [--inventory h100-sxm-80gb]     # where axoc is installed: a bundle a job
-    python benchmarks/throughput.py run FOLDER OUT.jsonl --job 1b-full --only axoc|trl|tuned [--seconds 45]
+    python benchmarks/throughput.py run FOLDER OUT.jsonl --job 1b-full --only axoc|trl|tuned|wrapped [--seconds 45]
+    python benchmarks/throughput.py sequence FOLDER OUT.jsonl --runs 1b-full:axoc,1b-full:tuned [--budget 540]
     python benchmarks/throughput.py table OUT.jsonl                             # of what has been measured
 
 Published shapes, random weights drawn alike, chat-like rows (lognormal, median 300 tokens, sigma 0.8, at most 2,048), of which
@@ -9,7 +10,9 @@ every token is learned; about 16,000 real tokens an optimizer step in all three.
 runtime's own `prepare` and `train`, with the weights drawn in the place of a file's. TRL as it comes: SFTTrainer and a
 model by its defaults, longest row 2,048, gradients accumulated to the same step. TRL tuned: packed (best fit), Liger, weights
 in bfloat16, fused optimizer, no recomputation where it fits, loader processes; --micro and --gc try other micro-batches.
-Rates are of the steps after the tenth; what comes before (compilation, caches) is not in them.
+``wrapped`` is that with rows cut from one long text: no mask, so faster, but documents are cut and read across their ends.
+Rates are of the steps after the fifth; what comes before (compilation, caches) is not in them. ``sequence`` makes its runs one
+after the other, each in a process of its own that is forked after the imports, and starts none once its budget is spent.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import throughput_parts as parts
 
+PARTS: Final = ("axoc", "trl", "tuned", "wrapped")
 ENOUGH_STEPS: Final = 100_000
 LORA: Final = {"type": "lora", "rank": 16, "alpha": 32}
 
@@ -44,11 +50,18 @@ def main() -> int:
     running.add_argument("folder", type=Path)
     running.add_argument("rows", type=Path)
     running.add_argument("--job", choices=parts.JOBS, required=True)
-    running.add_argument("--only", choices=("axoc", "trl", "tuned"), required=True)
+    running.add_argument("--only", choices=PARTS, required=True)
     running.add_argument("--seconds", type=float, default=45.0, help="of measured steps")
     running.add_argument("--device", default="cuda")
     running.add_argument("--micro", type=int, help="of TRL tuned: packs at a time")
     running.add_argument("--gc", type=int, choices=(0, 1), help="of TRL tuned: recompute")
+    several = commands.add_parser("sequence")
+    several.add_argument("folder", type=Path)
+    several.add_argument("rows", type=Path)
+    several.add_argument("--runs", required=True, help="job:part[:micro[:gc]], comma between them")
+    several.add_argument("--seconds", type=float, default=15.0)
+    several.add_argument("--budget", type=float, default=540.0, help="seconds after which no run is started")
+    several.add_argument("--device", default="cuda")
     shown = commands.add_parser("table")
     shown.add_argument("rows", type=Path)
     options = parser.parse_args()
@@ -56,6 +69,8 @@ def main() -> int:
         return plan(options.folder, options.inventory, options.job or [j for j in parts.JOBS if j != "tiny"])
     if options.command == "run":
         return run(options)
+    if options.command == "sequence":
+        return sequence(options)
     print(table([json.loads(line) for line in options.rows.read_text().splitlines()]))
     return 0
 
@@ -76,7 +91,7 @@ def spec(job: str) -> dict[str, Any]:
     wanted, method = parts.JOBS[job], parts.JOBS[job]["method"]
     model: dict[str, Any] = {"id": "model", "config": "model/config.json"}
     if method == "qlora":
-        model["quantization"] = "nf4"
+        model |= {"quantization": "nf4", "compile": True}  # over quantized weights the plan leaves it to the user
     if job == "tiny":  # a CPU's plan would take none of what is compared
         model |= {"attention": "varlen", "kernels": "chunked", "compile": True}
     return {
@@ -96,12 +111,46 @@ def spec(job: str) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
-    work = {"axoc": run_axoc, "trl": run_trl, "tuned": run_trl}[options.only]
-    row = {"job": options.job, "part": options.only, **work(options)}
+    made = run_axoc(options) if options.only == "axoc" else run_trl(options)
+    row = {"job": options.job, "part": options.only, **made}
     with options.rows.open("a") as out:
         out.write(json.dumps(row) + "\n")
     print(table([row]), flush=True)
     return 0
+
+
+def sequence(options: argparse.Namespace) -> int:
+    import datasets  # noqa: F401
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
+
+    assert not torch.cuda.is_initialized(), "a forked process could not use the GPU"
+    began = time.monotonic()
+    for wanted in options.runs.split(","):
+        job, part, micro, gc = [*wanted.split(":"), None, None][:4]
+        if time.monotonic() - began > options.budget:
+            print(f"out of time: {wanted} was not measured", flush=True)
+            continue
+        own = {"job": job, "only": part, "micro": micro and int(micro), "gc": gc and int(gc)}
+        started, child = time.monotonic(), os.fork()
+        if child == 0:
+            _one_of_several(argparse.Namespace(**(vars(options) | own)))
+        os.waitpid(child, 0)
+        print(f"{wanted}: {time.monotonic() - started:.0f} s", flush=True)
+    if options.rows.exists():
+        print(table([json.loads(line) for line in options.rows.read_text().splitlines()]), flush=True)
+    return 0
+
+
+def _one_of_several(options: argparse.Namespace) -> None:
+    try:
+        run(options)
+    except BaseException as error:
+        traceback.print_exc()
+        print(f"{options.job}:{options.only} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def run_axoc(options: argparse.Namespace) -> dict[str, Any]:
@@ -153,7 +202,7 @@ def run_trl(options: argparse.Namespace) -> dict[str, Any]:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    wanted, tuned = parts.JOBS[options.job], options.only == "tuned"
+    wanted, tuned = parts.JOBS[options.job], options.only != "trl"
     own = (
         tuned_arguments(options, wanted)
         if tuned
@@ -166,7 +215,7 @@ def run_trl(options: argparse.Namespace) -> dict[str, Any]:
         learning_rate=wanted["learning_rate"], lr_scheduler_type="constant", logging_steps=parts.EVERY, report_to="none",
         save_strategy="no", disable_tqdm=True, use_cpu=options.device == "cpu", bf16=options.device == "cuda", **own,
     )  # fmt: skip
-    meter = parts.Meter(options.seconds, options.device)
+    meter = parts.Meter(options.seconds, options.device, every=parts.EVERY if tuned else 1)
 
     class Counting(SFTTrainer):
         seen: Any = 0
@@ -198,7 +247,7 @@ def tuned_arguments(options: argparse.Namespace, wanted: dict[str, Any]) -> dict
     micro = options.micro or wanted["tuned"]["micro"]
     recompute = wanted["tuned"]["gc"] if options.gc is None else bool(options.gc)
     return {
-        "packing": True, "per_device_train_batch_size": micro,
+        "packing": True, "packing_strategy": "wrapped" if options.only == "wrapped" else "bfd", "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": max(1, parts.packs(options.job) // micro), "optim": "adamw_torch_fused",
         "use_liger_kernel": options.device == "cuda", "gradient_checkpointing": recompute,
         "dataloader_num_workers": 2, "dataloader_pin_memory": options.device == "cuda",
@@ -213,16 +262,17 @@ def lora_config() -> Any:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Of each job the three parts, and how many times TRL's rate axoc's is."""
-    lines = [f"{'job':10} {'part':6} {'tokens/s':>10} {'MFU':>6} {'tokens/step':>12} {'GiB':>6} {'loss':>7}  times"]
+    lines = [f"{'job':10} {'part':7} {'tokens/s':>10} {'MFU':>6} {'tokens/step':>12} {'GiB':>6} {'loss':>7}  times"]
     for job in dict.fromkeys(row["job"] for row in rows):
-        of_job = {row["part"]: row for row in rows if row["job"] == job}
-        for part in (p for p in ("axoc", "trl", "tuned") if p in of_job):
+        ranked = sorted((row for row in rows if row["job"] == job), key=lambda row: row["tokens_per_second"])
+        of_job = {row["part"]: row for row in ranked}  # of several of one part the fastest
+        for part in (p for p in PARTS if p in of_job):
             row, axoc = of_job[part], of_job.get("axoc")
             times = f"{axoc['tokens_per_second'] / row['tokens_per_second']:.2f}" if axoc and part != "axoc" else ""
             loss = row["losses"][-1][1] if row["losses"] else float("nan")
             used = (row.get("device_used_bytes") or 0) / 2**30
             lines.append(
-                f"{job:10} {part:6} {row['tokens_per_second']:10,.0f} {row['mfu']:6.1%} {row['tokens_per_step']:12,.0f} "
+                f"{job:10} {part:7} {row['tokens_per_second']:10,.0f} {row['mfu']:6.1%} {row['tokens_per_step']:12,.0f} "
                 f"{used:6.1f} {loss:7.4f}  {times}"
             )
     return "\n".join(lines)

@@ -15,8 +15,8 @@ LONGEST: Final = 2048
 ROWS: Final = 8000
 WORDS_USED: Final = 4000
 EVERY: Final = 5
-"""Steps between marks of the meter, and between logged losses."""
-SETTLED_STEPS: Final = 10
+"""Steps between logged losses, and between marks of the meter: there the device is waited for."""
+SETTLED_STEPS: Final = 5
 """Compilation, autotuning and the allocator are over."""
 PEAK_FLOPS: Final = 989e12
 """An H100 SXM's in bfloat16, without sparsity."""
@@ -26,10 +26,10 @@ TINY: Final = {
     "rms_norm_eps": 1e-5, "hidden_act": "silu", "tie_word_embeddings": True,
 }  # fmt: skip
 JOBS: Final[dict[str, dict[str, Any]]] = {
-    "1b-full": {"model": "llama-3.2-1b", "method": "full", "learning_rate": 1e-4, "tuned": {"micro": 8, "gc": False}},
-    "3b-full": {"model": "llama-3.2-3b", "method": "full", "learning_rate": 5e-5, "tuned": {"micro": 4, "gc": False}},
-    "8b-lora": {"model": "llama-3-8b", "method": "lora", "learning_rate": 2e-4, "tuned": {"micro": 4, "gc": True}},
-    "8b-qlora": {"model": "llama-3-8b", "method": "qlora", "learning_rate": 2e-4, "tuned": {"micro": 4, "gc": True}},
+    "1b-full": {"model": "llama-3.2-1b", "method": "full", "learning_rate": 1e-4, "tuned": {"micro": 2, "gc": False}},
+    "3b-full": {"model": "llama-3.2-3b", "method": "full", "learning_rate": 5e-5, "tuned": {"micro": 2, "gc": False}},
+    "8b-lora": {"model": "llama-3-8b", "method": "lora", "learning_rate": 2e-4, "tuned": {"micro": 2, "gc": False}},
+    "8b-qlora": {"model": "llama-3-8b", "method": "qlora", "learning_rate": 2e-4, "tuned": {"micro": 2, "gc": False}},
     "tiny": {"model": None, "method": "full", "learning_rate": 1e-3, "tuned": {"micro": 1, "gc": False}, "packs": 1},
 }
 """``packs``: of LONGEST tokens in an optimizer step, 8 where nothing is said.
@@ -107,10 +107,10 @@ def make_model(job: str, *, dtype: str, attention: str, device: str) -> Any:
 
 
 class Meter:
-    """Tokens and seconds at every EVERY-th step, losses as logged, and the end of the run when its time is over."""
+    """Tokens and seconds at every ``every``-th step, losses as logged, and the end of the run when its time is over."""
 
-    def __init__(self, seconds: float, device: str) -> None:
-        self.seconds, self.device = seconds, device
+    def __init__(self, seconds: float, device: str, every: int = EVERY) -> None:
+        self.seconds, self.device, self.every = seconds, device, every
         self.trainer: Any = None
         self.marks: list[tuple[int, float, float]] = []
         """(steps, seconds, real tokens)"""
@@ -124,7 +124,7 @@ class Meter:
 
         class Callback(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if state.global_step % EVERY == 0:
+                if state.global_step % meter.every == 0:
                     meter.mark(state.global_step)
                     settled = [m for m in meter.marks if m[0] >= SETTLED_STEPS]
                     if settled and settled[-1][1] - settled[0][1] > meter.seconds:
