@@ -10,7 +10,6 @@ from axoc.cost.forward import (
     choose,
     dequantize,
     flat,
-    from_python,
     group,
     liger,
     masked_fill,
@@ -32,17 +31,14 @@ def _unnamed_back(op: Operation, m: Meter) -> None:
 
 
 def _add_back(op: Operation, m: Meter) -> None:
-    """The gradient itself; cast where an input was of another dtype, which compiled code does where it is read."""
-    if m.compiled:
-        return
+    """The gradient itself; cast where an input was of another dtype."""
     for value, flow in zip(op.inputs, op.flows, strict=True):
         if value.needs_gradient and flow != "same":
             m.cast(op.elements, op.bytes)
 
 
 def _cast_back(op: Operation, m: Meter) -> None:
-    if not m.compiled:
-        m.cast(op.elements, op.bytes)
+    m.cast(op.elements, op.bytes)
 
 
 def _linear_back(op: Operation, m: Meter) -> None:
@@ -100,13 +96,8 @@ def _layer_norm_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_norm_back(op: Operation, m: Meter) -> None:
-    """Gradient and input are read, one gradient written. Compiled code reads both again for the weight's, which is summed
-    over the tokens in a kernel of its own; Liger sums it on the way."""
     m.moved(3.0 * op.elements * op.bytes)
-    if not m.compiled:
-        m.triton = m.triton + 1.0
-    elif m.scenario.is_full:
-        m.moved(2.0 * op.elements * op.bytes)
+    m.triton = m.triton + 1.0
 
 
 def _part_back(op: Operation, m: Meter) -> None:
@@ -175,9 +166,8 @@ def _dropout_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_gated_back(op: Operation, m: Meter) -> None:
-    """Three tensors are read, two written. Compiled code has not kept the product, and makes it again."""
-    m.moved((6.0 if m.compiled else 5.0) * op.elements * op.bytes)
-    from_python(m)
+    m.moved(5.0 * op.elements * op.bytes)
+    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
 def _sum_back(op: Operation, m: Meter) -> None:

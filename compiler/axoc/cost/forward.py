@@ -26,9 +26,7 @@ def _unnamed(op: Operation, m: Meter) -> None:
 
 
 def _cast(op: Operation, m: Meter) -> None:
-    """In compiled code whoever makes the tensor writes it in the other dtype."""
-    if not m.compiled:
-        m.cast(op.elements, op.inputs[0].bytes)
+    m.cast(op.elements, op.inputs[0].bytes)
 
 
 def _linear(op: Operation, m: Meter) -> None:
@@ -164,13 +162,7 @@ def choose(op: Operation, m: Meter) -> None:
 def liger(op: Operation, m: Meter) -> None:
     """A Triton kernel, known by its bytes."""
     _unnamed(op, m)
-    from_python(m)
-
-
-def from_python(m: Meter) -> None:
-    """The last launch was one of Liger's, from Python; compiled code launches like any other."""
-    if not m.compiled:
-        m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
+    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
 def _send(op: Operation, m: Meter) -> None:

@@ -31,8 +31,6 @@ class Meter:
     kernels: Kernels
     rows: int
     """Shapes that are counted at once."""
-    compiled: bool = False
-    """The operations are a compiled block's."""
     row_tokens: Size = 0.0
     """Of the rows that attention is computed over."""
     seconds: dict[str, Floats] = field(default_factory=dict)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from axoc.cost.columns import Floats
-from axoc.cost.tape import Flow, Parameter, Size, Tape, Value
+from axoc.cost.tape import Flow, Parameter, Size, Storage, Tape, Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,8 @@ class Operation:
     inputs: tuple[Value, ...] = ()
     flows: tuple[Flow, ...] = ()
     parameters: tuple[Parameter, ...] = ()
+    saves: tuple[Storage, ...] = ()
+    """Kept for the backward."""
 
     @property
     def width(self) -> Size:
@@ -63,6 +65,7 @@ class Operations(Tape):
                 inputs=tuple(inputs),
                 flows=cast("tuple[Flow, ...]", tuple(keywords.get("flows") or ("new",) * len(inputs))),
                 parameters=tuple(keywords.get("parameters", ())),
+                saves=tuple(keywords.get("saves", ())),
             )
         )
         return result
@@ -72,6 +75,8 @@ class Operations(Tape):
 
     def keep_output(self, result: Value) -> None:
         self.needed = len(self.all)
+        if self.all[-1].output is result:
+            self.all[-1] = replace(self.all[-1], saves=(*self.all[-1].saves, result.storage))
         super().keep_output(result)
 
     def reached(self, output: Value) -> Iterator[Operation]:

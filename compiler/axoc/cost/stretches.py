@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,7 @@ from axoc.cost import blocks, head
 from axoc.cost.backward import BACKWARD
 from axoc.cost.columns import Floats
 from axoc.cost.forward import FORWARD
+from axoc.cost.fusion import fused_backward, fused_forward, left_alone
 from axoc.cost.kernels import Kernels
 from axoc.cost.launching import HostCosts
 from axoc.cost.layers import Setting
@@ -63,26 +64,30 @@ def passes(s: Setting, kernels: Kernels, tape: Operations, output: Value) -> Pas
     """Of what was recorded on ``tape``."""
     reached = list(tape.reached(output))
     backward = _meter(s, kernels, tape)
-    for operation in reached:
+    if s.compiled:
+        fused_backward(backward, tape.all, output)
+    for operation in left_alone(reached) if s.compiled else reached:
         BACKWARD[operation.kind](operation, backward)
-    for value, additions in sums(reached):
+    for value, additions in [] if s.compiled else sums(reached):
         backward.pointwise("add", value.width * tape.tokens, value.bytes, times=float(additions))
     return Passes(
-        forward=_forward(s, kernels, tape, tape.all),
-        again=_forward(s, kernels, tape, tape.all[: tape.needed]),
+        forward=_forward(s, kernels, tape, tape.all, output),
+        again=_forward(s, kernels, tape, tape.all[: tape.needed], output),
         backward=_stretch(backward),
     )
 
 
-def _forward(s: Setting, kernels: Kernels, tape: Operations, operations: Iterable[Operation]) -> Stretch:
+def _forward(s: Setting, kernels: Kernels, tape: Operations, operations: Sequence[Operation], output: Value) -> Stretch:
     meter = _meter(s, kernels, tape)
-    for operation in operations:
+    if s.compiled:
+        fused_forward(meter, operations, output)
+    for operation in left_alone(operations) if s.compiled else operations:
         FORWARD[operation.kind](operation, meter)
     return _stretch(meter)
 
 
 def _meter(s: Setting, kernels: Kernels, tape: Operations) -> Meter:
-    return Meter(s.scenario, kernels, len(tape.tokens), s.compiled, s.row_tokens)
+    return Meter(s.scenario, kernels, len(tape.tokens), s.row_tokens)
 
 
 def _stretch(meter: Meter) -> Stretch:

@@ -31,7 +31,6 @@ from axoc.search.precision import Precision, precisions
 from axoc.search.rank import order
 from axoc.search.scenarios import (
     capacity_bytes,
-    length_known,
     row_lengths,
     save_every,
     scenario_of,
@@ -110,8 +109,7 @@ def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
 
 
 def _ways(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> Ways:
-    lengths, known = row_lengths(request, facts.data), length_known(request, facts.data)
-    return ways(request, facts.model, cluster.accelerator, lengths, length_known=known)
+    return ways(request, facts.model, cluster.accelerator, row_lengths(request, facts.data))
 
 
 def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, precision: Precision, world: int) -> Pass:

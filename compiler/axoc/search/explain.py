@@ -174,6 +174,8 @@ def _searched(request: PlanRequest, field: str, name: str, rows: Rows, best: Pas
     if field == "training.gradient_checkpointing" and request.training.checkpoint_above_parameters is not None:
         return Decision(field=field, value=value, because="follows checkpoint_above_parameters", source="user")
     because = _compared(name, value, estimate(), rows) + _ruled_out(name, best)
+    if name == "compile":
+        because += _paid_back(value, estimate(), rows)
     return Decision(field=field, value=value, because=because, source="search")
 
 
@@ -209,6 +211,20 @@ def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
     if slower < -0.03:
         return f"best by policy.objective: {alternative} ({slower:+.0%}, {change})"
     return f"as fast as any, with the least machinery: {alternative} ({slower:+.1%}, {change})"
+
+
+def _paid_back(compiled: bool, estimate: Estimate, rows: Rows) -> str:
+    """After how many steps what compiling took has been saved, beside the best plan that differs in it."""
+    others = (e for c, e in rows[1:] if c.compile != compiled and c.packing == rows[0][0].packing)
+    other = next(others, None)
+    if other is None:
+        return ""
+    one, two = (estimate, other()) if compiled else (other(), estimate)
+    taken = sum(i.seconds for i in one.time.run_breakdown if i.item == "compilation")
+    saved = two.time.step_seconds - one.time.step_seconds
+    if saved <= 0:
+        return f"; compiling takes {duration(taken)} and saves nothing"
+    return f"; compiling takes {duration(taken)}, which {math.ceil(taken / saved):,} steps pay for"
 
 
 def _alternative(value: Any, estimate: Estimate, other: Estimate) -> str:

@@ -47,10 +47,6 @@ def total_steps(
     return max(1, math.ceil(math.ceil(rows / rows_each / global_batch) * training.epochs))
 
 
-def length_known(request: PlanRequest, data: Sequence[DataFacts]) -> bool:
-    return total_steps(request, data, 1) is not None
-
-
 def row_lengths(request: PlanRequest, data: Sequence[DataFacts]) -> RowLengths | None:
     """Of the rows of all datasets together, each by its rows where all are known, else by its weight. None where one
     dataset's are not known."""

@@ -48,18 +48,11 @@ class Ways:
     """Of the fields that are not searched."""
 
 
-def ways(
-    request: PlanRequest,
-    model: ModelFacts,
-    accelerator: AcceleratorFacts,
-    lengths: RowLengths | None,
-    *,
-    length_known: bool,
-) -> Ways:
-    """``lengths``: of the rows; ``length_known``: the number of steps, or of rows, is."""
+def ways(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFacts, lengths: RowLengths | None) -> Ways:
+    """``lengths``: of the rows."""
     packing = _packing(request, model, accelerator, lengths)
     kernels = _kernels(request, model, accelerator)
-    compiled = _compile(request, model, accelerator, length_known=length_known)
+    compiled = _compile(request, model, accelerator)
     found = tuple(
         Way(attention=_attention(request, model, packed), kernels=k, compile=c, packing=packed)
         for packed in packing.values
@@ -175,15 +168,11 @@ def _kernels(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFa
     return Choice(values=("none", "chunked", *(["liger"] if model.family in LIGER_FAMILIES else [])))
 
 
-def _compile(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFacts, *, length_known: bool) -> Choice:
+def _compile(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFacts) -> Choice:
+    """Searched with what compiling takes as a part of the run; where the run's length is not known, by the step alone."""
     field, wanted = "model.compile", request.model.compile
     if wanted != AUTO:
         return _set(request, field, wanted)
-    if not length_known:
-        because = (
-            "compilation is paid for once, and how long the run is is not known: axoc lock or training.max_steps tells"
-        )
-        return _ruled(field, False, because, "compile-pays")
     for because in _not_compiled(request, model, accelerator):
         return _ruled(field, False, because, "compile-by-request")
     return Choice(values=(False, True))
@@ -195,7 +184,5 @@ def _not_compiled(request: PlanRequest, model: ModelFacts, accelerator: Accelera
         yield f"compiled blocks were not measured on {accelerator.name}: it is left to you"
     if model.moe is not None:
         yield "how many tokens an expert gets differs from batch to batch, and compiled code with it: it is left to you"
-    if request.model.quantization is not None:
-        yield "blocks over quantized weights were not tried compiled: it is left to you"
     if request.training.objective not in IMITATING:
         yield f"objective {request.training.objective} was not tried with compiled blocks: it is left to you"
