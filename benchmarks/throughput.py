@@ -122,8 +122,9 @@ def run(options: argparse.Namespace) -> int:
 def sequence(options: argparse.Namespace) -> int:
     import datasets  # noqa: F401
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
+    # the Trainer is imported by each: with it comes what looks at the GPU
     assert not torch.cuda.is_initialized(), "a forked process could not use the GPU"
     began = time.monotonic()
     for wanted in options.runs.split(","):
