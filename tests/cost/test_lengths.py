@@ -9,7 +9,7 @@ import pytest
 from asking import facts, request
 from axoc.cost import lengths
 from axoc.cost.columns import Columns
-from axoc.cost.lengths import cut, longest, mean, of_mean, packs_per_row, seen
+from axoc.cost.lengths import longest, mean, of_mean, packs_per_row, seen
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
 from axoc.ir.facts import RowLengths
@@ -136,5 +136,5 @@ def _two() -> Columns:
 
 def test_rows_are_cut_at_the_longest_that_is_trained() -> None:
     one = scenario(False, drawn(CHAT * 4))
-    assert max(cut(one).tokens) == 2048
-    assert mean(cut(one)) == pytest.approx(np.minimum(CHAT * 4, 2048).mean())
+    assert max(one.trained_lengths.tokens) == 2048
+    assert mean(one.trained_lengths) == pytest.approx(np.minimum(CHAT * 4, 2048).mean())

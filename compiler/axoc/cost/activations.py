@@ -43,11 +43,14 @@ class Activations:
     """Of what comes after the blocks."""
 
 
+_Groups = list[list[tuple[float, Profile]]]
+
+
 @dataclass(frozen=True)
 class _Tapes:
     """What was read off the tapes: a profile for each kind of block, group by group, and one for the tail."""
 
-    groups: list[list[tuple[float, Profile]]]
+    groups: _Groups
     """How many blocks, and one of them."""
     tail: Profile
     masks: Floats
@@ -57,8 +60,9 @@ def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     """Of all candidates. Those alike in all that a tape depends on are followed once."""
     index, places = distinct(_gradient_bytes(scenario, c), _module_kind(c), c.micro_batch, c.tensor_parallel, c.variant)
     few = c.rows(index)
+    known: dict[tuple[object, ...], _Groups] = {}
     parts = [
-        (rows, _tapes(variant, few.rows(rows).of_one_variant(), tokens[index][rows]))
+        (rows, _tapes(variant, few.rows(rows).of_one_variant(), tokens[index][rows], known))
         for variant, rows in programs(scenario, few, _module_kind(few))
     ]
     stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
@@ -129,12 +133,18 @@ def _summed(scenario: Scenario, c: Columns, tapes: _Tapes, entry: Floats) -> Act
     )
 
 
-def _tapes(scenario: Scenario, c: Columns, tokens: Floats) -> _Tapes:
+def _tapes(scenario: Scenario, c: Columns, tokens: Floats, known: dict[tuple[object, ...], _Groups]) -> _Tapes:
+    """``known``: blocks that were followed for another variant, which differs in its loss alone."""
     s = setting(scenario, c)
     if bool(c.deepspeed.any()):
         s = replace(s, adapter=states.module_bytes(scenario))
-    groups = [[(kind.count, blocks.profile(s, tokens, kind)) for kind in group] for group in blocks.groups(scenario)]
-    return _Tapes(groups, head.tail(s, tokens), masks(s, tokens))
+    sizes = (tokens, s.tensor_parallel, s.gradient_bytes)
+    key = (*scenario.program_of_blocks, s.stream, s.autocast, s.adapter, *(a.tobytes() for a in sizes))
+    if key not in known:
+        known[key] = [
+            [(kind.count, blocks.profile(s, tokens, kind)) for kind in group] for group in blocks.groups(scenario)
+        ]
+    return _Tapes(known[key], head.tail(s, tokens), masks(s, tokens))
 
 
 def _stream_bytes(scenario: Scenario, low: bool) -> float:

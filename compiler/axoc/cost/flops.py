@@ -36,7 +36,7 @@ def attention_forward(scenario: Scenario, c: Columns) -> Floats:
     """Scores and values, causal: half of 4 s^2 d a head; a sliding window sees at most its width."""
     model = scenario.model
     width = model.num_heads * model.head_dim
-    seq = float(scenario.seq_length) if scenario.lengths is None else lengths.seen(lengths.cut(scenario))
+    seq = float(scenario.seq_length) if scenario.lengths is None else lengths.seen(scenario.trained_lengths)
     window = min(seq, model.sliding_window or seq)
     full = 2.0 * seq  # 4 s d / 2 for each token
     windowed = 4.0 * (window - window * window / (2 * seq))

@@ -23,7 +23,7 @@ def micro_batch_tokens(scenario: Scenario, c: Columns) -> Floats:
     count = sequences(scenario, c)
     if scenario.lengths is None or scenario.packing:
         return count * scenario.seq_length
-    return count * longest(cut(scenario), count)
+    return count * longest(scenario.trained_lengths, count)
 
 
 def sequences(scenario: Scenario, c: Columns) -> Floats:
@@ -40,8 +40,8 @@ def attended(scenario: Scenario, c: Columns) -> Floats:
     if scenario.lengths is None:
         return np.full(len(c), float(scenario.seq_length))
     if scenario.packing:
-        return np.full(len(c), seen(cut(scenario)))
-    return longest(cut(scenario), sequences(scenario, c))
+        return np.full(len(c), seen(scenario.trained_lengths))
+    return longest(scenario.trained_lengths, sequences(scenario, c))
 
 
 def real_tokens(scenario: Scenario, c: Columns) -> Floats:
@@ -53,11 +53,11 @@ def rows_per_sequence(scenario: Scenario) -> float:
     """Rows of the data in one sequence of a batch: several where they are packed."""
     if scenario.lengths is None or not scenario.packing:
         return 1.0
-    return 1.0 / packs_per_row(cut(scenario), scenario.seq_length)
+    return 1.0 / packs_per_row(scenario.trained_lengths, scenario.seq_length)
 
 
 def _mean_of_row(scenario: Scenario) -> float:
-    one = float(scenario.seq_length) if scenario.lengths is None else mean(cut(scenario))
+    one = float(scenario.seq_length) if scenario.lengths is None else mean(scenario.trained_lengths)
     return one * scenario.objective.sequences_per_row
 
 
@@ -68,21 +68,11 @@ def padding_share(scenario: Scenario, c: Columns) -> Floats:
 
 def is_padded(scenario: Scenario, c: Columns) -> Bools:
     """Where rows of different lengths stand side by side: attention then gets a mask."""
-    differ = scenario.lengths is not None and not scenario.packing and len(cut(scenario).tokens) > 1
+    differ = scenario.lengths is not None and not scenario.packing and len(scenario.trained_lengths.tokens) > 1
     return (sequences(scenario, c) > 1) & differ
 
 
 # --- distributions
-
-
-def cut(scenario: Scenario) -> RowLengths:
-    """As rows are trained: none is longer than the limit."""
-    lengths, limit = scenario.lengths, float(scenario.seq_length)
-    assert lengths is not None
-    below = [(n, share) for n, share in zip(lengths.tokens, lengths.shares, strict=True) if n < limit]
-    rest = 1.0 - sum(share for _, share in below)
-    both = below + ([(limit, rest)] if rest > 1e-9 else [])
-    return RowLengths(tokens=tuple(n for n, _ in both), shares=tuple(s for _, s in both), source=lengths.source)
 
 
 def mean(lengths: RowLengths) -> float:

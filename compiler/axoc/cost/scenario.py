@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -167,6 +168,23 @@ class Scenario:
     def fused_blocks(self) -> bool:
         """Norms, positions and gated activations are one kernel each, by Liger or by compilation."""
         return self.kernels == "liger" or self.compile
+
+    @cached_property
+    def trained_lengths(self) -> RowLengths:
+        """As rows are trained: none is longer than the limit."""
+        assert self.lengths is not None
+        limit = float(self.seq_length)
+        both = zip(self.lengths.tokens, self.lengths.shares, strict=True)
+        below = [(n, share) for n, share in both if n < limit]
+        rest = 1.0 - sum(share for _, share in below)
+        kept = below + ([(limit, rest)] if rest > 1e-9 else [])
+        tokens, shares = tuple(n for n, _ in kept), tuple(s for _, s in kept)
+        return RowLengths(tokens=tokens, shares=shares, source=self.lengths.source)
+
+    @property
+    def program_of_blocks(self) -> tuple[object, ...]:
+        """Variants that are alike in it run the same blocks: they differ in the loss alone."""
+        return (self.attention, self.packing, self.compile, self.compile or self.kernels == "liger")
 
     @property
     def by_document(self) -> bool:

@@ -86,25 +86,33 @@ def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floa
     few = c.rows(first)
     device = {part: np.zeros(len(few)) for part in PARTS}
     elapsed = np.zeros(len(few))
+    known: Known = {}
     for variant, alike in programs(scenario, few, low[first].astype(np.int64)):
         if alike.any():
-            parts, elapsed[alike] = _Line(variant, few.rows(alike).of_one_variant()).run()
+            parts, elapsed[alike] = _Line(variant, few.rows(alike).of_one_variant(), known).run()
             for part in PARTS:
                 device[part][alike] = parts[part]
     return {part: seconds[which] for part, seconds in device.items()}, elapsed[which]
 
 
+Known = dict[tuple[object, ...], list[tuple[float, Passes]]]
+
+
 class _Line:
     """Segments of a micro-step in the order the host launches them."""
 
-    def __init__(self, scenario: Scenario, c: Columns) -> None:
+    def __init__(self, scenario: Scenario, c: Columns, known: Known) -> None:
+        """``known``: blocks that were counted for another variant, which differs in its loss alone."""
         first, self.which = distinct(c.micro_batch, c.tensor_parallel)
         shapes = c.rows(first)
         s, kernels = timed_setting(scenario, shapes), kernels_of(scenario)
         tokens = lengths.micro_batch_tokens(scenario, shapes)
         self.columns = c
         self.embedding = stretches.embedding(s, kernels, tokens)
-        self.groups = list(stretches.grouped_blocks(s, kernels, tokens))
+        key = (*scenario.program_of_blocks, s.stream, tokens.tobytes(), shapes.tensor_parallel.tobytes())
+        if key not in known:
+            known[key] = list(stretches.grouped_blocks(s, kernels, tokens))
+        self.groups = known[key]
         self.tail = stretches.tail(s, kernels, tokens)
         self.costs: HostCosts = host_costs(scenario)
         self.outside: HostCosts = host_costs(replace(scenario, compile=False))
