@@ -17,13 +17,7 @@ from axoc.emit.report_view import phases, report_view, sequence_against_memory, 
 from axoc.emit.tree import decision_tree
 from axoc.ir.plan import Plan
 from click.testing import CliRunner
-
-SPEC = """\
-name: "<script>alert(1)</script> & more"
-model: meta-llama/Llama-3.1-8B
-dataset: {path: data/train.jsonl, max_seq_length: 4096}
-training: {max_steps: 500}
-"""
+from reports import SPEC, write_run
 
 
 @pytest.fixture(scope="module")
@@ -163,29 +157,6 @@ def test_a_length_or_price_that_is_not_known_leaves_cost_out(tmp_path: Path) -> 
 
 
 # --- a run
-
-
-def write_run(folder: Path, digest: str, **changes: object) -> Path:
-    folder.mkdir()
-    compared = [
-        {"metric": "step_seconds", "predicted": 2.0, "measured": 2.5, "difference": 0.25},
-        {"metric": "device_used_bytes", "predicted": 4 << 30, "measured": 3 << 30, "difference": -0.25},
-        {"metric": "cost_usd", "predicted": None, "measured": None, "difference": None},
-    ]
-    metrics = {
-        "spec_digest": digest,
-        "comparison": compared,
-        "steps": 40,
-        "strategy": "ddp",
-        "world_size": 8,
-        "accelerator": "h100-sxm-80gb",
-        "perplexity_before": 9.5,
-        "perplexity_after": 4.25,
-    }
-    (folder / "metrics.json").write_text(json.dumps(metrics | changes))
-    lines = [{"step": s, "loss": 3.0 - s / 40} for s in range(1, 41)] + [{"step": 40, "eval_loss": 2.1}]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(v) + "\n" for v in lines) + '{"step": 41, "lo')
-    return folder
 
 
 @pytest.fixture

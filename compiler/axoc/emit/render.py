@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -23,7 +24,9 @@ def markdown_text(value: object) -> str:
     return MARKDOWN.sub(lambda match: "\\" + match.group(0), one_line).replace("://", ":\\//")
 
 
+@cache
 def _environment(*, html: bool) -> Environment:
+    """It keeps the templates it has compiled."""
     environment = Environment(
         loader=FunctionLoader(_packaged),
         undefined=StrictUndefined,

@@ -12,8 +12,8 @@ from axoc.emit.tree import Level, decision_tree
 from axoc.ir.plan import Plan, Scored
 from axoc.units import GIB, duration, gib
 
-COLOURS: Final = 8
-"""Of the template's palette for items, which begins anew with the ninth; two more are for what is no item."""
+COLOURS: Final = 12
+"""Of the template's palette for items, which begins anew with the thirteenth; two more are for what is no item."""
 RIGHT_EDGE: Final = 386.0
 PLACE: Final = {"plan": "the plan", "front": "on the front", "other": ""}
 SECONDS_IN: Final = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
@@ -160,7 +160,7 @@ def _scatter(
         id=name,
         title=title,
         summary=f"{len(points)} candidates; the plan, {best}, takes {duration(seconds[0])} a {what} and {write(values[0])} in "
-        f"{y_label}. {len(edge)} of them are on the Pareto front: none is better in both.",
+        f"{y_label}. On the Pareto front, which none beats in both: {len(edge)}.",
         x_label=f"time of a {what}, {unit}",
         y_label=y_label,
         x_ticks=x.ticks(lambda v: f"{v:,.4g}"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from axoc.emit.charts import Chart, Line, polyline, x_scale, y_scale
+from axoc.emit.charts import Chart, Line, Mark, polyline, x_scale, y_scale
 from axoc.emit.text import printable
 from axoc.units import duration, gib
 
@@ -102,7 +102,8 @@ def _loss(lines: Sequence[Mapping[str, Any]]) -> Chart | None:
         y_label="loss",
         x_ticks=x.ticks(lambda v: f"{v:,.0f}"),
         y_ticks=y.ticks(lambda v: f"{v:g}" if abs(v) < 1e4 else f"{v:.1e}"),
-        lines=tuple(Line(points=polyline(_thinned(s), x, y), kind=k) for _, k, s in drawn if s),
+        lines=tuple(Line(points=polyline(_thinned(s), x, y), kind=k) for _, k, s in drawn if len(s) > 1),
+        marks=tuple(Mark(x=x.at(s[0][0]), y=y.at(s[0][1]), kind=k, label=n) for n, k, s in drawn if len(s) == 1),
         legend=tuple((k, n) for n, k, s in drawn if s),
         header=("step", "loss", "of"),
         rows=tuple((f"{a:,.0f}", f"{b:.4g}", n) for n, _, s in drawn for a, b in _thinned(s, 20)),

@@ -6,7 +6,7 @@ From it every file of the bundle can be emitted again, so that any two files tha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +92,7 @@ def _scored(scored: Mapping[str, Any]) -> Scored:
 
 def _estimate(estimate: Mapping[str, Any], by_phase: Mapping[str, Any] | None = None) -> Estimate:
     ledgers = {} if by_phase is None else {"by_phase": by_phase["device"], "host_by_phase": by_phase["host"]}
-    time = {f.name: estimate[f.name] for f in fields(TimeEstimate) if f.name in estimate and f.name != "breakdown"}
+    time = {f.name: estimate[f.name] for f in fields(TimeEstimate) if f.name in estimate and _is_written(f, estimate)}
     return Estimate(
         memory=_MEMORY.validate_python(estimate["memory"] | ledgers),
         time=_TIME.validate_python(time | {"breakdown": tuple(estimate["breakdown"].items())}),
@@ -101,6 +101,13 @@ def _estimate(estimate: Mapping[str, Any], by_phase: Mapping[str, Any] | None = 
         memory_error_rows=estimate["memory_error"]["rows"],
         memory_error_measured=estimate["memory_error"]["measured"],
     )
+
+
+def _is_written(field: Field[Any], estimate: Mapping[str, Any]) -> bool:
+    """False where the default stands: plan.json lacks it, or has null for an empty text."""
+    if field.name == "breakdown":
+        return False
+    return field.default is MISSING or estimate.get(field.name, field.default) is not None
 
 
 def _rejection(rejection: Mapping[str, Any]) -> Rejection:
