@@ -1,6 +1,6 @@
 """Preparation of data: rows a second against TRL's own, memory as the rows grow, and a second start.
 
-    python benchmarks/preparation.py [--rows 20000] [--data ROWS.json] [--processes 2] [--only axoc|trl] [--tokens 2048]
+    python benchmarks/preparation.py [--rows 20000] [--data ROWS.json] [--processes 2] [--only axoc|trl] [--tokens 2048] [--median 300]
 
 Both sides get the same rows, tokenizer, template, limit and processes, in turn on the same machine: conversations of one
 question and one answer, of which the answer is learned (TRL: prompt and completion), tokenized and packed. TRL's seconds
@@ -18,6 +18,7 @@ import inspect
 import json
 import pkgutil
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,12 +28,12 @@ import time
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "runtime"), str(ROOT)]
 CHARACTERS_A_TOKEN = 4.3
-MEDIAN_TOKENS, SIGMA = 300, 0.8
+SIGMA = 0.8
 SKIPPED = ("antigravity", "this", "idlelib", "test", "turtle", "tkinter", "lib2to3", "__")
 
 
@@ -50,14 +51,14 @@ def library_text() -> str:
     return "\n\n".join(dict.fromkeys(found))
 
 
-def rows(count: int, data: Path | None) -> Iterator[dict[str, str]]:
+def rows(count: int, data: Path | None, median: int = 300) -> Iterator[dict[str, str]]:
     """Each a stretch of the text from a place of its own: no two rows are alike."""
     draw = random.Random(7)
     text = library_text()
     if data is not None:
         text = "\n\n".join(f"{r['instruction']}\n{r['output']}" for r in json.loads(data.read_text(encoding="utf-8")))
     for index in range(count):
-        size = round(MEDIAN_TOKENS * CHARACTERS_A_TOKEN * draw.lognormvariate(0, SIGMA))
+        size = round(median * CHARACTERS_A_TOKEN * draw.lognormvariate(0, SIGMA))
         start = draw.randrange(max(1, len(text) - size))
         answer = text[start : start + size].strip() or text[:100]
         yield {"instruction": f"Question {index}: {answer[:60]}?", "output": answer}
@@ -106,24 +107,37 @@ def axoc_job(folder: Path, model: Path, tokens: int) -> Path:
     return path
 
 
-def run_axoc(folder: Path, model: Path, tokens: int, processes: int) -> tuple[float, int]:
-    """(seconds, peak bytes) of the command."""
+class Took(NamedTuple):
+    seconds: float
+    cpu_seconds: float
+    """Of all processes together: what other work on the machine changes little."""
+    peak_bytes: int = 0
+
+
+def cpu_seconds() -> float:
+    """Of this process and all that it has waited for."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def run_axoc(folder: Path, model: Path, tokens: int, processes: int) -> Took:
+    """The command, from its start to its end."""
     command = [sys.executable, "-m", "axoc_runtime", "prepare", str(axoc_job(folder, model, tokens))]
     if shutil.which("taskset"):
         command = ["taskset", "-c", ",".join(str(c) for c in range(processes)), *command]
     return _timed(command)
 
 
-def _timed(command: list[str]) -> tuple[float, int]:
-    began = time.perf_counter()
+def _timed(command: list[str]) -> Took:
+    began, used = time.perf_counter(), cpu_seconds()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     peak = Peak(process)
     out, _ = process.communicate()
-    seconds = time.perf_counter() - began
+    took = Took(time.perf_counter() - began, cpu_seconds() - used, peak.bytes)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}\n{out}")
     print("".join(f"    {line}\n" for line in out.splitlines()), end="", flush=True)
-    return seconds, peak.bytes
+    return took
 
 
 def run_trl(folder: Path, model: Path, tokens: int, processes: int) -> dict[str, float]:
@@ -136,7 +150,7 @@ def run_trl(folder: Path, model: Path, tokens: int, processes: int) -> dict[str,
 
 
 def trl_only(folder: Path, model: Path, tokens: int, processes: int) -> None:
-    """Prints a line of JSON: seconds and packs."""
+    """Prints a line of JSON: seconds, of the clock and of processors, and packs."""
     import datasets
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -153,9 +167,10 @@ def trl_only(folder: Path, model: Path, tokens: int, processes: int) -> None:
     warm = datasets.Dataset.from_list([_conversation({"instruction": "a", "output": "b"})] * 2)
     trainer = SFTTrainer(tiny, args=arguments, train_dataset=warm, processing_class=tokenizer)
     source = datasets.load_dataset("json", data_files=str(folder / "trl.jsonl"), split="train", cache_dir=str(folder))
-    began = time.perf_counter()
+    began, used = time.perf_counter(), cpu_seconds()
     made = trainer._prepare_dataset(source, tokenizer, arguments, True, None, "train")
-    print(json.dumps({"seconds": time.perf_counter() - began, "packs": len(made)}))
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - used}
+    print(json.dumps(took | {"packs": len(made)}))
 
 
 def _conversation(row: dict[str, str]) -> dict[str, Any]:
@@ -163,9 +178,9 @@ def _conversation(row: dict[str, str]) -> dict[str, Any]:
     return {"prompt": [asked], "completion": [said]}
 
 
-def write(folder: Path, count: int, data: Path | None) -> None:
+def write(folder: Path, asked: argparse.Namespace) -> None:
     with (folder / "data.jsonl").open("w") as ours, (folder / "trl.jsonl").open("w") as theirs:
-        for row in rows(count, data):
+        for row in rows(asked.rows, asked.data, asked.median):
             ours.write(json.dumps(row) + "\n")
             theirs.write(json.dumps(_conversation(row)) + "\n")
 
@@ -175,6 +190,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20000)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--tokens", type=int, default=2048)
+    parser.add_argument("--median", type=int, default=300, help="tokens of a row")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--model", type=Path, default=ROOT / "models/SmolLM2-135M-Instruct")
     parser.add_argument("--only", choices=("axoc", "trl"))
@@ -185,21 +201,29 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        write(folder, asked.rows, asked.data)
-        rate = {}
+        write(folder, asked)
+        measured: dict[str, Took] = {}
         if asked.only != "trl":
-            seconds, peak = run_axoc(folder, asked.model, asked.tokens, asked.processes)
-            rate["axoc"] = asked.rows / seconds
-            print(f"axoc: {seconds:.1f} s, {rate['axoc']:,.0f} rows/s, {peak / 2**20:,.0f} MiB at its peak", flush=True)
+            measured["axoc"] = run_axoc(folder, asked.model, asked.tokens, asked.processes)
             for start in ("second", "third"):
-                again, _ = run_axoc(folder, asked.model, asked.tokens, asked.processes)
-                print(f"axoc: {start} start {again:.2f} s", flush=True)
+                again = run_axoc(folder, asked.model, asked.tokens, asked.processes)
+                print(f"axoc: {start} start {again.seconds:.2f} s", flush=True)
         if asked.only != "axoc":
             found = run_trl(folder, asked.model, asked.tokens, asked.processes)
-            rate["trl"] = asked.rows / found["seconds"]
-            print(f"TRL:  {found['seconds']:.1f} s, {rate['trl']:,.0f} rows/s, {found['packs']:,.0f} packs", flush=True)
-        if len(rate) == 2:
-            print(f"axoc prepares {rate['axoc'] / rate['trl']:.2f} times the rows a second of TRL")
+            print(f"TRL: {found.pop('packs'):,.0f} packs", flush=True)
+            measured["TRL"] = Took(**found)
+    report(measured, asked.rows)
+
+
+def report(measured: dict[str, Took], count: int) -> None:
+    for name, took in measured.items():
+        peak = f", {took.peak_bytes / 2**20:,.0f} MiB at its peak" if took.peak_bytes else ""
+        told = f"{took.seconds:.1f} s, {took.cpu_seconds:.1f} s of processors, {count / took.seconds:,.0f} rows/s"
+        print(f"{name}: {told}{peak}")
+    if len(measured) == 2:
+        ours, theirs = measured["axoc"], measured["TRL"]
+        by_clock, by_work = theirs.seconds / ours.seconds, theirs.cpu_seconds / ours.cpu_seconds
+        print(f"axoc prepares {by_clock:.2f} times the rows a second of TRL; by processors' time {by_work:.2f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from axoc_runtime.files import write_text
 from axoc_runtime.ingest.checks.facts import Fact
 
 ENDING: Final = ".facts.json"
+VALUES: Final = attrgetter(*(f.name for f in fields(Fact)))
 
 
 def facts_of(folder: Path, number: int) -> Path:
@@ -20,7 +22,7 @@ def facts_of(folder: Path, number: int) -> Path:
 
 def write_facts(path: Path, facts: Sequence[tuple[Fact, bool, int]]) -> None:
     """Of each record that is used: its fact, whether it was cut, and its untrained turns."""
-    write_text(path, json.dumps([[*astuple(fact), cut, untrained] for fact, cut, untrained in facts]))
+    write_text(path, json.dumps([[*VALUES(fact), cut, untrained] for fact, cut, untrained in facts]))
 
 
 def read_facts(folder: Path, number: int) -> Iterator[tuple[Fact, bool, int]]:

@@ -16,17 +16,19 @@ class Shape:
     hint: str
     """A text that every match holds, looked for first: searching for it is many times faster. Empty: there is none."""
     pattern: re.Pattern[str]
+    digits: int
+    """A text that has a match has at least so many: they are counted faster than a pattern is looked for."""
 
 
-def _shape(check: str, what: str, hint: str, pattern: str) -> Shape:
-    return Shape(check, what, hint, re.compile(pattern))
+def _shape(check: str, what: str, hint: str, pattern: str, digits: int = 0) -> Shape:
+    return Shape(check, what, hint, re.compile(pattern), digits)
 
 
 SHAPES: Final = (
     _shape("secret", "a private key", "-----BEGIN", r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
     _shape("secret", "an AWS access key", "AKIA", r"\bAKIA[0-9A-Z]{16}\b"),
     _shape("secret", "an AWS access key", "ASIA", r"\bASIA[0-9A-Z]{16}\b"),
-    _shape("secret", "a GitHub token", "gh", r"\bgh[pousr]_[A-Za-z0-9]{36,}\b"),
+    *(_shape("secret", "a GitHub token", f"gh{kind}_", rf"\bgh{kind}_[A-Za-z0-9]{{36,}}\b") for kind in "pousr"),
     _shape("secret", "a GitHub token", "github_pat_", r"\bgithub_pat_[A-Za-z0-9_]{40,}\b"),
     _shape("secret", "a Hugging Face token", "hf_", r"\bhf_[A-Za-z0-9]{30,}\b"),
     _shape("secret", "an API key", "sk-", r"\bsk-(?:[a-z]+-)*[A-Za-z0-9_-]{20,}"),
@@ -34,32 +36,48 @@ SHAPES: Final = (
     _shape("secret", "a Google API key", "AIza", r"\bAIza[A-Za-z0-9_-]{35}\b"),
     _shape("secret", "a JSON web token", "eyJ", r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}"),
     _shape("secret", "a password in a URL", "://", r"\b[a-z][a-z0-9+.-]*://[^/\s:@]+:[^/\s:@]{3,}@[\w.-]+"),
-    _shape("personal-data", "an e-mail address", "@", r"(?<![\w.+:/-])[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b"),
+    _shape(
+        "personal-data",
+        "an e-mail address",
+        "@",
+        r"(?<![\w.+:/-])[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
+    ),
     _shape(
         "personal-data",
         "a telephone number",
         "+",
         r"(?<![\w+])\+[1-9]\d{0,2}[ .-]?(?:\(?\d{2,4}\)?[ .-]?){2,4}\d{2,4}\b",
+        digits=7,
     ),
     _shape(
-        "personal-data", "a US social security number", "-", r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b"
+        "personal-data",
+        "a US social security number",
+        "-",
+        r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b",
+        digits=9,
     ),
 )
 CARD: Final = re.compile(r"(?<![\d.-])(?:\d[ -]?){13,18}\d(?![\d.-])")
+CARD_DIGITS: Final = 14
+IBAN_DIGITS: Final = 8
+"""Two to check by, and most of bank and account."""
+DIGITS: Final = "0123456789"
 IBAN: Final = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 
 def found(text: str) -> Iterator[tuple[str, str, str]]:
     """(check, what it is, the match with its middle left out), at most one of a shape."""
+    digits = sum(map(text.count, DIGITS))
     for shape in SHAPES:
-        if shape.hint in text:
+        if digits >= shape.digits and shape.hint in text:
             match = shape.pattern.search(text)
             if match:
                 yield shape.check, shape.what, masked(match[0])
-    if any(c in text for c in "3456"):  # cards of the large networks begin so
+    if digits >= CARD_DIGITS:  # cards of the large networks begin with 3 to 6
         number = next((m[0] for m in CARD.finditer(text) if m[0][0] in "3456" and _luhn(m[0])), None)
         if number:
             yield "personal-data", "a card number", masked(number)
+    if digits >= IBAN_DIGITS:
         account = next((m[0] for m in IBAN.finditer(text) if _mod_97(m[0])), None)
         if account:
             yield "personal-data", "an account number (IBAN)", masked(account)
