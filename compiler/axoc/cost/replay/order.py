@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from axoc.cost import states
 from axoc.cost.blocks import Kind, groups
+from axoc.cost.buckets import LIVE_ELEMENTS
+from axoc.cost.columns import Columns
 from axoc.cost.scenario import Scenario
 from axoc.facts.parameters import linear_shapes
 
@@ -22,6 +24,20 @@ def blocks_in_order(scenario: Scenario) -> Iterator[Kind]:
 def trained_elements(scenario: Scenario) -> Iterator[float]:
     """Elements of each trained weight."""
     return _all(scenario) if scenario.is_full else _adapters(scenario)
+
+
+def sub_groups(scenario: Scenario, c: Columns) -> list[float]:
+    """Elements that DeepSpeed updates together on one rank of a single candidate; none where it does not, or on the host.
+    ZeRO-3 closes a group once it has ``sub_group_size`` elements (stage3.py, _create_fp16_sub_groups)."""
+    if not float(states.masters(scenario, c)[0]):
+        return []
+    ranks, most = float(c.optimizer_shards[0]), LIVE_ELEMENTS if bool(c.uses("zero3")[0]) else float("inf")
+    found = [0.0]
+    for elements in trained_elements(scenario):
+        if found[-1] >= most:
+            found.append(0.0)
+        found[-1] += elements / ranks
+    return found
 
 
 def _all(scenario: Scenario) -> Iterator[float]:

@@ -19,8 +19,9 @@ from axoc.cost.columns import Columns
 from axoc.cost.layers import Setting, norm
 from axoc.cost.ledger import BLAS_HANDLES, ledgers, workspace_bytes
 from axoc.cost.replay.allocator import LARGE_PAGE_BYTES, Allocator
-from axoc.cost.replay.order import blocks_in_order, trained_elements
+from axoc.cost.replay.order import blocks_in_order, sub_groups, trained_elements
 from axoc.cost.replay.recorder import Recorder, last_save
+from axoc.cost.replay.streams import other_pools
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Storage, Tape, Value
 
@@ -37,9 +38,9 @@ class Replayed:
 
 
 def replay(scenario: Scenario, c: Columns) -> Replayed:
-    """``c``: one candidate. What collectives gather and reduce is not replayed: it is taken to lie in a block of its own, as
-    large as the closed form's peak is above the replayed one. So is a reference model, which is there from the start, and
-    what its passes hold."""
+    """``c``: one candidate. What collectives gather and reduce is not replayed: it is taken to lie in a block of its own, under
+    ZeRO-3 one of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which
+    is there from the start, and what its passes hold."""
     allocator = Allocator()
     run = Run(scenario, c, allocator)
     for number in range(STEPS):
@@ -47,7 +48,8 @@ def replay(scenario: Scenario, c: Columns) -> Replayed:
     if scenario.evaluates:
         run.evaluate()
     beside = _collectives(scenario, c, allocator.peak_allocated)
-    pages = -(-beside // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES
+    apart = other_pools(scenario, c, beside, allocator.peak_allocated)
+    pages = sum(-(-round(size) // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES for size in apart)
     return Replayed(
         peak_allocated_bytes=allocator.peak_allocated + beside, peak_reserved_bytes=allocator.reserved + pages
     )
@@ -77,21 +79,34 @@ class Run:
         self._load()
 
     def _load(self) -> None:
-        """Weights, and what is there before the first step. DeepSpeed makes its optimizer's flat states beforehand
-        (runtime/zero/stage_1_and_2.py, initialize_optimizer_states)."""
+        """Weights, and what is there before the first step."""
         t, scenario, c = self.tape, self.scenario, self.columns
         workspace = float(workspace_bytes(scenario) // BLAS_HANDLES)
-        resident = float(states.weights(scenario, c)[0] + states.buffers(scenario, c)[0])
+        weights = float(states.weights(scenario, c)[0])
         if scenario.quantized:
-            self._raise_what_is_not_quantized(resident)
+            self._raise_what_is_not_quantized(weights)
         else:
-            t.allocate(resident)
-        t.allocate(workspace)
-        t.workspaces.append(workspace)
-        if bool(c.deepspeed[0]):
-            self.states.append(t.allocate(float(states.optimizer(scenario, c)[0])))
+            t.allocate(weights)
+        self.masters = self._make_masters()
+        t.allocate(float(states.buffers(scenario, c)[0]))
         if bool(states.held_from_start(c)[0]):
             t.allocate(float(states.gradients(scenario, c)[0]))
+        t.allocate(workspace)
+        t.workspaces.append(workspace)
+
+    def _make_masters(self) -> list[Storage]:
+        """DeepSpeed's, with what comes and goes meanwhile and leaves room behind. ZeRO-3 converts a sub-group, whose conversion
+        stays until the next one's, and clones that; what ZeRO-1 and 2 make on the way they give back (empty_cache). Then
+        zeros as large as the largest (stage_1_and_2.py, stage3.py: initialize_optimizer_states)."""
+        t, c, made = self.tape, self.columns, list[Storage]()
+        three, converted = bool(c.uses("zero3")[0]), t.allocate(0.0)
+        for elements in sub_groups(self.scenario, c):
+            before, converted = converted, t.allocate(FP32 * elements if three else 0.0)
+            t.release(before)
+            made.append(t.allocate(FP32 * elements))
+        t.release(converted)
+        t.release(t.allocate(max((m.size for m in made), default=0.0)))
+        return made
 
     def _raise_what_is_not_quantized(self, resident: float) -> None:
         """Embedding and head come in the file's dtype; preparing for k-bit training copies them to fp32, and leaves their
@@ -117,7 +132,7 @@ class Run:
         t.records = False
         value = t.value(self.scenario.model.hidden_size, s.stream)
         for kind in self.kinds:
-            value = _next(t, value, block(t, s, value, kind))
+            value = _next(t, value, _block(s, kind, t, value))
         t.drop(_finished(t, s, value))
         t.end_autocast()
 
@@ -165,6 +180,9 @@ class Run:
     def _update(self) -> None:
         """States are made when the optimizer first steps; foreach needs a copy of everything, Adafactor of a matrix."""
         t = self.tape
+        if self.masters:
+            self._update_masters()
+            return
         if not self.states:
             self.states += [t.allocate(size) for size in self._state_sizes()]
         if self.scenario.optimizer == "adamw_torch":
@@ -173,6 +191,20 @@ class Run:
                 t.release(copy)
         if self.scenario.optimizer == "adafactor":
             self._adafactor()
+
+    def _update_masters(self) -> None:
+        """DeepSpeed: group by group the gradients in one flat tensor, a copy of it in fp32, and in the first step the
+        states, which find their place among what the step before has left free (stage3.py, step)."""
+        t, scenario = self.tape, self.scenario
+        whole = float(states.optimizer(scenario, self.columns)[0]) / sum(m.size for m in self.masters) - 1.0
+        parts, born = (2 if scenario.optimizer.startswith("adamw") else 1), not self.states
+        for master in self.masters:
+            flat = t.allocate(master.size / FP32 * states.module_bytes(scenario))
+            single = t.allocate(master.size)
+            t.release(flat)
+            if born:
+                self.states += [t.allocate(master.size * whole / parts) for _ in range(parts)]
+            t.release(single)
 
     def _adafactor(self) -> None:
         """Of each matrix fp32 tensors as large as it, while the last update of the one before is still there."""
