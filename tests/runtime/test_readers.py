@@ -21,6 +21,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet
@@ -136,6 +137,16 @@ def test_a_json_list_is_read_whole_at_any_size_of_pieces(values: list[Any], chun
     assert [value for _, value in found] == values
     for offset, value in found:
         assert json.JSONDecoder().raw_decode(content[offset:].decode())[0] == value
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "stream.arrow"])
+def test_offsets_beyond_the_end_of_an_arrow_file_are_no_crash(tmp_path: Path, name: str) -> None:
+    lengths = [len(row["question"].encode()) for row in ROWS[:7]]
+    offsets = np.cumsum([0, *lengths]).astype("<i4").tobytes()
+    assert offsets in WAYS[name]
+    (tmp_path / name).write_bytes(WAYS[name].replace(offsets, offsets[:-4] + (1 << 30).to_bytes(4, "little")))
+    with pytest.raises(RuntimeFailure, match=f"{name}: not Arrow"):
+        rows(tmp_path, name)
 
 
 def test_web_pages_become_what_a_reader_sees(tmp_path: Path) -> None:

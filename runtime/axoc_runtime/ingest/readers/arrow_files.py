@@ -19,6 +19,7 @@ def batches_to_records(batches: Iterator[Any], source: Source, kind: str) -> Ite
     number = 0
     try:
         for batch in batches:
+            batch.validate(full=True)  # Arrow believes what a file says of its offsets, and would read beyond its end
             for row in batch.to_pylist():
                 place = f"{source.written}[{number}]"
                 number += 1
