@@ -82,8 +82,14 @@ def load_tokenizer(job: Job) -> Any:
         fix = "check model.id: a local folder with the tokenizer's files, or a hub id that this machine can reach"
         raise RuntimeFailure(f"the tokenizer of {job.model.id} cannot be loaded: {first}", EXIT_INPUTS, fix) from error
     if not getattr(tokenizer, "chat_template", None):
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        tokenizer.chat_template = plain_template(tokenizer)
     return tokenizer
+
+
+def plain_template(tokenizer: Any) -> str:
+    """It begins with the token that begins every text, where the tokenizer puts one: templates write it themselves."""
+    begins = tokenizer.bos_token_id is not None and list(tokenizer("x")["input_ids"])[:1] == [tokenizer.bos_token_id]
+    return ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
 
 
 def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:

@@ -109,6 +109,25 @@ def test_what_begins_and_ends_a_text_is_there_once(tokenizer: Any) -> None:
     assert learned(tokenizer, chat).count("</s>") == 1
 
 
+@pytest.mark.parametrize("puts_one", [True, False])
+def test_the_plain_template_begins_as_the_tokenizer_begins(tokenizer: Any, puts_one: bool) -> None:
+    from copy import deepcopy
+
+    from axoc_runtime.prepare import plain_template
+    from tokenizers.processors import TemplateProcessing
+
+    own = deepcopy(tokenizer)
+    if puts_one:
+        begins = [("<s>", own.bos_token_id)]
+        own.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begins)
+    own.chat_template = plain_template(own)
+    row = one(own, said(*CHAT))
+    assert row.input_ids.count(own.bos_token_id) == int(puts_one) == int(row.input_ids[0] == own.bos_token_id)
+    assert learned(own, row) == "one</s>two</s>"
+    document = one(own, Document(text="abc"))
+    assert document.input_ids.count(own.bos_token_id) == int(puts_one)
+
+
 def test_a_row_that_is_cut_on_the_left_keeps_its_beginning_token_and_its_end(tokenizer: Any) -> None:
     whole = one(tokenizer, said(*CHAT))
     row = one(tokenizer, said(*CHAT), limit=8, truncation="left")
