@@ -25,6 +25,7 @@ def training_contract(plan: Plan) -> dict[str, Any]:
     contract = {
         "global_batch_size": plan.chosen.candidate.global_batch_size,
         "sequence_length": plan.request.max_seq_length,
+        "packing": plan.chosen.candidate.packing,
         "total_steps": steps,
         "warmup_steps": rate["warmup_steps"],
         "eval_steps": schedule.eval_steps,
@@ -55,7 +56,8 @@ def contract_sentence(plan: Plan) -> str:
     contract = training_contract(plan)
     total, steps = contract["global_batch_size"], contract["total_steps"]
     short = contract["digest"].removeprefix("sha256:")[:12]
-    what = f"{total} sequences a step" + (
+    packed = " of packed rows" if contract["packing"] else ""
+    what = f"{total} sequences{packed} a step" + (
         "" if steps is None else f", {steps:,} steps, {contract['warmup_steps']:,} of warm-up"
     )
     return f"{what} (contract {short})"
