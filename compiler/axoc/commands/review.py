@@ -49,13 +49,25 @@ def _planned_json(spec: Path, inventory: str | None, format_: str) -> dict[str, 
 def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
     """Say what changed between two plans, why, and what it costs. Exit 3 where they differ.
 
-    OLD and NEW are bundles, plan.json files, or git revisions: REV, or REV:PATH of a bundle.
+    OLD and NEW are bundles, plan.json files, or git revisions: REV, or REV:PATH of a bundle. NEW may also be a spec: what
+    it gives now, for the hardware of OLD.
+
+    \b
+    Examples:
+      axoc diff main bundle
+      axoc diff bundle spec.yaml
+      axoc diff v1.0:bundle main:bundle --format markdown
     """
+    from axoc.ir.plan import NoPlan
     from axoc.review import diff_text
     from axoc.review.diff import difference
-    from axoc.review.sides import read_side
+    from axoc.review.sides import is_spec, planned_side, read_side
 
-    sides = read_side(old, bundle), read_side(new, bundle)
+    before = read_side(old, bundle)
+    after = planned_side(Path(new), before.inventory, bundle) if is_spec(new) else read_side(new, bundle)
+    if isinstance(after, NoPlan):
+        show_no_plan(after, "json" if format_ == "json" else "text")
+    sides = before, after
     found = difference(*sides)
     if format_ == "json":
         click.echo(json.dumps(diff_text.as_dict(found, *sides), indent=2, ensure_ascii=False, allow_nan=False))

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from axoc import driver
 from axoc.emit.manifest import MANIFEST
 from axoc.errors import Diagnostic, UserError
+from axoc.ir.plan import NoPlan
 
 PLAN: Final = "plan.json"
 READ: Final = ("spec.yaml", "spec.lock", "requirements.lock")
 """Files of a bundle whose content is compared line by line or by meaning; so are JSON files under config/."""
-FIX: Final = "name a bundle, a plan.json, or a git revision as REV or REV:PATH"
+SPEC_SUFFIXES: Final = (".yaml", ".yml")
+FIX: Final = "name a bundle, a plan.json, a spec, or a git revision as REV or REV:PATH"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,19 @@ def read_side(written: str, bundle: str) -> Side:
     if path.is_file():
         return _side(written, lambda name: _text(path) if name == PLAN else None)
     return _side(written, _of_revision(written, bundle))
+
+
+def planned_side(spec: Path, inventory: str | None, bundle: str) -> Side | NoPlan:
+    """What a spec gives now, for the other side's inventory; nothing is written. Raises UserError."""
+    planned = driver.plan(spec, inventory)
+    if isinstance(planned.result, NoPlan):
+        return planned.result
+    files = {f.path: f.content for f in driver.bundle(planned, Path(bundle)).files}
+    return _side(str(spec), lambda name: files[name].decode("utf-8") if name in files else None)
+
+
+def is_spec(written: str) -> bool:
+    return Path(written).suffix in SPEC_SUFFIXES and Path(written).is_file()
 
 
 def _side(label: str, read: Reader) -> Side:
