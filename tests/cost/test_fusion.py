@@ -81,7 +81,6 @@ MEASURED = {
     "8b LoRA, Liger": ({"method": "lora", "mbs": 4, "gc": True, "compile": False, "kernels": "liger"}, 935.4),
     "8b LoRA, compiled": ({"method": "lora", "mbs": 4, "gc": True, "kernels": "liger"}, 744.0),
     "8b LoRA, compiled, kept": ({"method": "lora", "mbs": 4, "kernels": "liger"}, 521.3),
-    "8b QLoRA, compiled": ({"method": "qlora", "dtype": "nf4", "mbs": 4, "gc": True, "kernels": "liger"}, 870.2),
 }
 
 

@@ -111,7 +111,7 @@ def test_padding_is_computed_and_not_counted() -> None:
 
 def test_attention_within_documents_costs_less_than_over_whole_rows() -> None:
     whole, documents = timed(scenario(True, None)), timed(scenario(True, drawn(CHAT)))
-    assert documents.breakdown["attention"][0] < 0.6 * whole.breakdown["attention"][0]
+    assert documents.breakdown["attention"][0] < 0.7 * whole.breakdown["attention"][0]
     assert documents.breakdown["matrix products"][0] == pytest.approx(whole.breakdown["matrix products"][0])
 
 

@@ -114,6 +114,9 @@ class Datasheet:
         table = vocabulary * width * bytes_ if backward else 0.0
         return self.moved(2.0 * tokens * width * bytes_ + table)
 
+    def fused_loss(self, tokens: Size, hidden: float, vocabulary: float, *, trained: bool) -> Floats | None:
+        return None
+
     def optimizer(self, name: str, elements: Size, tensors: float, bytes_: float) -> Floats:
         """``name``: as TrainingArguments.optim, or ``grad_norm`` for clipping."""
         if name == "grad_norm":  # read for the norm, read and written for the scaling

@@ -190,28 +190,35 @@ def group(op: Operation, m: Meter, role: str) -> Floats:
 
 
 def _fused_loss(op: Operation, m: Meter) -> None:
-    """Chunk by chunk: logits, Liger's kernel in place (read twice, written once), both gradients. Casts as chunk_bytes
+    """As measured as a whole; else chunk by chunk: logits, Liger's kernel in place (read twice, written once), both gradients.
+    Casts as chunk_bytes
     in head.py tells; the weight's gradient is read and written in its own dtype (addmm into it)."""
     trained, lowers = op.sizes
     model = m.scenario.model
     hidden, vocabulary = float(model.hidden_size), float(model.vocab_size)
     rows = chunk_rows(op.tokens, model.hidden_size, model.vocab_size)
     chunks = np.ceil(op.tokens / rows)
+    m.launches = m.launches + chunks * (8.0 if trained else 6.0)
+    m.triton = m.triton + chunks
+    whole = m.kernels.fused_loss(op.tokens, hidden, vocabulary, trained=bool(trained))
+    if whole is not None and not lowers:
+        m.add(LOSS, whole, 1.0)
+        return
     element = float(m.scenario.compute_bytes)
     products = m.kernels.matmul("nt", rows, vocabulary, hidden, element)
     products = products + m.kernels.matmul("nn", rows, hidden, vocabulary, element)
     passes = m.kernels.moved(3.0 * rows * vocabulary * element)
     casts = np.zeros(m.rows)
-    if trained:
+    if (
+        trained
+    ):  # addmm: read and written in its own dtype by the product's kernel, which else writes it in the compute dtype
         products = products + m.kernels.matmul("tn", vocabulary, hidden, rows, element)
-        products = products + m.kernels.moved(2.0 * hidden * vocabulary * op.bytes)
+        products = products + m.kernels.moved(hidden * vocabulary * (2.0 * op.bytes - element))
     if lowers:  # the transposed weight for each chunk; the weight itself once
         casts = m.kernels.pointwise("cast", hidden * vocabulary, FP32) * (chunks + 1.0) / chunks
     m.add(PRODUCTS, products * chunks, 1.0)
     m.add(LOSS, passes * chunks)
     m.add(CASTS, casts * chunks)
-    m.launches = m.launches + chunks * (8.0 if trained else 6.0)
-    m.triton = m.triton + chunks
 
 
 def _chunked_loss(op: Operation, m: Meter) -> None:

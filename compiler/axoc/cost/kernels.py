@@ -52,6 +52,9 @@ class Kernels(Protocol):
     def embedding(self, tokens: Size, width: float, vocabulary: float, bytes_: float, *, backward: bool) -> Floats:
         """A lookup, or the table's gradient."""
 
+    def fused_loss(self, tokens: Size, hidden: float, vocabulary: float, *, trained: bool) -> Floats | None:
+        """Liger's, in bf16, with both gradients or the input's alone; None where it was not measured as a whole."""
+
     def optimizer(self, name: str, elements: Size, tensors: float, bytes_: float) -> Floats:
         """A step, or clipping (``grad_norm``)."""
 

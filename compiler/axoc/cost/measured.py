@@ -16,6 +16,7 @@ from axoc.facts.profile import Profile, Table
 
 NAMES: Final = {4.0: "fp32", 2.0: "bf16"}
 """Of a dtype, by bytes of an element."""
+NONE: Final = Table(columns=(), rows=())
 MOVED_BY_MUL: Final = 3.0
 """Tensors that an elementwise product reads and writes: kernels that were not measured go at its rate."""
 
@@ -100,7 +101,8 @@ class Measured:
         if not fused:
             return self._plain(batch, heads, head_dim, seq, backward=backward)
         sizes = stacked(batch, heads, kv_heads, head_dim, seq)
-        surface = self._attentions(masked, backward, by_document)
+        documents = by_document and bool(self.profile.tables.get("attention_varlen", NONE).rows)
+        surface = self._documents(backward) if documents else self._attentions(masked, backward, by_document)
         found = surface.seconds(sizes, self._attended(sizes, masked, backward))
         return found * self.sustained
 
@@ -128,6 +130,14 @@ class Measured:
         sizes = np.array([row[3:8] for row in table.rows], dtype=np.float64)
         seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
         return Surface.over(sizes, seconds, self._attended(sizes, masked, backward))
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _documents(self, backward: bool) -> Surface:
+        """Of torch's kernels for documents: each so many tokens long, in the place of a row."""
+        table = self.profile.tables["attention_varlen"]
+        sizes = np.array([(n, h, kv, size, tokens / n) for tokens, n, h, kv, size, *_ in table.rows], dtype=np.float64)
+        seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
+        return Surface.over(sizes, seconds, self._attended(sizes, False, backward))
 
     def _backend(self, mask: str) -> str:
         chosen = self.profile.tables["attention_default"].where(dtype="bf16", mask=mask).column("backend")
@@ -197,6 +207,26 @@ class Measured:
         bytes_ = next(b for b, name in NAMES.items() if name == dtype)
         seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
         return Surface.over(sizes, seconds, self._looked_up(sizes, bytes_, backward))
+
+    def fused_loss(self, tokens: Size, hidden: float, vocabulary: float, *, trained: bool) -> Floats | None:
+        if not self.profile.tables.get("liger_loss", NONE).rows:
+            return None
+        sizes = stacked(tokens, hidden, vocabulary)
+        return self._fused_losses(trained).seconds(sizes, self._fused(sizes, trained)) * self.sustained
+
+    def _fused(self, sizes: Floats, trained: bool) -> Floats:
+        """Each of as many chunks as the vocabulary is wider than the stream reads the head for the logits and for their
+        gradient, and adds to the head's; the logits are read twice and written twice."""
+        tokens, hidden, vocabulary = sizes.T
+        head = np.ceil(vocabulary / hidden) * hidden * vocabulary * (4.0 if trained else 2.0)
+        flops = (6.0 if trained else 4.0) * tokens * hidden * vocabulary
+        return self._ideal(flops, 2.0 * (head + 4.0 * tokens * vocabulary))
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _fused_losses(self, trained: bool) -> Surface:
+        table = self.profile.tables["liger_loss"].where(trains_head=trained)
+        sizes = np.array([row[:3] for row in table.rows], dtype=np.float64)
+        return Surface.over(sizes, np.array(table.column("forward_seconds")), self._fused(sizes, trained))
 
     def optimizer(self, name: str, elements: Size, tensors: float, bytes_: float) -> Floats:
         table = self.profile.tables["optimizer"].where(name=name, dtype=NAMES[bytes_])
