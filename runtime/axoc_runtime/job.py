@@ -106,6 +106,7 @@ class Training:
     checkpointed_layers: int
     checkpoint_above_parameters: int | None
     optimizer: str
+    bf16_update: str
     learning_rate: float
     lr_scheduler: str
     warmup_ratio: float

@@ -29,7 +29,7 @@ BASE: dict[str, Any] = {
         "objective": "sft", "epochs": None, "max_steps": 4, "global_batch_size": 4, "micro_batch_size": 1,
         "gradient_accumulation_steps": 2, "gradient_checkpointing": "none", "checkpointed_layers": 0,
         "checkpoint_above_parameters": None,
-        "optimizer": "adamw_torch_fused", "learning_rate": 1e-3, "lr_scheduler": "constant", "warmup_ratio": 0.0,
+        "optimizer": "adamw_torch_fused", "bf16_update": "nearest", "learning_rate": 1e-3, "lr_scheduler": "constant", "warmup_ratio": 0.0,
         "weight_decay": 0.0, "max_grad_norm": 1.0, "seed": 42, "logging_steps": 1, "eval_steps": 2, "eval_rows": None, "save_steps": 2,
         "early_stopping_patience": None, "preference": None, "grpo": None,
     },

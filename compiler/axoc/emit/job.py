@@ -101,6 +101,7 @@ def _training(plan: Plan) -> dict[str, Any]:
         "checkpointed_layers": chosen.checkpointed_layers,
         "checkpoint_above_parameters": training.checkpoint_above_parameters,
         "optimizer": chosen.optimizer,
+        "bf16_update": training.bf16_update,
         "learning_rate": training.learning_rate,
         "lr_scheduler": training.lr_scheduler,
         "warmup_ratio": training.warmup_ratio,

@@ -130,6 +130,8 @@ class TrainingRequest:
     eval_steps: int | Auto
     save_steps: int | Auto
     early_stopping_patience: int | None
+    bf16_update: str = "nearest"
+    """How updates of bfloat16 weights are rounded: nearest | stochastic."""
     eval_rows: int | None = None
     """Held-out rows of an evaluation during training; None for all."""
     preference: PreferenceRequest | None = None

@@ -77,9 +77,12 @@ def no_masters(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | Non
     c = chosen.candidate
     if request.adapter is not None or c.dtype == "float32" or c.strategy.startswith("zero"):
         return None
+    if request.training.bf16_update == "stochastic":
+        return None
     return (
         f"{c.dtype} weights are trained without float32 masters: updates far smaller than a weight are rounded away; "
-        "model.dtype: float32 (at 16 bytes a parameter) or a zero strategy keeps masters"
+        "training.bf16_update: stochastic keeps them on average, model.dtype: float32 (at 16 bytes a parameter) or a zero "
+        "strategy keeps masters"
     )
 
 

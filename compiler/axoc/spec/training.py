@@ -33,6 +33,7 @@ OPTIMIZERS: Final = Words(
         "paged_adamw_8bit": "adamw_bnb_8bit",
     },
 )
+BF16_UPDATES: Final = Words(("nearest", "stochastic"), {"sr": "stochastic", "stochastic_rounding": "stochastic"})
 SCHEDULERS: Final = Words(
     (
         "linear",
@@ -74,6 +75,11 @@ class Training(Part):
     optimizer: Annotated[str, OPTIMIZERS] = Field(
         default="adamw_torch_fused",
         description="Optimizer. auto: AdamW with states of 32 or 8 bits, by policy.objective.",
+    )
+    bf16_update: Annotated[str, BF16_UPDATES] = Field(
+        default="nearest",
+        description="How updates of bfloat16 weights are rounded. stochastic: up or down by chance, so that none is lost on "
+        "average; float32 masters are model.dtype: float32.",
     )
     learning_rate: Annotated[float, Number(open_minimum=True, maximum=10.0)] = Field(
         default=2.0e-5, description="Peak learning rate."

@@ -16,6 +16,7 @@ from axoc_runtime.kernels import put_kernels
 from axoc_runtime.models.load import set_checkpointing
 from axoc_runtime.objectives.perplexity import IGNORED
 from axoc_runtime.preparation.rows import Packs
+from axoc_runtime.optimizers import own_optimizer
 from axoc_runtime.strategies import after_accelerator
 
 ATTENTION_MASKS = ("attention_mask", "chosen_attention_mask", "rejected_attention_mask")
@@ -36,7 +37,7 @@ class Planned(Resumable):
         """For input: the device's time between the end of its work and the next batch's coming."""
         self._seen: Any = 0
         put_kernels(job, kwargs["model"])  # the Trainer looks at what the model's forward takes
-        super().__init__(**kwargs)
+        super().__init__(**kwargs, **own_optimizer(job))
         set_checkpointing(job, self.model)
 
     @property

@@ -27,6 +27,13 @@ def fp16_weights(context: Context, _: Combination) -> str | None:
     return None
 
 
+def rounding(context: Context, c: Combination) -> str | None:
+    """DeepSpeed steps on masters of its own."""
+    if context.request.training.bf16_update == "stochastic" and c.strategy.startswith("zero"):
+        return f"{c.strategy} updates float32 masters, and rounds what is copied of them to the nearest"
+    return None
+
+
 def flash_hardware(context: Context, _: Combination) -> str | None:
     if context.scenario.attention != "flash_attention_2":
         return None
@@ -54,6 +61,13 @@ RULES: Final = (
         fix="set model.dtype: float32 (with mixed_precision: fp16) or bfloat16",
         link="https://github.com/huggingface/transformers/issues/23165",
         versions=(Versions(library="torch"),),
+    ),
+    Rule(
+        id="stochastic-rounding-masters",
+        check=rounding,
+        fix="set training.bf16_update: nearest, or distributed.type: fsdp or ddp",
+        link="https://arxiv.org/abs/2010.06192",
+        versions=(Versions(library="deepspeed"),),
     ),
     Rule(
         id="flash-needs-ampere",
