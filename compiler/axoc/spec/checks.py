@@ -62,6 +62,24 @@ def _recomputed(spec: Spec) -> Iterator[Problem]:
         yield Problem(path=path, message=message, expected="gradient_checkpointing: auto or selective", fix=fix)
 
 
+def _rounded(spec: Spec) -> Iterator[Problem]:
+    """Stochastic rounding is the optimizer's, and only of bfloat16 weights that are trained themselves."""
+    if spec.training.bf16_update != "stochastic":
+        return
+    path: Path = ("training", "bf16_update")
+    wanted = spec.training.optimizer
+    if spec.adapter is not None:
+        message = "is stochastic, and adapters are trained in float32"
+        yield Problem(path=path, message=message, expected="adapter: none", fix="remove it")
+    elif spec.model.dtype != "bfloat16":
+        message = f"is stochastic, and model.dtype is {spec.model.dtype}"
+        yield Problem(path=path, message=message, expected="model.dtype: bfloat16", fix="remove it")
+    if wanted not in ("adamw_torch", "adamw_torch_fused"):
+        message = f"is stochastic, and {wanted} rounds to the nearest"
+        fix = "set optimizer: adamw_torch_fused"
+        yield Problem(path=path, message=message, expected="optimizer: adamw_torch_fused or adamw_torch", fix=fix)
+
+
 def _streaming(spec: Spec) -> Iterator[Problem]:
     for index, dataset in enumerate(spec.dataset):
         if dataset.streaming and spec.training.max_steps is None:
@@ -179,6 +197,7 @@ CHECKS: Final = (
     _length,
     _batches,
     _recomputed,
+    _rounded,
     _streaming,
     _row_policies,
     _early_stopping,

@@ -53,6 +53,7 @@ HALF = {"model__dtype": "float32", "distributed__mixed_precision": "fp16"}
 NF4, INT8 = stored("nf4"), stored("int8")
 
 CASES = (
+    Case(rule="stochastic-rounding-masters", bad={"training__bf16_update": "stochastic"} | ZERO2, fixed=DDP),
     Case(rule="fsdp-8bit-optimizer", bad=EIGHT_BIT | FSDP, fixed=ZERO2, pitfalls=(1,)),
     Case(rule="quantized-base-sharded", bad=NF4 | FSDP, fixed=DDP, pitfalls=(3,)),
     Case(rule="quantized-base-sharded", bad=INT8 | FSDP, fixed=DDP, pitfalls=(4,)),
