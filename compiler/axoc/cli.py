@@ -31,7 +31,28 @@ def uncollected() -> Iterator[None]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="axoc")
 def main() -> None:
-    """A declarative compiler for LLM fine-tuning: a spec and an inventory in, a reviewable bundle out."""
+    """A declarative compiler for LLM fine-tuning: a spec and an inventory in, a reviewable bundle out.
+
+    \b
+    Examples:
+      axoc init spec.yaml
+      axoc plan spec.yaml --inventory h100-sxm-80gb:8 --dry-run
+      axoc plan spec.yaml --inventory h100-sxm-80gb:8 && ./bundle/launch.sh
+
+    \b
+    Exit codes:
+      0 done
+      1 the inputs are wrong: a message each, nothing written
+      2 usage
+      3 drift (plan --check), a difference (diff), a bundle that was edited (verify)
+      4 no plan fits: with the nearest ones and the smallest change that would
+      5 a policy refuses the plan
+
+    \b
+    Environment:
+      AXOC_POLICY files of limits, as plan --policy
+      NO_COLOR    no colour, on a terminal too
+    """
 
 
 @main.command("plan")
@@ -64,7 +85,14 @@ def plan_command(
     policies: tuple[Path, ...],
     format_: str,
 ) -> None:
-    """Choose a plan for SPEC, explain it, and write its bundle."""
+    """Choose a plan for SPEC, explain it, and write its bundle.
+
+    \b
+    Examples:
+      axoc plan spec.yaml --inventory h100-sxm-80gb:8
+      axoc plan spec.yaml --inventory here.yaml --dry-run --format json
+      axoc plan spec.yaml --check
+    """
     from axoc import driver
     from axoc.ir.plan import NoPlan
     from axoc.review.policy import enforce, rules_of_file, rules_of_spec
@@ -154,6 +182,11 @@ def calibrate_command(
     """Measure this machine's accelerator (in under three minutes) and write its profile for the time model.
 
     With --from metrics.json...: measure nothing, and fold what training runs took on the machine into the profile.
+
+    \b
+    Examples:
+      axoc calibrate --out h100.json
+      axoc calibrate --from axoc-output/metrics.json --out h100.json
     """
     if runs:
         from axoc.review import fold
@@ -178,6 +211,11 @@ def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: 
     """Turn configurations of axolotl, LLaMA-Factory, TRL, accelerate or DeepSpeed into a spec.
 
     Each key is carried over, or named with the reason why not. Several FILEs are of one run: a TRL file and accelerate's.
+
+    \b
+    Examples:
+      axoc import train.yml --out spec.yaml
+      axoc import trl.yaml accelerate.yaml --out spec.yaml --from trl
     """
     from axoc.importing.importer import imported, report, spec_text
 
@@ -201,7 +239,12 @@ def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: 
 )
 @user_errors
 def lock_command(spec: Path, lengths: Path | None) -> None:
-    """Resolve what is not reproducible by nature (rows, digests, revisions) into the lock beside SPEC."""
+    """Resolve what is not reproducible by nature (rows, digests, revisions) into the lock beside SPEC.
+
+    \b
+    Example:
+      axoc lock spec.yaml && axoc plan spec.yaml --frozen
+    """
     from axoc.locking import lock_spec
 
     click.echo(f"Written: {lock_spec(spec, lengths)}")
@@ -210,7 +253,12 @@ def lock_command(spec: Path, lengths: Path | None) -> None:
 @main.command("plugins")
 @user_errors
 def plugins_command() -> None:
-    """List what extends axoc and its runtime, from where, and what each overrides."""
+    """List what extends axoc and its runtime, from where, and what each overrides.
+
+    \b
+    Example:
+      axoc plugins
+    """
     from axoc.plugins import plugin_rows
 
     for row in plugin_rows():
@@ -226,6 +274,8 @@ for command in (
     setup.schema_command,
     setup.inventory_command,
     setup.init_command,
+    setup.doctor_command,
+    setup.completion_command,
 ):
     main.add_command(command)
 

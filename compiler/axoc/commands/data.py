@@ -29,6 +29,10 @@ def check_command(spec: Path, report: Path | None, python: str, format_: str) ->
     """Read and check every row of SPEC's datasets: each finding with file, row, byte, column, sample and fix.
 
     Exit 1 where rows or files cannot be used; warnings alone exit 0.
+
+    \b
+    Example:
+      axoc data check spec.yaml
     """
     from axoc.review.data import check
 

@@ -18,7 +18,13 @@ from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_error
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @user_errors
 def explain_command(spec: Path, inventory: str | None, format_: str) -> None:
-    """Show where the bytes of SPEC's plan go, by item and phase, and what breaks it first. SPEC may be a bundle."""
+    """Show where the bytes of SPEC's plan go, by item and phase, and what breaks it first. SPEC may be a bundle.
+
+    \b
+    Examples:
+      axoc explain spec.yaml --inventory h100-sxm-80gb:8
+      axoc explain bundle --format json
+    """
     from axoc.review import explain
 
     plan = explain.plan_of_bundle(spec) if spec.is_dir() else _planned_json(spec, inventory, format_)
@@ -89,6 +95,11 @@ def verify_command(spec: Path, inventory: str | None, python: str, format_: str)
 
     Of a bundle: which files were altered, and which edit contradicts what, by file and line; exit 3 where there is one.
     Of a spec: its planned memory beside a trace of the real model code. That needs no GPU and no weights.
+
+    \b
+    Examples:
+      axoc verify bundle
+      axoc verify spec.yaml --inventory h100-sxm-80gb
     """
     if spec.is_dir():
         _verify_bundle(spec, format_)

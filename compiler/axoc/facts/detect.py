@@ -24,9 +24,9 @@ Device = tuple[str, float]
 
 def inventory_of_this_machine() -> str:
     """YAML text. Raises UserError where a GPU is none that the catalog knows."""
-    output = _nvidia_smi()
+    output = smi()
     devices = parse_devices(output) if output else [("cpu", 0.0)]
-    return render(devices, _host_memory_gib(), os.cpu_count() or 1, shutil.disk_usage(Path.cwd()).free / GIB)
+    return render(devices, host_memory_gib(), os.cpu_count() or 1, shutil.disk_usage(Path.cwd()).free / GIB)
 
 
 def parse_devices(output: str) -> list[Device]:
@@ -75,7 +75,7 @@ def _floor(gib: float) -> float:
     return int(gib * 100) / 100
 
 
-def _nvidia_smi() -> str | None:
+def smi() -> str | None:
     """Its answer; None where there is no such program or no working driver."""
     try:
         done = subprocess.run(_QUERY, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
@@ -84,7 +84,18 @@ def _nvidia_smi() -> str | None:
     return done.stdout if done.returncode == 0 and done.stdout.strip() else None
 
 
-def _host_memory_gib() -> float:
+def driver_version() -> str | None:
+    """``580.82.07``; None where there is no working driver."""
+    try:
+        command = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = done.stdout.split()
+    return lines[0] if done.returncode == 0 and lines and lines[0][0].isdigit() else None
+
+
+def host_memory_gib() -> float:
     """From /proc/meminfo; elsewhere from sysconf."""
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
