@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def quiet(job: Job) -> None:
     import transformers
 
     transformers.logging.set_verbosity(transformers.logging.INFO if verbose else transformers.logging.ERROR)
+    logging.getLogger("trl").setLevel(logging.INFO if verbose else logging.ERROR)
     transformers.logging.disable_progress_bar()
 
 
