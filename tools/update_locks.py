@@ -12,6 +12,7 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,11 @@ PLATFORM_OPTIONS: Final = {
 CUDA_ONLY: Final = re.compile(r"(triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
 CPU_BUILD_MARKER: Final = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHER_BUILD_MARKER: Final = "sys_platform != 'linux' or platform_machine != 'x86_64'"
+HEADER: Final = "# Made by tools/update_locks.py from {}. Do not edit: see README.md beside it.\n"
+LEFT_OUT: Final = ("openvino-telemetry",)
+"""Reports to Google Analytics what is converted; openvino does without it where it is not there."""
+BUILD: Final = re.compile(r"(?<===)([^\s+;]+)\+[a-z0-9.]+")
+"""Of a requirement: the version, and the part that names a build of it."""
 CPU_WHEELS: Final = {
     "2.13.0": (
         "6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",  # cp311
@@ -42,21 +48,39 @@ def main() -> int:
         lock = compiled(uv, profile)
         (LOCKS / f"{profile}.lock").write_text(finished(profile, lock), encoding="utf-8")
         print(f"{profile}.lock: {len(entries(lock))} packages resolved")
+        more = export_entries(uv, profile)
+        (LOCKS / f"{profile}-export.lock").write_text(HEADER.format(f"{profile}.in and export.in") + "".join(more))
+        print(f"{profile}-export.lock: {len(more)} packages on top")
     return 0
 
 
-def compiled(uv: str, profile: str) -> str:
+def export_entries(uv: str, profile: str) -> list[str]:
+    """What exports need on top of ``<profile>.lock``, whose versions stay: a bundle's lock is the one with the other behind it."""
+    lock = entries((LOCKS / f"{profile}.lock").read_text(encoding="utf-8"))
+    base = {name_of(entry) for entry in lock}
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
+        pins.write("".join(BUILD.sub(r"\1", entry.splitlines()[0].removesuffix(" \\")) + "\n" for entry in lock))
+        pins.flush()
+        found = entries(compiled(uv, profile, str(LOCKS / "export.in"), "--constraint", pins.name))
+    kept = [e for e in found if name_of(e) not in base and name_of(e) not in LEFT_OUT]
+    return cpu_entries(kept) if profile == "cpu" else kept
+
+
+def name_of(entry: str) -> str:
+    return entry.split("==")[0]
+
+
+def compiled(uv: str, profile: str, *more: str) -> str:
     """uv's resolution of ``<profile>.in``, with a hash of every wheel."""
     command = [uv, "pip", "compile", str(LOCKS / f"{profile}.in"), "--generate-hashes", "--no-annotate", "--no-header"]
-    command += ["--python-version", OLDEST_PYTHON, *PLATFORM_OPTIONS[profile]]
+    command += ["--python-version", OLDEST_PYTHON, *PLATFORM_OPTIONS[profile], *more]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def finished(profile: str, lock: str) -> str:
     """The lock as it is committed: a header of ours, and the CPU rules for the CPU lock."""
     kept = cpu_entries(entries(lock)) if profile == "cpu" else entries(lock)
-    header = f"# Made by tools/update_locks.py from {profile}.in. Do not edit: see README.md beside it.\n"
-    return header + "".join(kept)
+    return HEADER.format(f"{profile}.in") + "".join(kept)
 
 
 def cpu_entries(found: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ KEPT_CHECKPOINTS: Final = 2
 """The runtime's ``KEPT`` (checkpoint/keep.py). The oldest is deleted only after the newest is complete."""
 ENVIRONMENT_BYTES: Final = {"cpu": 1.9e9, "gpu": 7e9}
 """Of requirements.lock when installed. CPU: measured, with the development tools. GPU: an estimate, not yet weighed."""
+EXPORT_TOOLS_BYTES: Final = 0.5e9
+"""Of what a lock with exports adds when installed; measured."""
 TOKEN_BYTES: Final = 8.0
 """Of a prepared token: its id and its label, int32 each (the runtime's ingest/store.py)."""
 RUN_ITEMS: Final = (
@@ -30,9 +32,6 @@ RUN_ITEMS: Final = (
 )
 """What a run writes into its output folder. The rest lies where caches are, and may be there already."""
 
-EXPORT_BYTES: Final = {"safetensors": 0.0, "gguf": 2.0, "onnx": 4.0, "ort": 4.0, "openvino": 2.0}
-"""Bytes a parameter of each exported format without quantization; safetensors is the final model itself."""
-
 
 def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
     """By item, one row a candidate."""
@@ -40,11 +39,11 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
     low = states.keeps_bf16_module(scenario, c) > 0
     final = np.where(low & scenario.is_full, 2.0, float(scenario.weight_bytes)) * n
     constant = {
-        "environment": ENVIRONMENT_BYTES["cpu" if scenario.on_cpu else "gpu"],
+        "environment": ENVIRONMENT_BYTES["cpu" if scenario.on_cpu else "gpu"] + (EXPORT_TOOLS_BYTES if scenario.exports else 0.0),
         "base model": n * scenario.file_bytes if scenario.downloads else 0.0,
         "prepared rows": prepared_bytes(scenario),
         "adapter": 0.0 if scenario.is_full else 4.0 * scenario.trainable,
-        "exports": n * sum(EXPORT_BYTES.get(f, 4.0) for f in scenario.exports),
+        "exports": n * sum(each for _, each in scenario.exports),
     }
     ledger = {item: np.full(len(c), float(value)) for item, value in constant.items()}
     each, kept = checkpoint_bytes(scenario, c), checkpoints_kept(scenario)

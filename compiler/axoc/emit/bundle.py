@@ -14,6 +14,7 @@ from axoc.emit.placement import config_path, placement
 from axoc.emit.plan_json import plan_dict
 from axoc.emit.requirements import requirements_lock
 from axoc.emit.user_config import checked_user_config
+from axoc.facts.exports import needs_tools
 from axoc.ir.bundle import Bundle, BundleFile
 from axoc.ir.canonical import dumps
 from axoc.ir.plan import Plan
@@ -42,7 +43,7 @@ def build_bundle(
         _text("spec.lock", lock_text),
         _text("plan.json", dumps(plan_dict(plan))),
         _text("job.json", dumps(job_dict(plan, base_dir=base_dir))),
-        _text("requirements.lock", requirements_lock(placement(plan).profile)),
+        _text("requirements.lock", requirements_lock(placement(plan).profile, exports=exports_need_tools(plan))),
         _text("config/launch.env", launch_environment(plan).render()),
         *strategy_config(plan, config_text),
         *_documents(plan, base_dir),
@@ -51,6 +52,11 @@ def build_bundle(
         *sources.plugin_files(plugin_files or {}),
     ]
     return Bundle(files=tuple(sorted([*files, manifest_file(files, inventory)], key=lambda file: file.path)))
+
+
+def exports_need_tools(plan: Plan) -> bool:
+    wanted = plan.request.export
+    return needs_tools(wanted.formats, wanted.quantization)
 
 
 def strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:

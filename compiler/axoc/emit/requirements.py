@@ -15,12 +15,17 @@ ROCM_HEADER: Final = """\
 """
 
 
-def requirements_lock(profile: Profile) -> str:
-    """The lock of a profile. For ROCm: the CUDA lock without what is built for CUDA."""
+def requirements_lock(profile: Profile, *, exports: bool = False) -> str:
+    """The lock of a profile; with ``exports``, what exports are made and checked with too. For ROCm: the CUDA lock without
+    what is built for CUDA."""
     if profile != "rocm":
-        return _packaged(profile)
-    entries = split_entries(_packaged("cuda"))
+        return _packaged(profile) + (_more(profile) if exports else "")
+    entries = split_entries(_packaged("cuda")) + (split_entries(_packaged("cuda-export")) if exports else [])
     return ROCM_HEADER + "".join(entry for entry in entries if not CUDA_ONLY.match(entry))
+
+
+def _more(profile: str) -> str:
+    return "".join(split_entries(_packaged(f"{profile}-export")))
 
 
 def split_entries(lock: str) -> list[str]:

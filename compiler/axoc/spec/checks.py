@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from axoc.facts.exports import FORMATS, NONE, asked, plugin_formats
 from axoc.spec.dataset import Dataset
-from axoc.spec.hints import key_fix
+from axoc.spec.hints import key_fix, nearest
 from axoc.spec.preferences import BETAS, REFERENCED, SMOOTHED
 from axoc.spec.problems import Path, Problem
 from axoc.spec.spec import Spec
@@ -192,6 +193,33 @@ def _generations(spec: Spec) -> Iterator[Problem]:
         yield Problem(path=("training", "global_batch_size"), message=message, fix=fix)
 
 
+def _exports(spec: Spec) -> Iterator[Problem]:
+    """Formats that installed plugins or the spec's own may bring are left to the runtime, which knows them."""
+    names = (*FORMATS, *sorted(plugin_formats()))
+    for index, written in enumerate(spec.export.formats):
+        name, colon, quantization = written.partition(":")
+        path: Path = ("export", "formats", index)
+        if name not in names and not spec.plugins:
+            close = nearest(name, names)
+            fix = f"did you mean {close}?" if close else "take one of these, or name the plugin's folder under plugins"
+            yield Problem(path=path, message=f"is {written!r}, no export format", expected=", ".join(names), fix=fix)
+        elif colon and name in FORMATS and quantization not in FORMATS[name].quantizations:
+            has = ", ".join(FORMATS[name].quantizations) or "none"
+            message = f"is {written!r}, and {name} has no quantization {quantization!r}"
+            yield Problem(path=path, message=message, expected=has, fix=f"write {name}, or {name}: one of these")
+    yield from _export_quantization(spec)
+
+
+def _export_quantization(spec: Spec) -> Iterator[Problem]:
+    wanted = spec.export.quantization
+    if wanted == NONE or any(a.quantization == wanted for a in asked(spec.export.formats, wanted)):
+        return
+    having = [name for name, facts in FORMATS.items() if wanted in facts.quantizations]
+    message = f"is {wanted!r}, which no format of export.formats has"
+    expected = f"one of {', '.join(having)} among the formats" if having else "a quantization that a format has"
+    yield Problem(path=("export", "quantization"), message=message, expected=expected, fix="set quantization: none")
+
+
 CHECKS: Final = (
     _names_a_model,
     _length,
@@ -205,6 +233,7 @@ CHECKS: Final = (
     _objective,
     _mismatched,
     _generations,
+    _exports,
 )
 
 

@@ -17,10 +17,12 @@ _Positive = Number(open_minimum=True, words=("null",))
 
 class Export(Part):
     formats: Annotated[tuple[Annotated[str, Text(what="a format")], ...], MANY] = Field(
-        default=(), description="Formats to write after training."
+        default=(),
+        description="Formats to write after training, each checked by its consumer: safetensors, pytorch, vllm, gguf, onnx, "
+        "ort, openvino, tensorrt, mlx; with a quantization as format:quantization, e.g. gguf:q4_k_m.",
     )
     quantization: Annotated[str, Text(what="none or a method")] = Field(
-        default="none", description="Quantization of exports."
+        default="none", description="Quantization of every format that has it and names none itself."
     )
 
 

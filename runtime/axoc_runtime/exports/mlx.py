@@ -29,6 +29,12 @@ class Mlx(Exporter):
     def packages_of(self, variant: str) -> tuple[str, ...]:
         return () if variant == NONE else ("mlx", "mlx_lm")  # mlx-lm itself quantizes
 
+    def refuses(self, source: Source, variant: str) -> str | None:
+        window = getattr(source.config, "sliding_window", None)
+        if source.architecture == "Gemma2ForCausalLM" and window and window < source.config.max_position_embeddings:
+            return f"mlx-lm computes Gemma 2 without its sliding window of {window:,}"
+        return None
+
     def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
         if variant == NONE:
             write_folder(source, folder)

@@ -68,9 +68,18 @@ def _all(source: Source, requests: Sequence[Request]) -> list[Outcome]:
     from axoc_runtime.exports.measure import reference
     from axoc_runtime.exports.reference import Transformers
 
+    quiet()
     print(f"axoc: exporting {', '.join(r.name for r in requests)}, checked on {source.measured_on}", flush=True)
     found = reference(source, Transformers(source, source.model))
     return [export_one(source, request, found, _room(source, request)) for request in requests]
+
+
+def quiet() -> None:
+    """transformers draws a bar for each model that it loads, and a run loads a dozen."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def _room(source: Source, request: Request) -> str | None:

@@ -199,10 +199,23 @@ CASES = (
         pitfalls=(31,),
     ),
     Case(
-        rule="runtime-export",
+        rule="export-architecture",
         bad={"export": ExportRequest(formats=("gguf",), quantization="none")},
-        fixed={"export": ExportRequest(formats=(), quantization="none")},
+        fixed={"export": ExportRequest(formats=("safetensors", "vllm"), quantization="none")},
+        model="openai-community/gpt2",
+        keeps={"dataset__max_seq_length": 512},
         pitfalls=(41,),
+    ),
+    Case(
+        rule="export-size",
+        bad={"export": ExportRequest(formats=("ort",), quantization="none")},
+        fixed={"export": ExportRequest(formats=("onnx",), quantization="none")},
+        model="meta-llama/Meta-Llama-3-8B",
+    ),
+    Case(
+        rule="export-reward",
+        bad={"training__objective": "reward", "export": ExportRequest(formats=("gguf",), quantization="none")},
+        fixed={"export": ExportRequest(formats=("safetensors",), quantization="none")},
     ),
     Case(rule="runtime-target", bad={"target": "slurm"}, fixed={"target": "torchrun"}, pitfalls=(45,)),
     Case(

@@ -62,14 +62,6 @@ def compiled(context: Context, c: Combination) -> str | None:
     return None
 
 
-def export(context: Context, _: Combination) -> str | None:
-    wanted = context.request.export
-    asked = [*wanted.formats, *([wanted.quantization] if wanted.quantization != "none" else [])]
-    if asked:
-        return f"export to {', '.join(asked)} is not in this runtime yet; it saves safetensors"
-    return None
-
-
 def positions(context: Context, _: Combination) -> str | None:
     scenario = context.scenario
     known = scenario.model.max_position_embeddings
@@ -118,13 +110,6 @@ RULES: Final = (
         check=compiled,
         fix="set model.compile: false, or distributed.type: fsdp with model_parallel_size: 1",
         link="https://docs.pytorch.org/tutorials/recipes/regional_compilation.html",
-        versions=RUNTIME,
-    ),
-    Rule(
-        id="runtime-export",
-        check=export,
-        fix="set export.formats: [] and export.quantization: none",
-        link=None,
         versions=RUNTIME,
     ),
     Rule(

@@ -37,7 +37,7 @@ class Onnx(Exporter):
     def consumer(self, source: Source, folder: Path, variant: str) -> Consumer:
         ids = source.texts[0].ids[:PROBE]
         if (folder / "genai_config.json").is_file():
-            genai = GenAi(folder)
+            genai = GenAi(folder, source.config)
             tolerance = CACHE_TOLERANCE if variant == NONE else CACHE_TOLERANCE_QUANTIZED
             check_cache(genai.logits(ids), genai.next_logits(ids), tolerance)
             return genai

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 from axoc_runtime.exports.base import CannotExport
 from axoc_runtime.exports.quiet import silent
 from axoc_runtime.exports.source import Source
+from axoc_runtime.failure.explain import first_line
 
 FILE: Final = "model.onnx"
 OPSET: Final = 18
@@ -50,11 +52,14 @@ def _built(source: Source, folder: Path, precision: str) -> Graph:
     try:
         with silent():
             create_model(*arguments, **parse_extra_options(*arguments, options))
-    except NotImplementedError:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # an architecture that it does not know, or a configuration newer than it reads
         if precision != "fp32":
-            message = f"onnxruntime-genai's builder does not know {source.architecture}, so it cannot be quantized"
-            raise CannotExport(message, "ask for onnx without a quantization") from None
-        return _plain(source, folder)
+            message = f"onnxruntime-genai's builder cannot quantize {source.architecture}: {first_line(error)}"
+            raise CannotExport(message, "ask for onnx without a quantization") from error
+        shutil.rmtree(folder, ignore_errors=True)
+        return decoder(source, plain=True)
     return Graph(folder=folder, maker="onnxruntime-genai's model builder", runs_in_genai=True)
 
 

@@ -57,9 +57,10 @@ class Session:
 class GenAi:
     """onnxruntime-genai with a folder of its builder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Any) -> None:
         import onnxruntime_genai
 
+        self.window = int(getattr(config, "sliding_window", None) or 0)
         self.library: Any = onnxruntime_genai
         self.name = f"onnxruntime-genai {onnxruntime_genai.__version__}"
         try:
@@ -79,7 +80,8 @@ class GenAi:
 
     def _after(self, ids: Sequence[int]) -> tuple[Any, Logits]:
         parameters = self.library.GeneratorParams(self.model)
-        parameters.set_search_options(max_length=len(ids) + 8, do_sample=False)
+        least = max(len(ids), self.window) + 8  # its cache of a sliding window must hold the window
+        parameters.set_search_options(max_length=least, do_sample=False)
         generator = self.library.Generator(self.model, parameters)
         generator.append_tokens(np.array(list(ids), dtype=np.int32))
         return generator, np.asarray(generator.get_output("logits"), dtype=np.float32)[0]

@@ -1,0 +1,97 @@
+"""Export formats: which quantizations each has, which families it can be made of, and what it takes on disk.
+
+The runtime's plugins write them (runtime/axoc_runtime/exports); tests/contract/test_exports.py holds the two together, and
+tests/exports makes each pair of family and format that is allowed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Final
+
+GROUP: Final = "axoc_runtime.exporters"
+NONE: Final = "none"
+GGUF_BYTES: Final[Mapping[str, float]] = {
+    "q8_0": 1.07, "q6_k": 0.83, "q5_k_m": 0.72, "q5_k_s": 0.7, "q4_k_m": 0.62, "q4_k_s": 0.6, "q4_0": 0.57,
+    "q3_k_m": 0.5, "q2_k": 0.4,
+}  # fmt: skip
+"""A parameter: bits of a block over its weights, with the head's finer type."""
+VLLM_BYTES: Final[Mapping[str, float]] = {"fp8": 1.1, "int8": 1.1, "gptq": 0.6, "awq": 0.6}
+GGUF_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2")
+MLX_FAMILIES: Final = (
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "gpt2",
+)  # fmt: skip
+GRAPH_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "gpt_neox", "gpt2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFormat:
+    bytes_a_parameter: Mapping[str, float]
+    """By quantization; these are the quantizations that there are."""
+    families: tuple[str, ...] | None = None
+    """None: whatever transformers has."""
+    largest_bytes: int | None = None
+    """Of one file of this format."""
+    tools: bool = True
+    """Needs packages that only bundles with exports pin."""
+
+    @property
+    def quantizations(self) -> tuple[str, ...]:
+        return tuple(q for q in self.bytes_a_parameter if q != NONE)
+
+
+FORMATS: Final[Mapping[str, ExportFormat]] = {
+    "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
+    "pytorch": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
+    "vllm": ExportFormat(bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}),
+    "gguf": ExportFormat(bytes_a_parameter={NONE: 2.0, **GGUF_BYTES}, families=GGUF_FAMILIES),
+    "onnx": ExportFormat(bytes_a_parameter={NONE: 4.0, "int4": 1.0}, families=GRAPH_FAMILIES),
+    "ort": ExportFormat(bytes_a_parameter={NONE: 5.0}, families=GRAPH_FAMILIES, largest_bytes=2 << 30),
+    "openvino": ExportFormat(bytes_a_parameter={NONE: 2.0}, families=GRAPH_FAMILIES),
+    "tensorrt": ExportFormat(bytes_a_parameter={NONE: 4.0}, families=GRAPH_FAMILIES),
+    "mlx": ExportFormat(bytes_a_parameter={NONE: 4.0, "int4": 0.7, "int8": 1.2}, families=MLX_FAMILIES),
+}
+PLUGIN: Final = ExportFormat(bytes_a_parameter={NONE: 4.0})
+"""Of a format that a plugin brings: it knows itself what it can write."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedFormat:
+    name: str
+    quantization: str
+
+    @property
+    def written(self) -> str:
+        return self.name if self.quantization == NONE else f"{self.name}:{self.quantization}"
+
+    @property
+    def facts(self) -> ExportFormat:
+        return FORMATS.get(self.name, PLUGIN)
+
+    @property
+    def bytes_a_parameter(self) -> float:
+        return self.facts.bytes_a_parameter.get(self.quantization, 4.0)
+
+
+def asked(formats: tuple[str, ...], quantization: str) -> tuple[AskedFormat, ...]:
+    """``format`` or ``format:quantization``, each once. ``quantization`` is of every format that has it and names none."""
+    found = []
+    for written in formats:
+        name, colon, own = written.partition(":")
+        has = quantization in FORMATS.get(name, PLUGIN).quantizations
+        found.append(AskedFormat(name=name, quantization=own if colon else quantization if has else NONE))
+    return tuple(dict.fromkeys(found))
+
+
+def needs_tools(formats: tuple[str, ...], quantization: str) -> bool:
+    """Whether the bundle must pin what exports are made and checked with."""
+    return any(a.facts.tools for a in asked(formats, quantization))
+
+
+@cache
+def plugin_formats() -> frozenset[str]:
+    """Names that installed plugins bring; nothing of them is imported."""
+    return frozenset(p.name for p in entry_points(group=GROUP))

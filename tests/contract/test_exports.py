@@ -1,0 +1,45 @@
+"""The compiler's facts of export formats are those of the runtime's plugins."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from axoc.facts.exports import FORMATS, NONE
+from axoc_runtime.exports import measure, registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_both_name_the_same_formats() -> None:
+    assert set(FORMATS) == set(registry.BUILTIN)
+    assert len(FORMATS) >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_both_name_the_same_quantizations_and_whether_tools_are_needed(name: str) -> None:
+    made = registry.exporter(name)
+    assert made.name == name
+    assert set(made.variants) == set(FORMATS[name].bytes_a_parameter)
+    assert FORMATS[name].tools or not any(made.packages_of(v) for v in made.variants)
+    assert made.packages_of(NONE) == () or FORMATS[name].tools
+
+
+def test_every_quantization_has_a_bound() -> None:
+    asked = {q for f in FORMATS.values() for q in f.quantizations}
+    assert asked <= set(measure.BOUNDS)
+
+
+def test_the_optional_extra_and_the_lock_pin_the_same_versions() -> None:
+    extra = tomllib.loads((ROOT / "runtime/pyproject.toml").read_text())["project"]["optional-dependencies"]["export"]
+    locks = ROOT / "templates/axoc_templates/locks"
+    named = [line for line in (locks / "export.in").read_text().splitlines() if line]
+    assert set(extra) <= set(named)
+    for profile in ("cpu", "cuda"):
+        lock = "".join((locks / f"{name}.lock").read_text() for name in (profile, f"{profile}-export"))
+        for line in named:
+            assert re.search(rf"(?m)^{re.escape(line)}[ \\]", lock), f"{profile}: {line}"
+        assert "telemetry" not in lock

@@ -1,0 +1,140 @@
+"""What goes wrong leaves no half export, and says what to do."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axoc_runtime.errors import RuntimeFailure
+from axoc_runtime.exports import registry, request
+from axoc_runtime.exports.base import Consumer, Exporter
+from axoc_runtime.exports.gguf import layout
+from axoc_runtime.exports.report import read_report
+from axoc_runtime.exports.run import export
+
+from .tiny import run_of
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return run_of("llama", tmp_path)
+
+
+class Failing(Exporter):
+    """Writes half of what it should, and then raises."""
+
+    name = "failing"
+    error: Exception = RuntimeError("the library gave up")
+
+    def write(self, source: Any, folder: Path, variant: str) -> tuple[str, ...]:
+        (folder / "half").write_text("of it")
+        raise self.error
+
+    def consumer(self, source: Any, folder: Path, variant: str) -> Consumer:
+        raise AssertionError("never reached")
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Failing]]:
+    made = Failing()
+    monkeypatch.setattr(request, "known", lambda: [*registry.BUILTIN, "failing"])
+    monkeypatch.setattr(request, "exporter", lambda name: made if name == "failing" else registry.exporter(name))
+    yield Failing
+
+
+def left(run: Path) -> list[str]:
+    return sorted(p.name for p in (run / "exports").glob("*")) if (run / "exports").exists() else []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("the library gave up"), "RuntimeError: the library gave up"),
+        (OSError(errno.ENOSPC, "No space left on device"), "the disk is full"),
+        (MemoryError(), "memory of this machine is not enough"),
+    ],
+)
+def test_one_that_fails_leaves_nothing_and_the_others_are_made(
+    run: Path, failing: type[Failing], monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    monkeypatch.setattr(failing, "error", error)
+    with pytest.raises(RuntimeFailure) as caught:
+        export(run, ["failing", "safetensors"])
+    assert caught.value.exit_code == 18
+    assert told in str(caught.value)
+    assert left(run) == ["exports.json", "safetensors"]
+    assert list(read_report(run)) == ["safetensors"]
+
+
+def test_an_export_that_fails_does_not_take_away_an_earlier_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(run, ["gguf"])
+    before = (run / "exports/gguf/model.gguf").read_bytes()
+    monkeypatch.setattr(layout, "_paired", lambda tensor, heads: tensor)
+    with pytest.raises(RuntimeFailure, match="gguf: its logits"):
+        export(run, ["gguf"])
+    assert (run / "exports/gguf/model.gguf").read_bytes() == before
+    assert left(run) == ["exports.json", "gguf"]
+
+
+def test_a_missing_consumer_is_said_before_anything_is_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = request.importlib.util.find_spec
+    monkeypatch.setattr(request.importlib.util, "find_spec", lambda n: None if n == "xllamacpp" else real(n))
+    with pytest.raises(RuntimeFailure) as caught:
+        export(run, ["safetensors", "gguf"])
+    assert caught.value.exit_code == 11
+    assert "gguf needs xllamacpp" in str(caught.value) and "axoc-runtime[export]" in caught.value.render()
+    assert left(run) == []
+
+
+def test_too_small_a_disk_is_said_before_a_format_is_begun(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from axoc_runtime.exports.gguf.exporter import Gguf
+
+    monkeypatch.setattr(Gguf, "bytes_needed", lambda *_: 1 << 60)
+    with pytest.raises(RuntimeFailure, match="GiB are free"):
+        export(run, ["gguf"])
+    assert left(run) == ["exports.json"]
+
+
+def test_an_unknown_architecture_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = run_of("gpt_neox", tmp_path)
+    with pytest.raises(RuntimeFailure, match="no GGUF layout is known for GPTNeoXForCausalLM") as caught:
+        export(run, ["safetensors", "gguf"])
+    assert caught.value.exit_code == 1 and "take gguf out" in caught.value.render()
+    assert left(run) == []
+
+
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(run: Path) -> None:
+    path = run / "final/tokenizer.json"
+    value = json.loads(path.read_text())
+    more = [dict(value["added_tokens"][0], id=1000 + i, content=f"<more{i}>") for i in range(100)]
+    path.write_text(json.dumps(value | {"added_tokens": [*value["added_tokens"], *more]}))
+    with pytest.raises(RuntimeFailure, match="the model's embedding 1,0"):
+        export(run, ["gguf"])
+
+
+def test_a_tokenizer_that_llama_cpp_splits_otherwise_is_refused(run: Path) -> None:
+    path = run / "final/tokenizer.json"
+    value = json.loads(path.read_text())
+    value["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "[aeiou]"}, "behavior": "Isolated", "invert": False},
+            value["pre_tokenizer"],
+        ],
+    }
+    path.write_text(json.dumps(value))
+    with pytest.raises(RuntimeFailure, match="splits text in no way"):
+        export(run, ["gguf"])
+
+
+def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(RuntimeFailure, match="adapter that is not merged"):
+        export(tmp_path, ["safetensors"])
+    assert not list((tmp_path / "exports").glob("*"))
