@@ -8,7 +8,7 @@ MODEL := models/SmolLM2-135M-Instruct/config.json
 
 install: $(STAMP)
 
-$(STAMP): tools/install.sh tools/dev.lock templates/axoc_templates/locks/cpu.lock pyproject.toml runtime/pyproject.toml
+$(STAMP): tools/install.sh tools/dev.lock templates/axoc_templates/locks/cpu.lock templates/axoc_templates/locks/cpu-export.lock pyproject.toml runtime/pyproject.toml
 	./tools/install.sh
 	touch $(STAMP)
 

@@ -32,5 +32,7 @@ if [ "$(cat .venv/.axoc-complete 2>/dev/null || true)" != "$digest" ]; then make
 say "tools and this repository's packages"
 pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps)
 "${pip[@]}" --require-hashes --only-binary :all: -r tools/dev.lock
+say "what exports are checked with"
+"${pip[@]}" --require-hashes --only-binary :all: -r templates/axoc_templates/locks/cpu-export.lock
 "${pip[@]}" --no-build-isolation -e . -e runtime -e examples/docstrings_dataset -e examples/tickets_dataset
 say "done: .venv/bin/axoc"
