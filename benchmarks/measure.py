@@ -15,6 +15,8 @@ reports as used on the device, and the optimizer step without data loading: the 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
 import os
 import statistics
@@ -48,12 +50,10 @@ def main() -> int:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--seconds", type=float, default=560.0, help="start no configuration after so long")
     options = parser.parse_args()
-    import torch  # imported once, before the forks; nothing that touches the GPU may be (bitsandbytes does)
-    import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: F401
+    import torch
 
-    transformers.logging.set_verbosity_error()
-    assert not torch.cuda.is_initialized()
+    import_all()
+    assert not torch.cuda.is_initialized(), "a forked process could not use the GPU"
     began = time.monotonic()
     for line in options.configs.read_text().splitlines():
         if time.monotonic() - began > options.seconds:
@@ -64,6 +64,42 @@ def main() -> int:
             if missing:
                 return 1
     return 0
+
+
+def import_all() -> None:
+    """Once, before the forks, and without touching the GPU, which bitsandbytes asks what it can: here a process of its own
+    has asked."""
+    import torch
+    import transformers
+
+    asked, able = torch.cuda.get_device_capability, _capability()
+    if able is not None:
+        torch.cuda.get_device_capability = lambda *_: able
+    try:
+        from transformers import AutoConfig, AutoModelForCausalLM, Trainer  # noqa: F401
+
+        for name in ("peft", "liger_kernel.transformers"):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    finally:
+        torch.cuda.get_device_capability = asked
+    transformers.logging.set_verbosity_error()
+
+
+def _capability() -> tuple[int, int] | None:
+    """Of the first GPU; None where there is none."""
+    import torch
+
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        found = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
+        os.write(writing, json.dumps(found).encode())
+        os._exit(0)
+    os.wait()
+    found = json.loads(os.read(reading, 100))
+    os.close(reading)
+    os.close(writing)
+    return None if found is None else (found[0], found[1])
 
 
 def _in_a_child(row: dict[str, Any], rows: Path) -> bool:
@@ -277,14 +313,15 @@ def quantized(row: dict[str, Any], model: Any) -> Any:
     for name, module in list(model.named_modules()):
         if isinstance(module, torch.nn.Linear) and not name.endswith("lm_head"):
             parent, _, leaf = name.rpartition(".")
-            new = bnb.nn.Linear4bit(
-                module.in_features,
-                module.out_features,
-                bias=module.bias is not None,
-                compute_dtype=torch.bfloat16,
-                compress_statistics=row.get("double_quant", True),
-                quant_type="nf4",
-            )
+            with torch.device("meta"):  # its own weights, drawn on the host, are in nobody's use
+                new = bnb.nn.Linear4bit(
+                    module.in_features,
+                    module.out_features,
+                    bias=module.bias is not None,
+                    compute_dtype=torch.bfloat16,
+                    compress_statistics=row.get("double_quant", True),
+                    quant_type="nf4",
+                )
             new.weight = bnb.nn.Params4bit(
                 module.weight.data,
                 requires_grad=False,
