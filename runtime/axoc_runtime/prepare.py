@@ -19,6 +19,7 @@ from axoc_runtime.job import Job
 from axoc_runtime.preparation import facts, shards, whole
 from axoc_runtime.preparation.digest import digest_of
 from axoc_runtime.preparation.pool import over_processes, processes
+from axoc_runtime.preparation.stream import WINDOW_RECORDS, Windows, is_streamed
 from axoc_runtime.preparation.told import say
 from axoc_runtime.preparation.work import Tally, Unit, record_of, units, write_unit
 from axoc_runtime.progress import summed
@@ -37,7 +38,11 @@ PLAIN_TEMPLATE: Final = (
 
 def run(job: Job) -> None:
     """Leaves the prepared rows under ``<output_dir>/.prepared``; does nothing where they are there already, and goes on
-    where it was stopped. Of several processes of a machine one does the work, and the others wait for it."""
+    where it was stopped. Of several processes of a machine one does the work, and the others wait for it. Of rows that are
+    streamed only the first window is made, to see that they can be."""
+    if is_streamed(job):
+        _look_into_stream(job, load_tokenizer(job))
+        return
     with locked(job.output / ".prepared" / ".lock"):
         folder = prepared_folder(job)
         if not whole.is_whole(folder):
@@ -60,7 +65,26 @@ def prepared_folder(job: Job) -> Path:
     return job.output / ".prepared" / digest_of(job)[:16]
 
 
+def _look_into_stream(job: Job, tokenizer: Any) -> None:
+    _, found = next(Windows(job, tokenizer, rank=0, ranks=1).after(0))
+    rows = [row for item in found for row in item.get("documents", [item])]
+    if not rows:
+        message = f"the first {WINDOW_RECORDS:,} records have no row with an answer to train on"
+        raise RuntimeFailure(message, EXIT_DATA, "look at the rows, or raise dataset.max_seq_length")
+    check_vocabulary(job, max(int(row["input_ids"].max()) for row in rows))
+    lengths = [len(row["input_ids"]) for row in rows]
+    told = f"{len(found):,} packs" if whole.is_packed(job) else f"{len(rows):,} rows"
+    print(
+        f"axoc: rows are streamed; the first {WINDOW_RECORDS:,} records make {told} of {sum(lengths):,} tokens",
+        flush=True,
+    )
+
+
 def _read(job: Job, *, packed: bool) -> tuple[Any, Any]:
+    if is_streamed(job):
+        from axoc_runtime.objectives.streamed import Streamed
+
+        return Streamed(job, load_tokenizer(job)), None
     folder = prepared_folder(job)
     if not whole.is_whole(folder):
         fix = "run launch.sh, which prepares before it trains"

@@ -39,6 +39,13 @@ class Runs:
         self.server.start(job, self.work / "log", *options, command=command)
         assert set(self.server.wait()) == {0}, (self.work / "log").read_text()[-3000:]
 
+    def stop(self, output: str, target: str) -> None:
+        """A copy of a run, as if it had been killed before its last checkpoint was whole."""
+        shutil.copytree(self.work / output, self.work / target, symlinks=True)
+        shutil.rmtree(self.work / target / f"checkpoint-{STEPS}")
+        (self.work / target / "metrics.json").unlink()
+        (self.work / target / "metrics.jsonl").unlink()
+
     def losses(self, output: str) -> dict[int, float]:
         lines = [json.loads(line) for line in (self.work / output / "metrics.jsonl").read_text().splitlines()]
         return {line["step"]: line["loss"] for line in lines if "loss" in line}
@@ -86,11 +93,32 @@ def test_two_ranks_make_the_same_steps(runs: Runs) -> None:
 
 def test_gone_on_with_in_the_middle_of_an_epoch_the_next_packs_are_the_same(runs: Runs) -> None:
     whole = runs.losses("alone")
-    shutil.copytree(runs.work / "alone", runs.work / "stopped", symlinks=True)
-    shutil.rmtree(runs.work / "stopped" / "checkpoint-6")
-    (runs.work / "stopped" / "metrics.json").unlink()
-    (runs.work / "stopped" / "metrics.jsonl").unlink()
+    runs.stop("alone", "stopped")
     runs.run("train", "--resume", output_dir="stopped")
     again = runs.losses("stopped")
     assert sorted(again) == [5, 6]
     assert again == pytest.approx({step: whole[step] for step in again}, rel=FP32)
+
+
+STREAMED = {"dataset__streaming": True, "dataset__validation_split": 0.0}
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_streamed_it_goes_on_with_the_same_rows(runs: Runs, packing: bool) -> None:
+    """Nothing is prepared but one window, to see that it can be; each rank has windows of its own."""
+    both = {"strategy": "ddp", "world_size": 2, "processes_per_node": 2, "data_parallel": 2}
+    name = f"streamed-{packing}"
+    more: dict[str, Any] = STREAMED | {
+        "dataset__packing": packing, "model__attention": "varlen" if packing else "sdpa",
+        "training__gradient_accumulation_steps": 2, **{f"distributed__{k}": v for k, v in both.items()},
+    }  # fmt: skip
+    runs.run("prepare", output_dir=name, **more)
+    assert "rows are streamed" in (runs.work / "log").read_text()
+    runs.run("train", output_dir=name, **more)
+    assert not list((runs.work / name).rglob("*.arrow"))
+    journals = sorted((runs.work / name).rglob("windows-*.txt"))
+    assert [j.read_text().split()[0] for j in journals] == ["0", "1"]
+    runs.stop(name, f"{name}-again")
+    runs.run("train", "--resume", output_dir=f"{name}-again", **more)
+    whole, again = runs.losses(name), runs.losses(f"{name}-again")
+    assert sorted(again) == [5, 6] and again == pytest.approx({step: whole[step] for step in again}, rel=FP32)

@@ -47,7 +47,8 @@ class Sft(Objective):
     def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
         from transformers import TrainingArguments
 
-        return TrainingArguments, {"label_names": ["labels"]} | _readers(job)
+        skip = any(d.streaming for d in job.datasets)  # a stream knows itself where it goes on
+        return TrainingArguments, {"label_names": ["labels"], "ignore_data_skip": skip} | _readers(job)
 
     def trainer(self, job: Job, **parts: Any) -> Any:
         from axoc_runtime.objectives.packed import PackCollator

@@ -10,6 +10,7 @@ from transformers import Trainer
 
 from axoc_runtime.objectives.perplexity import IGNORED, mean_negative_log_likelihood, perplexity
 from axoc_runtime.objectives.planned import Planned
+from axoc_runtime.objectives.streamed import Streamed, StreamLoader
 from axoc_runtime.strategies import data_rank
 
 PAD_MULTIPLE = 8
@@ -45,7 +46,13 @@ def by_length(rows: Any) -> Any:
 
 
 class AxocTrainer(Planned, Trainer):
-    """The Trainer with exact evaluation."""
+    """The Trainer with exact evaluation, and with rows that are streamed."""
+
+    def get_train_dataloader(self) -> Any:
+        if not isinstance(self.train_dataset, Streamed):
+            return super().get_train_dataloader()
+        self.train_dataset.steps_done = lambda: self.state.global_step
+        return StreamLoader(self.job, self.train_dataset, self.data_collator)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"

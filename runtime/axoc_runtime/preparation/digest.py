@@ -23,8 +23,9 @@ SETTLED_NANOSECONDS: Final = 2_000_000_000
 """A file that was written so shortly ago may be written again within one tick of its file system's clock."""
 
 
-def digest_of(job: Job) -> str:
-    memory = Memory(job.output / ".prepared" / REMEMBERED)
+def digest_of(job: Job, *, content: bool = True) -> str:
+    """``content``: of the data; else their sizes and times, for data that are too large to be read once more."""
+    memory = Memory(job.output / ".prepared" / REMEMBERED, content=content)
     depends = {
         "runtime": [__version__, FORMAT],
         "objective": job.training.objective,
@@ -44,8 +45,8 @@ class Memory:
     Reading a data set of some gigabytes again takes longer than all else that a second start does.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, content: bool = True) -> None:
+        self.path, self.content = path, content
         self.found: dict[str, list[Any]] = {}
         self.used: dict[str, list[Any]] = {}
         try:
@@ -57,6 +58,8 @@ class Memory:
         """SHA-256 of the content. Raises OSError."""
         real = path.resolve()
         seen = _state(real)
+        if not self.content:
+            return f"{seen[2]} bytes of {seen[3]}"
         known = self.found.get(str(real))
         if known is not None and known[:-1] == seen:
             made = str(known[-1])
@@ -68,7 +71,7 @@ class Memory:
         return made
 
     def keep(self) -> None:
-        if self.used != self.found:
+        if self.content and self.used != self.found:
             write_json(self.path, self.used)
 
 

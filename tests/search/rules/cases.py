@@ -222,7 +222,7 @@ CASES = (
         rule="runtime-streaming",
         bad={"dataset__streaming": True},
         fixed={"dataset__streaming": False},
-        keeps={"dataset__validation_split": 0.0, "training__max_steps": 100, "training__epochs": None},
+        keeps={"dataset__validation_split": 0.0, "training__max_steps": 100, "training__epochs": None} | DPO,
         pitfalls=(46,),
     ),
     Case(

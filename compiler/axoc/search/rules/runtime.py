@@ -10,6 +10,8 @@ from axoc.search.space import Combination
 
 RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
 TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
+STREAMED: Final = ("sft", "pretrain")
+"""Objectives on the runtime's own trainer; TRL's takes whole datasets."""
 TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt_neox")
 """base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
 
@@ -71,8 +73,9 @@ def positions(context: Context, _: Combination) -> str | None:
 
 
 def streaming(context: Context, _: Combination) -> str | None:
-    if any(d.streaming for d in context.request.datasets):
-        return "streaming is not in this runtime yet: rows are prepared before training starts"
+    objective = context.request.training.objective
+    if any(d.streaming for d in context.request.datasets) and objective not in STREAMED:
+        return f"the trainer of {objective} needs all rows prepared before it starts: they cannot be streamed"
     return None
 
 
