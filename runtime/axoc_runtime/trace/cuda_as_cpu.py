@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from axoc_runtime.trace import varlen
 from axoc_runtime.trace.attention import RULES as ATTENTION_RULES
 from axoc_runtime.trace.attention import attention
 from axoc_runtime.trace.device import LT_WORKSPACE, Device
@@ -36,6 +37,7 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
         stack.enter_context(replaced(torch.nn.functional, "scaled_dot_product_attention", attention(device)))
         stack.enter_context(grouped_queries())
         stack.enter_context(adapters_stay())
+        stack.enter_context(varlen.capable(device))
         if not padded:
             stack.enter_context(masks_by_value())
         stack.enter_context(recomputed_alike())
@@ -208,9 +210,18 @@ def embedding_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs:
     return result
 
 
+def logsumexp(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The scores minus their maxima are a tensor of their own (ATen/native/ReduceOps.cpp, logsumexp_out_impl)."""
+    result = func(*args, **kwargs)
+    mode.see(result)
+    mode.scratch(args[0].nbytes)
+    return result
+
+
 def rules(device: Device) -> dict[Any, Rule]:
     workspaces = BlasWorkspaces(device)
     products = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
+    lists = {torch.ops.torch_attn._varlen_attn_backward.default: varlen.backward, aten.logsumexp.default: logsumexp}
     sums = {aten.add.Tensor: sum_of_gradients, aten.embedding_dense_backward.default: embedding_backward}
     fixed = {**ATTENTION_RULES, **reductions(device), **sums}
-    return {**fixed, **dict.fromkeys(products, workspaces)}
+    return {**fixed, **lists, **dict.fromkeys(products, workspaces)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from axoc_runtime.job import Job
@@ -59,8 +59,9 @@ def trace(
     each batch are shorter than its longest.
     """
     began = time.perf_counter()
-    device = device_named(job.expect.accelerator)
     notes = assumptions(job)
+    job = replace(job, model=replace(job.model, compile=False))
+    device = device_named(job.expect.accelerator)
     layers, period = depth_of(config), period_of(config)
     depths = shallow_depths(layers, period, lead_of(config), saturated(job, config))
 
@@ -91,10 +92,14 @@ def trace(
 
 
 def assumptions(job: Job) -> tuple[str, ...]:
-    name = job.expect.accelerator
-    if known(name):
-        return ()
-    return (f"the trace does not know {name}: kernels and library workspaces are those of an {STAND_IN.upper()}",)
+    name, found = job.expect.accelerator, []
+    if not known(name):
+        found.append(
+            f"the trace does not know {name}: kernels and library workspaces are those of an {STAND_IN.upper()}"
+        )
+    if job.model.compile:
+        found.append("blocks are traced as they are, not compiled: what a compiler fuses it does not save")
+    return tuple(found)
 
 
 def saturated(job: Job, config: dict[str, Any]) -> int:

@@ -9,11 +9,13 @@ import torch
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.kernels.head import use_chunked_loss
 from axoc_runtime.models.load import DTYPES, add_adapter, set_checkpointing
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.liger import patch
 from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.quantized import adapt, quantize, raise_the_rest
+from axoc_runtime.trace.varlen import implementation
 
 DEPTH_KEYS: Final = ("num_hidden_layers", "n_layer", "num_layers")
 """Names of the number of blocks in a config.json."""
@@ -77,6 +79,8 @@ def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtyp
     set_checkpointing(job, model)
     if job.model.kernels == "liger":
         patch(causal_model(model), device)
+    if job.model.kernels == "chunked":
+        use_chunked_loss(job, model)
     if dtype is not None:
         convert(model, dtype)
         live.settle()
@@ -97,7 +101,7 @@ def base_model(job: Job, config: dict[str, Any]) -> Any:
     torch.set_default_dtype(dtype)
     try:
         made = library_config(config)
-        return AutoModelForCausalLM.from_config(made, attn_implementation=job.model.attention, dtype=dtype)
+        return AutoModelForCausalLM.from_config(made, attn_implementation=implementation(job), dtype=dtype)
     finally:
         torch.set_default_dtype(torch.float32)
 

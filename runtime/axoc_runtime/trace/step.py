@@ -18,6 +18,7 @@ from axoc_runtime.trace.liveness import Event, Liveness
 from axoc_runtime.trace.model import blocks, build, causal_model, compute_dtype, decoder, depth_of
 from axoc_runtime.trace.select import strategy_for
 from axoc_runtime.trace.strategy import Strategy
+from axoc_runtime.trace.varlen import pack
 
 STEPS: Final = 2
 """In the first the optimizer's states are born, in the second they are there from the start."""
@@ -139,10 +140,12 @@ def optimizer_step(strategy: Strategy, padded: bool) -> None:
         strategy.update()
 
 
-def batch(job: Job, padded: bool) -> dict[str, torch.Tensor]:
-    """A full micro-batch: rows as long as the longest allowed. Where some are padded to that length, attention gets a
+def batch(job: Job, padded: bool) -> dict[str, Any]:
+    """A full micro-batch: rows as long as the longest allowed, or packed. Where some are padded to that length, attention gets a
     mask; else it needs none."""
     length = max(d.max_seq_length for d in job.datasets)
+    if any(d.packing for d in job.datasets):
+        return pack(job.training.micro_batch_size, length, VOCABULARY_SHOWN)
     tokens = torch.randint(0, VOCABULARY_SHOWN, (job.training.micro_batch_size, length))
     rows = {"input_ids": tokens, "labels": tokens.clone()}
     return {**rows, "attention_mask": torch.ones_like(tokens)} if padded else rows
