@@ -18,6 +18,10 @@ LEVELS: Final = (
     ("model.quantization", "quantization"),
     ("training.gradient_checkpointing", "gradient_checkpointing"),
     ("training.micro_batch_size", "micro_batch_size"),
+    ("dataset.packing", "packing"),
+    ("model.attention", "attention"),
+    ("model.kernels", "kernels"),
+    ("model.compile", "compile"),
 )
 """Choices in the order in which people make them: field of the spec, field of the candidate."""
 
