@@ -163,3 +163,19 @@ def test_several_datasets_are_weighed_by_their_rows() -> None:
 
     assert mean(100) == pytest.approx(0.9 * 100 + 0.1 * 2048, rel=0.02)
     assert mean(900) == pytest.approx(0.5 * 100 + 0.5 * 2048, rel=0.02)
+
+
+def test_packing_that_is_set_where_documents_are_attended_to_one_by_one_is_warned_of() -> None:
+    slow = chosen(plan("google/gemma-2-2b", "h100-sxm-80gb", dataset__packing=True))
+    assert slow.chosen.candidate.attention == "varlen"
+    assert any("cannot cap scores" in w and "one by one" in w for w in slow.warnings)
+    assert not any("one by one" in w for w in chosen(plan(LLAMA, "h100-sxm-80gb", dataset__packing=True)).warnings)
+
+
+def test_weights_rounded_by_chance_are_updated_tensor_by_tensor() -> None:
+    fixed = {"training__micro_batch_size": 1, "training__global_batch_size": 1, "model__compile": False}
+    plain, by_chance = (
+        dict(chosen(plan(LLAMA, "h100-sxm-80gb", training__bf16_update=u, **fixed)).chosen.estimate.time.breakdown)
+        for u in ("nearest", "stochastic")
+    )
+    assert by_chance["optimizer"] > plain["optimizer"]

@@ -90,6 +90,8 @@ class Scenario:
     evaluates: bool
     steps: int | None
     """Optimizer steps of the run, where known."""
+    rounds_stochastically: bool = False
+    """Updates of bf16 weights, tensor by tensor in a kernel of their own (runtime/axoc_runtime/optimizers)."""
     min_unit_parameters: int | None = 1
     """Of a unit of blocks under FSDP; None: as the latency of collectives asks for (units.py)."""
     streaming: bool = False

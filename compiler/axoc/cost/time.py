@@ -31,6 +31,9 @@ SAMPLING: Final = "sampling answers"
 HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
+STOCHASTIC_OPERATIONS: Final = 6.0
+"""Launched for each tensor: three numbers made and copied to the device, four views, one compiled kernel (optimizers/
+stochastic_adamw.py); it moves what a fused AdamW moves."""
 NEWTON_SCHULZ_STEPS: Final = 5
 """torch.optim.Muon's default."""
 DEEPSPEED_BYTES: Final = 36.0
@@ -199,6 +202,8 @@ def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
     bytes_ = float(scenario.trainable_bytes)
     host = [optimizer_host_seconds(scenario, name, tensors) for name in ("grad_norm", scenario.optimizer)]
     device = [kernels.optimizer(name, local, tensors, bytes_) for name in ("grad_norm", scenario.optimizer)]
+    if scenario.rounds_stochastically:
+        host[1] = tensors * STOCHASTIC_OPERATIONS * host_costs(scenario).operation
     if scenario.optimizer == "muon":
         device[1] = device[1] + orthogonalization_seconds(scenario)
     on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1]))

@@ -37,7 +37,7 @@ from axoc.search.scenarios import (
     sized_cluster,
 )
 from axoc.search.space import Combination, combinations, shared_global_batch
-from axoc.search.warnings import warnings
+from axoc.search.warnings import packed_one_by_one, warnings
 from axoc.search.ways import Ways, ways
 
 MAX_RUNNERS_UP: Final = 20
@@ -88,6 +88,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         rejections=rejections,
         warnings=tuple(facts.notes)
         + warnings(request, facts.model, chosen)
+        + packed_one_by_one(request, facts.model, cluster, chosen)
         + host_warnings(cluster, chosen.estimate.memory),
         fitting=len(ranked),
         objective=wanted.kind,

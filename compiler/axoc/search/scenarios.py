@@ -120,6 +120,7 @@ def _plain(
         quantization=quantization,
         double_quantization=double,
         optimizer=optimizer,
+        rounds_stochastically=request.training.bf16_update == "stochastic",
         attention=way.attention,
         kernels=way.kernels,
         compile=way.compile,

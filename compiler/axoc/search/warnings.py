@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from axoc.ir.facts import ModelFacts
+from axoc.facts.varlen import obstacles
+from axoc.ir.facts import ClusterFacts, ModelFacts
 from axoc.ir.plan import Scored
 from axoc.ir.request import PlanRequest
+from axoc.search.ways import compute_dtype
 
 
 def warnings(request: PlanRequest, model: ModelFacts, chosen: Scored) -> tuple[str, ...]:
@@ -83,6 +85,21 @@ def no_masters(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | Non
         f"{c.dtype} weights are trained without float32 masters: updates far smaller than a weight are rounded away; "
         "training.bf16_update: stochastic keeps them on average, model.dtype: float32 (at 16 bytes a parameter) or a zero "
         "strategy keeps masters"
+    )
+
+
+def packed_one_by_one(
+    request: PlanRequest, model: ModelFacts, cluster: ClusterFacts, chosen: Scored
+) -> tuple[str, ...]:
+    """Packing that is set, where the kernel that keeps documents apart cannot be used: right, and slow."""
+    if not chosen.candidate.packing or chosen.candidate.attention != "varlen":
+        return ()
+    why = obstacles(model, cluster.accelerator, compute_dtype(request))
+    if not why:
+        return ()
+    return (
+        f"rows are packed, but torch's varlen attention cannot keep their documents apart here ({'; '.join(why)}): they are "
+        "attended to one by one, a call for each document and layer; dataset.packing: false pads instead",
     )
 
 
