@@ -126,7 +126,7 @@ def test_llama_cpp_computes_scaled_rotations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", [f for f in BUILDER if f != "llama"])
 def test_onnxruntime_genai_computes_what_its_builder_knows(family: str, tmp_path: Path) -> None:
-    assert measured(family, tmp_path, "onnx")["logits_difference"] < 1e-4
+    assert measured(family, tmp_path, "onnx")["logits_difference"] < 1e-3
 
 
 def test_what_the_builder_does_not_know_is_made_by_torch(tmp_path: Path) -> None:

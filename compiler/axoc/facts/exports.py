@@ -22,7 +22,7 @@ GGUF_BYTES: Final[Mapping[str, float]] = {
 VLLM_BYTES: Final[Mapping[str, float]] = {"fp8": 1.1, "int8": 1.1, "gptq": 0.6, "awq": 0.6}
 GGUF_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2")
 MLX_FAMILIES: Final = (
-    "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "olmo2", "gpt2",
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "olmo2",
 )  # fmt: skip
 GRAPH_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "gpt_neox", "gpt2")
 
