@@ -149,7 +149,7 @@ def job_value(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
             ("peak_allocated_bytes", "peak_reserved_bytes", "device_used_bytes", "host_bytes"), 0
         )
         | {"step_seconds": 0.0, "tokens_per_second": 0.0, "total_seconds": None, "cost_usd": None}
-        | {"mfu": None, "step_breakdown": {}, "pace": {}},
+        | {"mfu": None, "step_breakdown": {}, "pace": {}, "batch_fill": 1.0},
         "expect": {"accelerator": "h100-sxm-80gb"}
         | dict.fromkeys(("device_memory_bytes", "host_bytes", "disk_bytes", "parameters", "trainable_parameters"), 0),
     }
@@ -218,6 +218,7 @@ def training_value(row: dict[str, Any], layers: int) -> dict[str, Any]:
         "checkpoint_above_parameters": None,
         "checkpointed_layers": {"none": 0, "full": layers}.get(kind, gc),
         "optimizer": row.get("optim", "adamw_torch_fused"),
+        "bf16_update": row.get("bf16_update", "nearest"),
         "learning_rate": 1e-5,
         "lr_scheduler": "linear",
         "warmup_ratio": 0.0,
@@ -226,6 +227,7 @@ def training_value(row: dict[str, Any], layers: int) -> dict[str, Any]:
         "seed": 0,
         "logging_steps": 1,
         "eval_steps": None,
+        "eval_rows": None,
         "save_steps": None,
         "early_stopping_patience": None,
         "preference": None,
