@@ -53,6 +53,7 @@ WRONG: list[tuple[dict[str, Any], tuple[str, str, str | None]]] = [
     ({"conversation": SOUND[0]["conversations"]}, (ERROR, "missing-column", "conversations")),
     ({"conversations": 7}, (ERROR, "type", "conversations")),
     (spoken(("human", "q"), ("gpt", "\ud800")), (ERROR, "encoding", "conversations[1].value")),
+    ({**SOUND[0], "\ud800": 1}, (ERROR, "encoding", "(names of columns)")),
     (spoken(("human", "caf\u00c3\u00a9?"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
     (spoken(("human", "q\x00"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
     (spoken(("human", "lost \ufffd"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
@@ -99,7 +100,7 @@ SECRETS = {
 }
 HARMLESS = [
     "4111 1111 1111 1112", "1.2345678901234567890", "DE00 3704 0044 0532 0130 00", "a@b", "me@example.com",
-    "sk-learn and ghp_short", "call f(x)+12345", "2024-01-02", "0000000000000000",
+    "sk-learn and ghp_short", r"(\w+)@[a-z]+\.com", "'+@exmpl.com", "call f(x)+12345", "2024-01-02", "0000000000000000",
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ Longs = NDArray[np.int64]
 def row_key(row: Mapping[str, Any], seed: int) -> int:
     """A number that depends on the row and the seed alone; the same rows have the same."""
     text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:7], "big")
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest()[:7], "big")
 
 
 def held_out_keys(keys: Any, share: float) -> Longs:

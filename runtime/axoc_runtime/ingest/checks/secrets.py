@@ -40,7 +40,7 @@ SHAPES: Final = (
         "personal-data",
         "an e-mail address",
         "@",
-        r"(?<![\w.+:/-])[\w.+-]+@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
+        r"(?<![\w.+:/-])[A-Za-z0-9][\w.+-]*@(?!example\.)[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b",
     ),
     _shape(
         "personal-data",

@@ -16,6 +16,8 @@ def texts(value: Any, column: str = "", depth: int = 0) -> Iterator[tuple[str, s
         return
     elif isinstance(value, Mapping):
         for key, inner in value.items():
+            if isinstance(key, str) and not key.isascii():
+                yield column or "(names of columns)", key
             yield from texts(inner, f"{column}.{key}" if column else str(key), depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
