@@ -3,7 +3,7 @@
     python benchmarks/throughput.py plan FOLDER [--inventory h100-sxm-80gb]     # where axoc is installed: a bundle a job
     python benchmarks/throughput.py run FOLDER OUT.jsonl --job 1b-full --only axoc|trl|tuned|wrapped [--seconds 45]
     python benchmarks/throughput.py sequence FOLDER OUT.jsonl --runs 1b-full:axoc,1b-full:tuned [--budget 540]
-    python benchmarks/throughput.py table OUT.jsonl                             # of what has been measured
+    python benchmarks/throughput.py table OUT.jsonl [--plot OUT.svg]            # of what has been measured; loss by tokens
 
 Published shapes, random weights drawn alike, chat-like rows (lognormal, median 300 tokens, sigma 0.8, at most 2,048), of which
 every token is learned; about 16,000 real tokens an optimizer step in all three. axoc runs the bundle's job through the
@@ -64,6 +64,7 @@ def main() -> int:
     several.add_argument("--device", default="cuda")
     shown = commands.add_parser("table")
     shown.add_argument("rows", type=Path)
+    shown.add_argument("--plot", type=Path, help="loss curves over tokens, as SVG")
     options = parser.parse_args()
     if options.command == "plan":
         return plan(options.folder, options.inventory, options.job or [j for j in parts.JOBS if j != "tiny"])
@@ -71,7 +72,12 @@ def main() -> int:
         return run(options)
     if options.command == "sequence":
         return sequence(options)
-    print(table([json.loads(line) for line in options.rows.read_text().splitlines()]))
+    rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
+    print(table(rows))
+    if options.plot:
+        from throughput_plot import curves
+
+        options.plot.write_text(curves(rows))
     return 0
 
 
