@@ -22,6 +22,9 @@ KEY: Final = "key"
 """And this one: the number of the row's content, by which it is held out or not."""
 KINDS: Final = {"tokens": pa.list_(pa.int32()), "flag": pa.bool_(), "text": pa.string()}
 TOLD: Final = b"axoc"
+READ: Final = pa.ipc.IpcReadOptions(use_threads=False)
+WRITTEN: Final = pa.ipc.IpcWriteOptions(use_threads=False)
+"""Processes that are forked have no use for threads of Arrow's."""
 OPEN_SHARDS: Final = 8192
 """Maps held at once; a process may have some 65,000 in all."""
 
@@ -40,7 +43,7 @@ def write_shard(
     values += [pa.array([row.length for row in rows], pa.int32()), pa.array(keys, pa.int64())]
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with beside.open("wb") as raw:
-        with pa.ipc.new_stream(raw, schema) as writer:
+        with pa.ipc.new_stream(raw, schema, options=WRITTEN) as writer:
             writer.write_batch(pa.record_batch(values, schema=schema))
         raw.flush()
         os.fsync(raw.fileno())  # before it has its name: after a power cut, too, what has the name is whole
@@ -57,7 +60,7 @@ def _column(kind: str, values: list[Any]) -> pa.Array:
 
 def told_of(path: Path) -> dict[str, Any]:
     with pa.memory_map(str(path)) as source:
-        found: dict[str, Any] = json.loads(pa.ipc.open_stream(source).schema.metadata[TOLD])
+        found: dict[str, Any] = json.loads(pa.ipc.open_stream(source, options=READ).schema.metadata[TOLD])
     return found
 
 
@@ -70,7 +73,7 @@ def numbers(paths: Sequence[Path], column: str) -> Any:
 @lru_cache(maxsize=OPEN_SHARDS)
 def batch_of(path: Path) -> pa.RecordBatch:
     """All rows of a shard; nothing is read until it is looked at."""
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_next_batch()
+    return pa.ipc.open_stream(pa.memory_map(str(path)), options=READ).read_next_batch()
 
 
 @lru_cache(maxsize=2 * OPEN_SHARDS)
