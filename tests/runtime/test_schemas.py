@@ -157,3 +157,10 @@ def test_images_are_never_left_out_in_silence() -> None:
     record = Record(place="here:1", row={"instruction": "What is it?", "output": "A cat", "image": "cat.png"})
     with pytest.raises(Exception, match="no known format"):
         schema_of(record.row, record.place, TEXTS)
+
+
+@pytest.mark.parametrize("name", ["chat", "sharegpt"])
+def test_turns_with_answers_beside_are_pairs_and_not_conversations(name: str) -> None:
+    """Trained on as conversations, their answers would be left out in silence."""
+    row = SFT[name][0] | {"chosen": "a", "rejected": "b"}
+    assert schema_of(row, "here:1", TEXTS).name == "preference"
