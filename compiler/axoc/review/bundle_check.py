@@ -28,6 +28,8 @@ from axoc.review.rebuilt import Given, given, rebuilt
 MOST_A_FILE: Final = 8
 """Contradictions told of one file; the rest is counted."""
 JSON_FILES: Final = ("plan.json", "job.json")
+NO_PLAN: Final = (ValueError, LookupError, TypeError, AttributeError, AssertionError, ArithmeticError, StopIteration)
+"""What comes of values that no plan has, wherever they are first used: they are data, not a fault of this program."""
 FIX: Final = "undo the edit, or change spec.yaml and run axoc plan"
 
 
@@ -121,26 +123,25 @@ def _contradictions(
     try:
         inputs = given(folder, str(job.get("name")))
         plan = rebuilt(plan_json, inputs)
+        broken = list(broken_invariants(plan, plan_json, inputs))
+        expected, found = _expected(folder, plan, inputs, manifest, values)
     except UserError as error:
         return list(error.diagnostics), ("the files could not be compared: what the plan was made from cannot be read",)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except NO_PLAN as error:
+        if manifest.get("axoc_version") != __version__:
+            return [], _notes(manifest)
         return [_diagnostic(folder, "plan.json", None, f"it is no plan of this axoc: {_first_line(error)}")], ()
-    found = [
-        _diagnostic(folder, "plan.json", nearest_line(lines_of(_text(folder, "plan.json")), path), message)
-        for path, message in broken_invariants(plan, plan_json, inputs)
-    ]
-    expected, problems = _expected(folder, plan, inputs, manifest, values)
-    found += problems
-    compared = [f for f in expected if f.path != MANIFEST and _is_compared(f.path, manifest)]
+    lines = lines_of(_text(folder, "plan.json"))
+    told = [_diagnostic(folder, "plan.json", nearest_line(lines, path), message) for path, message in broken]
     own_profile = str(manifest.get("inventory")).endswith((".yaml", ".yml", ".json"))
-    for file in compared:
+    for file in (f for f in expected if f.path != MANIFEST and _is_compared(f.path, manifest)):
         found += _compare(folder, file, values, inputs, own_profile)
     names = {f.path for f in expected} | {MANIFEST, config_path(plan.chosen.candidate.strategy)}
     found += [
         _diagnostic(folder, n, None, "no plan like this has such a file", fix="delete it")
         for n in sorted(set(manifest["files"]) - names)
     ]
-    return _once(found), _notes(manifest)
+    return _once(told + found), _notes(manifest)
 
 
 def _is_compared(name: str, manifest: dict[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from axoc.emit.run_view import Run
 from axoc.errors import Diagnostic, UserError
 from axoc.inputs import read_bytes
 from axoc.ir.plan import NoPlan, Plan
+from axoc.review.bundle_check import NO_PLAN
 from axoc.review.explain import plan_of_bundle
 from axoc.review.rebuilt import given, rebuilt
 
@@ -36,7 +37,7 @@ def bundle_plan(folder: Path) -> Plan:
     plan = plan_of_bundle(folder)
     try:
         return rebuilt(plan, given(folder, _name(folder)))
-    except (ValueError, KeyError, TypeError) as error:
+    except NO_PLAN as error:
         message = f"this bundle's plan cannot be read: {' '.join(str(error).split())[:120]}"
         fix = "axoc verify says what is wrong with it; axoc plan writes it again"
         raise UserError(Diagnostic(message=message, file=str(folder), fix=fix)) from None
