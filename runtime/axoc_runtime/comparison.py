@@ -41,7 +41,8 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     told = []
     if metrics["batch_fill"] is not None:
         told.append(
-            f"The plan takes every row full; this data's padded batches were {metrics['batch_fill']:.0%} of that."
+            f"Batches were planned {metrics['predicted']['batch_fill']:.0%} as large as those of full rows; this data's, padding "
+            f"included, were {metrics['batch_fill']:.0%}."
         )
     if metrics.get("input_wait_share") is not None:
         told.append(f"Waiting for input took {metrics['input_wait_share']:.1%} of the training time.")

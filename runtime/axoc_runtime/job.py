@@ -181,6 +181,8 @@ class Prediction:
     """Seconds of a step by part."""
     pace: dict[str, Any]
     """What the profile's seconds were multiplied with, of device, host and links."""
+    batch_fill: float
+    """Tokens of a batch as it was expected, padding included, over those of full rows."""
 
 
 @dataclass(frozen=True, kw_only=True)

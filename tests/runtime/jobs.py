@@ -45,7 +45,7 @@ BASE: dict[str, Any] = {
     "prediction": {
         "peak_allocated_bytes": 0, "peak_reserved_bytes": 0, "device_used_bytes": 0, "host_bytes": 0,
         "step_seconds": 0.1, "tokens_per_second": 1.0, "mfu": None, "total_seconds": None, "cost_usd": None,
-        "step_breakdown": {"matmul": 0.1}, "pace": {"device": 1.0, "host": 1.0, "links": 1.0},
+        "step_breakdown": {"matmul": 0.1}, "pace": {"device": 1.0, "host": 1.0, "links": 1.0}, "batch_fill": 1.0,
     },
     "expect": {
         "accelerator": "cpu", "device_memory_bytes": 0, "host_bytes": 0, "disk_bytes": 0,

@@ -16,6 +16,7 @@ GIB = 1 << 30
 PREDICTED = {
     "peak_allocated_bytes": 8 * GIB, "peak_reserved_bytes": 10 * GIB, "device_used_bytes": 11 * GIB, "host_bytes": GIB,
     "step_seconds": 0.5, "tokens_per_second": 4000.0, "total_seconds": 7200.0, "cost_usd": 9.0,
+    "batch_fill": 1.0,
 }  # fmt: skip
 
 
@@ -63,7 +64,7 @@ def test_markdown() -> None:
     assert "| memory allocated | 8.00 GiB | 9.00 GiB | +12.5% |" in text
     assert "| cost | 9.00 USD | 4.50 USD | -50.0% |" in text
     assert "| perplexity | 20 | 5 |" in text
-    assert "40% of that" in text
+    assert "were 40%" in text
 
 
 def test_finish_shows_it_and_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
+import chat_rows
 import plan_quality
 from plan_quality import FEWEST, Job, kendall_tau, planned, reported, same, sweep
 
@@ -44,3 +46,20 @@ def test_a_sweep_holds_the_plan_the_defaults_and_enough_others_and_its_report_th
     text = reported(file)
     assert f"| small | {FEWEST} | {FEWEST - 1} | 2,048 | 2,560 | 80.0% | yes |" in text
     assert "OutOfMemoryError |  |" in text and "100.0%" in text
+
+
+def test_rows_of_the_sweep_are_what_the_runtime_hands_over() -> None:
+    """Packs of whole documents with borders, positions and labels of their own; and the padded rows that are swept beside."""
+    torch = pytest.importorskip("torch")
+    rows = chat_rows.chat_rows(6, 512, packed=True)
+    batch = chat_rows.Packed(512)([rows[0], rows[1]])
+    ends = batch["cu_seq_lens_q"].tolist()
+    assert ends[0] == 0 and ends[-1] == batch["input_ids"].shape[1] == 1024
+    assert sum(len(d) for r in (rows[0], rows[1]) for d in r["documents"]) > 0.95 * 1024
+    for begin, end in itertools.pairwise(ends):
+        assert batch["position_ids"][0, begin:end].tolist() == list(range(end - begin))
+        assert batch["labels"][0, begin] == chat_rows.IGNORED
+    padded = chat_rows.padded([chat_rows.chat_rows(4, 512, packed=False)[i] for i in range(4)])
+    assert padded["input_ids"].shape == padded["attention_mask"].shape == padded["labels"].shape
+    assert torch.equal(padded["labels"] == chat_rows.IGNORED, padded["attention_mask"] == 0)
+    assert padded["attention_mask"].sum(1).max() == padded["input_ids"].shape[1]

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
+
+from axoc.cost import flops
 from axoc.cost.bands import memory_band, time_band
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.exact import settle
 from axoc.cost.host import HOST_PHASES
+from axoc.cost.lengths import micro_batch_tokens
 from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
@@ -86,6 +90,7 @@ class Costed:
             tokens_per_second=float(self.time.tokens_per_second[row]),
             mfu=float(self.time.mfu[row]),
             padding_share=float(self.time.padding_share[row]),
+            batch_fill=self._batch_fill(row),
             row_lengths="" if self.scenario.lengths is None else self.scenario.lengths.source,
             total_steps=steps,
             total_seconds=total,
@@ -95,6 +100,11 @@ class Costed:
                 RunItem(item=k, seconds=float(v[row]), source=ASSUMED[k]) for k, v in self.run.items() if v[row] > 0
             ),
         )
+
+    def _batch_fill(self, row: int) -> float:
+        one = self.columns.rows(np.array([row]))
+        expected = micro_batch_tokens(self.variant(row), one.of_one_variant())
+        return float(expected[0] / flops.tokens(self.scenario, one)[0])
 
     def run_seconds(self) -> Floats:
         """Of the whole run, by row; where the number of steps is not known, of its start-up alone."""

@@ -95,9 +95,14 @@ class Paced:
     kernels: Kernels
     pace: float
 
-    def __getattr__(self, name: str) -> Callable[..., Floats]:
+    def __getattr__(self, name: str) -> Callable[..., Floats | None]:
         kernel = getattr(self.kernels, name)
-        return lambda *sizes, **how: kernel(*sizes, **how) * self.pace
+
+        def paced(*sizes: Size, **how: bool) -> Floats | None:
+            found = kernel(*sizes, **how)
+            return None if found is None else found * self.pace  # None: it was not measured
+
+        return paced
 
 
 def profile_of(scenario: Scenario) -> Profile | None:

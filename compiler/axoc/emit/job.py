@@ -149,6 +149,7 @@ def _prediction(plan: Plan) -> dict[str, Any]:
         **_measured_run(time),
         "step_breakdown": dict(time.breakdown),
         "pace": asdict(profile.pace if profile is not None else Pace()),
+        "batch_fill": time.batch_fill,
     }
 
 

@@ -72,6 +72,8 @@ class TimeEstimate:
     """Adds up to total_seconds where that is known; else what is known of it."""
     padding_share: float = 0.0
     """Of the tokens that are computed, those that are none of the data's; 0 where rows are taken full."""
+    batch_fill: float = 1.0
+    """Tokens of the batch to be expected, padding included, over those of full rows: 1 where rows are packed."""
     row_lengths: str = ""
     """What says how long rows are; empty where nothing does, and they are taken full."""
 

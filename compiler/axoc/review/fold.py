@@ -131,7 +131,8 @@ def bands(runs: Sequence[Run]) -> dict[str, float]:
 
 def run_of(metrics: dict[str, Any]) -> Run:
     predicted = metrics["predicted"]
-    parts, pace, fill = dict(predicted["step_breakdown"]), Pace(**predicted["pace"]), metrics["batch_fill"]
+    parts, pace = dict(predicted["step_breakdown"]), Pace(**predicted["pace"])
+    fill = metrics["batch_fill"] / predicted.get("batch_fill", 1.0)  # of what was planned with
     step, ranks = predicted["step_seconds"], metrics["world_size"]
     links = sum(parts.pop(name, 0.0) for name in LINKS)
     waiting, optimizer = parts.pop(HOST, 0.0), parts.pop(OPTIMIZER, 0.0)
@@ -209,11 +210,10 @@ def _unusable(metrics: dict[str, Any]) -> str | None:
     if metrics["steps_this_run"] < FEWEST_STEPS or not metrics["step_seconds"]:
         return f"{metrics['steps_this_run']} steps are too few: the first ones are slow, so {FEWEST_STEPS} are needed"
     fill = metrics["batch_fill"]
+    fill = None if fill is None else fill / metrics["predicted"].get("batch_fill", 1.0)
     if fill is None or fill < FILLED:
         share = "unknown" if fill is None else f"{fill:.0%}"
-        return (
-            f"its batches were {share} of the full rows that are planned with, and {FILLED:.0%} is the least that tells"
-        )
+        return f"its batches were {share} of what was planned with, and {FILLED:.0%} is the least that tells"
     ratio = metrics["step_seconds"] / metrics["predicted"]["step_seconds"]
     if not PLAUSIBLE[0] <= ratio <= PLAUSIBLE[1]:
         return f"a step took {ratio:.2g} times what was predicted, which no pace explains: did anything else run there?"
