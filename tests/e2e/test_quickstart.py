@@ -43,7 +43,7 @@ def plan(work: Path, **changes: Any) -> None:
     spec["samples"]["max_new_tokens"] = 8
     for name, value in changes.items():
         part, _, key = name.partition("__")
-        spec[part][key] = value
+        spec.setdefault(part, {})[key] = value
     (work / "spec.yaml").write_text(yaml.safe_dump(spec))
     done = subprocess.run([sys.executable, "-m", "axoc", "plan", "spec.yaml"], cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -93,10 +93,22 @@ def test_planned_launched_learned_answered_and_again(work: Path) -> None:
     assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-4), again
 
 
-def test_a_second_input_works_by_changing_the_path(work: Path) -> None:
-    plan(work, dataset__path="alpaca.json", dataset__validation_split=0.2)
-    finished(start(work))
+def test_a_second_input_works_by_changing_the_path_and_its_model_is_exported(work: Path) -> None:
+    plan(work, dataset__path="alpaca.json", dataset__validation_split=0.2, export__formats=["gguf", "onnx"])
+    shown = finished(start(work))
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
+    assert "llama.cpp" in shown and "onnxruntime-genai" in shown
+    command = [sys.executable, "-m", "axoc", "export", "axoc-output", "--formats", "vllm"]
+    more = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    assert more.returncode == 0, more.stderr
+    found = json.loads((work / "axoc-output/exports/exports.json").read_text())["exports"]
+    assert set(found) == {"gguf", "onnx", "vllm"}
+    for name, row in found.items():
+        assert row["measured_on"] == "held-out rows"
+        assert abs(row["measured"]["perplexity_difference"]) < 0.01, name
+        card = (work / "axoc-output/exports" / row["folder"] / "README.md").read_text()
+        manifest = json.loads((work / "bundle/axoc.bundle.json").read_text())
+        assert manifest["bundle_digest"] in card and "lora, rank 16, merged" in card
 
 
 def test_killed_half_way_and_resumed(work: Path) -> None:

@@ -154,6 +154,40 @@ def test_compressed_tensors_are_read_by_transformers(method: str, tmp_path: Path
     assert config["quantization_config"]["quant_method"] == "compressed-tensors"
 
 
+def test_shards_are_held_against_the_trained_tensors(tmp_path: Path) -> None:
+    from axoc_runtime.exports.base import CannotExport
+    from axoc_runtime.exports.hugging_face import same_weights, write_folder
+    from axoc_runtime.exports.source import open_source
+    from safetensors.torch import load_file, save_file
+
+    source, target = open_source(run_of("llama", tmp_path), tmp_path), tmp_path / "shards"
+    write_folder(source, target, shard_bytes=300_000)
+    shards = sorted(target.glob("*.safetensors"))
+    assert len(shards) > 2 and (target / "model.safetensors.index.json").is_file()
+    same_weights(source, target)
+    tensors = load_file(shards[1])
+    name = next(iter(tensors))
+    tensors[name][0] += 1e-3
+    save_file(tensors, shards[1], metadata={"format": "pt"})
+    with pytest.raises(CannotExport, match="is not the trained one"):
+        same_weights(source, target)
+
+
+def test_a_reward_model_keeps_its_head_and_is_not_written_as_a_language_model(tmp_path: Path) -> None:
+    from axoc_runtime.errors import RuntimeFailure
+    from axoc_runtime.exports.run import export
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    run = run_of("llama", tmp_path)
+    config = AutoConfig.from_pretrained(run / "final", num_labels=1, pad_token_id=0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(run / "final")
+    export(run, ["safetensors", "pytorch"])
+    row = read_report(run)["pytorch"]["measured"]
+    assert row["perplexity"] is None and row["logits_difference"] == 0.0
+    with pytest.raises(RuntimeFailure, match="no vocabulary to predict"):
+        export(run, ["gguf"])
+
+
 def measured(family: str, folder: Path, format_: str, **changes: Any) -> dict[str, Any]:
     from axoc_runtime.exports.run import export
 

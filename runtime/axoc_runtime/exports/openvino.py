@@ -13,6 +13,7 @@ from axoc_runtime.exports.base import CannotExport, Consumer, Exporter, Logits
 from axoc_runtime.exports.onnx.exporter import PROBE
 from axoc_runtime.exports.onnx.graph import input_names, program
 from axoc_runtime.exports.onnx.runtime import check_cache
+from axoc_runtime.exports.quiet import silent
 from axoc_runtime.exports.source import Source
 
 FILE: Final = "openvino_model.xml"
@@ -29,7 +30,8 @@ class OpenVino(Exporter):
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # reports what is converted
         import openvino
 
-        model = openvino.convert_model(program(source))
+        with silent():
+            model = openvino.convert_model(program(source))
         _name(model, input_names(source.config))
         keep_state(model)
         openvino.save_model(model, folder / FILE, compress_to_fp16=True)

@@ -5,6 +5,7 @@ llama.cpp: the first one whose tokens are those of the trained tokenizer.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ PROBES: Final = (
 )
 """Where the known ways of splitting differ: digits, contractions, spaces, newlines, scripts, punctuation."""
 
+BYTE: Final = re.compile(r"<0x[0-9A-F]{2}>")
 WIDTH: Final = 32
 """Of the model that the vocabulary is tried with."""
 
@@ -45,36 +47,36 @@ class Vocabulary:
 
 def read_vocabulary(source: Source) -> Vocabulary:
     """Raises CannotExport where llama.cpp has no such tokenizer, or the embedding has too few rows."""
-    import gguf
-
-    raw = _tokenizer_json(source)
-    tokenizer, rows = source.tokenizer, int(source.config.vocab_size)
+    raw, tokenizer, rows = _tokenizer_json(source), source.tokenizer, int(source.config.vocab_size)
     if len(tokenizer) > rows:
         message = f"the tokenizer has {len(tokenizer):,} tokens, and the model's embedding {rows:,} rows"
         raise CannotExport(message, "use the tokenizer that the model was trained with")
     if raw["model"]["type"] != "BPE":
         raise CannotExport(f"GGUF export does not know tokenizers of the kind {raw['model']['type']}")
     byte_level = "ByteLevel" in json.dumps([raw.get("pre_tokenizer"), raw.get("decoder")])
-    added = {int(t["id"]): bool(t["special"]) for t in raw["added_tokens"]}
     names = {int(i): t for t, i in tokenizer.get_vocab().items()}
-    tokens = tuple(names.get(i, f"[PAD{i}]") for i in range(rows))
-    unknown = raw["model"].get("unk_token")
-
-    def kind(i: int) -> int:
-        if i not in names:
-            return int(gguf.TokenType.UNUSED)
-        if i in added:
-            return int(gguf.TokenType.CONTROL if added[i] else gguf.TokenType.USER_DEFINED)
-        if not byte_level and tokens[i] == unknown:
-            return int(gguf.TokenType.UNKNOWN)
-        if not byte_level and len(tokens[i]) == 6 and tokens[i].startswith("<0x"):
-            return int(gguf.TokenType.BYTE)
-        return int(gguf.TokenType.NORMAL)
-
-    types = tuple(kind(i) for i in range(rows))
+    added = {int(t["id"]): bool(t["special"]) for t in raw["added_tokens"]}
+    unknown = None if byte_level else raw["model"].get("unk_token")
     return Vocabulary(
-        model="gpt2" if byte_level else "llama", tokens=tokens, types=types, scores=_scores(raw["model"], tokens)
+        model="gpt2" if byte_level else "llama",
+        tokens=(tokens := tuple(names.get(i, f"[PAD{i}]") for i in range(rows))),
+        types=tuple(_kind(names.get(i), added.get(i), unknown, byte_level) for i in range(rows)),
+        scores=_scores(raw["model"], tokens),
     )
+
+
+def _kind(token: str | None, special: bool | None, unknown: str | None, byte_level: bool) -> int:
+    """gguf.TokenType. ``special``: None of a token that was not added to the vocabulary."""
+    import gguf
+
+    types = gguf.TokenType
+    if token is None:  # a row of the embedding that no token has
+        return int(types.UNUSED)
+    if not byte_level and token == unknown:
+        return int(types.UNKNOWN)
+    if special is not None:
+        return int(types.CONTROL if special else types.USER_DEFINED)
+    return int(types.BYTE if not byte_level and BYTE.fullmatch(token) else types.NORMAL)
 
 
 def write_vocabulary(writer: Any, source: Source, vocabulary: Vocabulary, split: str) -> None:
