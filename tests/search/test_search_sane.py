@@ -106,7 +106,7 @@ def test_a_rule_refuses_with_reason_and_fix(changes: dict[str, object], rule: st
     assert refused and refused[0].reason and refused[0].fix
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     model=st.sampled_from(MODELS),
     gpus=st.sampled_from([1, 2, 4, 8]),
