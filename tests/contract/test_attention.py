@@ -21,9 +21,9 @@ def test_backends_that_are_told_of_documents_are_the_runtimes() -> None:
 
 
 def test_varlens_figures_are_the_runtimes() -> None:
-    assert (varlen.CAPABILITY, varlen.HEAD_MULTIPLE, varlen.HEAD_MAX) == (
-        RUNTIME.capability, RUNTIME.head_multiple, RUNTIME.head_max,
-    )  # fmt: skip
+    assert RUNTIME.capability == varlen.CAPABILITY
+    assert RUNTIME.head_multiple == varlen.HEAD_MULTIPLE
+    assert RUNTIME.head_max == varlen.HEAD_MAX
     assert not RUNTIME.softcapping and not RUNTIME.dropout and RUNTIME.grouped and RUNTIME.sliding_window
 
 

@@ -23,7 +23,9 @@ SMALL = "Qwen/Qwen2.5-0.5B"
 
 def scenario(model: str = EIGHT_B, inventory: str = "h100-sxm-80gb:8x4", **changes: Any) -> Scenario:
     made = request(model)
-    return replace(all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0), **{"min_unit_parameters": 1} | changes)
+    return replace(
+        all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0), **{"min_unit_parameters": 1} | changes
+    )
 
 
 def row(data: int, copies: int = 1, tensor: int = 1, offload: str = "none", accumulation: int = 1) -> Columns:
