@@ -134,7 +134,10 @@ def test_the_installed_varlen_takes_what_is_given_to_it(monkeypatch: pytest.Monk
 
 
 def test_a_backend_that_is_not_here_is_refused(tmp_path: Path) -> None:
-    for name, message in (("flash_attention_3", "needs the package"), ("magic", "knows no attention")):
+    refused = {"flash_attention_3": "needs the package", "magic": "knows no attention", "flex": "needs a CUDA device"}
+    for name, message in refused.items():
         with pytest.raises(RuntimeFailure, match=message):
             implementation_of(make_job(tmp_path, model__attention=name))
-    assert implementation_of(make_job(tmp_path, model__attention="flex")) == "flex_attention"
+    on_gpu = make_job(tmp_path, model__attention="flex", distributed__device="cuda")
+    assert implementation_of(on_gpu) == "flex_attention"
+    assert implementation_of(make_job(tmp_path, model__attention="varlen")) == "axoc_varlen"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from axoc_runtime.callbacks.divergence import Divergence
+from axoc_runtime.callbacks.divergence import Divergence, find_rows, token_rows
 from axoc_runtime.callbacks.spans import Spans
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.metrics import _share
@@ -113,3 +113,32 @@ def test_and_before_anything_comes_of_it(tmp_path: Path, due: str) -> None:
     run = Watched(tmp_path, "cuda")
     with pytest.raises(RuntimeFailure, match="no number at step 1"):
         run.step(1, float("inf"), **{due: True})
+
+
+class Rows:
+    """Prepared rows, as the preparation's own class reads them."""
+
+    column_names = ("input_ids", "labels", "length")
+
+    def __init__(self, found: list[list[int]]) -> None:
+        self.found = found
+
+    def lengths(self) -> list[int]:
+        return [len(ids) for ids in self.found]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"input_ids": torch.tensor(self.found[index]).numpy()}
+
+
+def test_documents_of_a_bad_batch_are_found_among_the_rows() -> None:
+    """Of a pack, and of padded rows; its padding is none of them."""
+    found = documents(9, 14, 5)
+    rows = Rows([ids.tolist() for ids, _ in (found[2], found[0], found[1])])
+    packs = SimpleNamespace(rows=rows, column_names=("documents",))
+    assert find_rows(packs, list(token_rows(packed(found, 32)))) == [1, 2, 0]
+    ids = torch.zeros(2, 14, dtype=torch.long)
+    ids[0, :9], ids[1] = found[0][0], found[1][0]
+    mask = torch.ones_like(ids)
+    mask[0, 9:] = 0
+    assert find_rows(rows, list(token_rows({"input_ids": ids, "attention_mask": mask}))) == [1, 2]
+    assert find_rows(rows, [[1, 2, 3]]) == [None]

@@ -37,7 +37,14 @@ BACKENDS: Final = {
     for b in (
         Backend(name="eager", implementation="eager", documents="mask", grouped=False, softcapping=True),
         Backend(name="sdpa", implementation="sdpa", documents="mask"),
-        Backend(name="flex", implementation="flex_attention", documents="mask", softcapping=True, dropout=False),
+        Backend(
+            name="flex",  # torch/nn/attention/flex_attention.py: no backward on a CPU
+            implementation="flex_attention",
+            documents="mask",
+            softcapping=True,
+            dropout=False,
+            capability=(8, 0),
+        ),
         Backend(
             name="varlen",  # torch/nn/attention/varlen.py: flash attention's kernels, dropout fixed at zero
             implementation="axoc_varlen",

@@ -15,15 +15,15 @@ def implementation_of(job: Job) -> str:
     if backend is None:
         fix = f"set model.attention to one of {', '.join(BACKENDS)} and plan again"
         raise RuntimeFailure(f"this runtime knows no attention {job.model.attention!r}", EXIT_INPUTS, fix)
-    if backend.package is not None:
-        if importlib.util.find_spec(backend.package) is None:
-            message = f"attention {backend.name} needs the package {backend.package}, which is not installed"
-            raise RuntimeFailure(message, EXIT_INPUTS, "install it, or set model.attention: varlen and plan again")
-        if job.distributed.device == "cpu":
-            message = f"attention {backend.name} needs a CUDA device"
-            raise RuntimeFailure(message, EXIT_INPUTS, "set model.attention: sdpa and plan again")
-    if backend.name == "varlen":
+    if backend.name == "varlen":  # which falls back, and says so
         register_varlen()
+        return backend.implementation
+    if backend.package is not None and importlib.util.find_spec(backend.package) is None:
+        message = f"attention {backend.name} needs the package {backend.package}, which is not installed"
+        raise RuntimeFailure(message, EXIT_INPUTS, "install it, or set model.attention: varlen and plan again")
+    if backend.capability is not None and job.distributed.device == "cpu":
+        message = f"attention {backend.name} needs a CUDA device to train on"
+        raise RuntimeFailure(message, EXIT_INPUTS, "set model.attention: sdpa and plan again")
     return backend.implementation
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from transformers import TrainerCallback
 from axoc_runtime.checkpoint.complete import complete
 from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.objectives.perplexity import IGNORED
 from axoc_runtime.strategies import rank
 
 SHOWN_CHARACTERS: Final = 400
@@ -154,23 +156,30 @@ def _on_its_way(numbers: torch.Tensor) -> tuple[torch.Tensor, Any]:
 
 
 def token_rows(inputs: Any) -> Iterator[list[int]]:
-    """The rows of a batch without their padding."""
+    """The rows of a batch without their padding; of packs their documents."""
     if not isinstance(inputs, dict) or "input_ids" not in inputs:
         return
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    if "cu_seq_lens_q" in inputs:
+        for start, end in pairwise(inputs["cu_seq_lens_q"].tolist()):
+            if bool((inputs["labels"][0, start:end] != IGNORED).any()):  # else it is padding
+                yield ids[0, start:end].tolist()
+        return
     for index, row in enumerate(ids):
         kept = row if mask is None or mask.shape != ids.shape else row[mask[index].bool()]
         yield [int(token) for token in kept]
 
 
 def find_rows(dataset: Any, wanted: list[list[int]]) -> list[int | None]:
-    """Their numbers in ``dataset``. Lengths are compared first, so that few rows are read."""
-    columns = getattr(dataset, "column_names", None) or []
-    if not {"input_ids", "length"} <= set(columns):
+    """Their numbers in ``dataset``, or among the rows that its packs are of. Lengths are compared first, so that few rows are
+    read."""
+    rows = getattr(dataset, "rows", dataset)
+    if "input_ids" not in (getattr(rows, "column_names", None) or []):
         return [None] * len(wanted)
     lengths = {len(row) for row in wanted}
-    candidates = [i for i, length in enumerate(dataset["length"]) if length in lengths]
-    known = {tuple(dataset[i]["input_ids"]): i for i in candidates}
+    every = rows.lengths() if hasattr(rows, "lengths") else [len(ids) for ids in rows["input_ids"]]
+    candidates = [i for i, length in enumerate(every) if int(length) in lengths]
+    known = {tuple(int(t) for t in rows[i]["input_ids"]): i for i in candidates}
     return [known.get(tuple(row)) for row in wanted]
 
 
