@@ -7,7 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from axoc.facts.exports import FORMATS, NONE
+from axoc.emit.requirements import requirements_lock, split_entries
+from axoc.facts.exports import FORMATS, NONE, needs_tools
 from axoc_runtime.exports import measure, registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ def test_both_name_the_same_quantizations_and_whether_tools_are_needed(name: str
     assert made.name == name
     assert set(made.variants) == set(FORMATS[name].bytes_a_parameter)
     assert FORMATS[name].tools or not any(made.packages_of(v) for v in made.variants)
-    assert made.packages_of(NONE) == () or FORMATS[name].tools
+    assert (made.packages_of(NONE) != ()) == (FORMATS[name].tools and FORMATS[name].plain_tools)
 
 
 def test_every_quantization_has_a_bound() -> None:
@@ -43,3 +44,20 @@ def test_the_optional_extra_and_the_lock_pin_the_same_versions() -> None:
         for line in named:
             assert re.search(rf"(?m)^{re.escape(line)}[ \\]", lock), f"{profile}: {line}"
         assert "telemetry" not in lock
+
+
+def test_a_bundle_pins_the_tools_only_where_they_are_asked_for() -> None:
+    assert not needs_tools((), NONE)
+    assert not needs_tools(("safetensors", "pytorch", "vllm", "mlx"), NONE)
+    assert needs_tools(("vllm",), "fp8") and needs_tools(("vllm:fp8",), NONE) and needs_tools(("gguf",), NONE)
+    plain, more = requirements_lock("cpu"), requirements_lock("cpu", exports=True)
+    assert more.startswith(plain) and "onnxruntime==" not in plain
+    names = [e.split("==")[0] for e in split_entries(more)]
+    assert {"onnxruntime", "openvino", "xllamacpp"} <= set(names)
+    assert len(set(names)) == len(set(split_names(plain))) + len(
+        split_names(more[len(plain) :])
+    )  # nothing is pinned twice
+
+
+def split_names(lock: str) -> list[str]:
+    return [e.split("==")[0] for e in split_entries(lock)]

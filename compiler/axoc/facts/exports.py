@@ -37,6 +37,8 @@ class ExportFormat:
     """Of one file of this format."""
     tools: bool = True
     """Needs packages that only bundles with exports pin."""
+    plain_tools: bool = True
+    """Needs them without a quantization, too."""
 
     @property
     def quantizations(self) -> tuple[str, ...]:
@@ -46,13 +48,15 @@ class ExportFormat:
 FORMATS: Final[Mapping[str, ExportFormat]] = {
     "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
     "pytorch": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
-    "vllm": ExportFormat(bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}),
+    "vllm": ExportFormat(bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}, plain_tools=False),
     "gguf": ExportFormat(bytes_a_parameter={NONE: 2.0, **GGUF_BYTES}, families=GGUF_FAMILIES),
     "onnx": ExportFormat(bytes_a_parameter={NONE: 4.0, "int4": 1.0}, families=GRAPH_FAMILIES),
     "ort": ExportFormat(bytes_a_parameter={NONE: 5.0}, families=GRAPH_FAMILIES, largest_bytes=2 << 30),
     "openvino": ExportFormat(bytes_a_parameter={NONE: 2.0}, families=GRAPH_FAMILIES),
     "tensorrt": ExportFormat(bytes_a_parameter={NONE: 4.0}, families=GRAPH_FAMILIES),
-    "mlx": ExportFormat(bytes_a_parameter={NONE: 4.0, "int4": 0.7, "int8": 1.2}, families=MLX_FAMILIES),
+    "mlx": ExportFormat(
+        bytes_a_parameter={NONE: 4.0, "int4": 0.7, "int8": 1.2}, families=MLX_FAMILIES, plain_tools=False
+    ),
 }
 PLUGIN: Final = ExportFormat(bytes_a_parameter={NONE: 4.0})
 """Of a format that a plugin brings: it knows itself what it can write."""
@@ -88,7 +92,7 @@ def asked(formats: tuple[str, ...], quantization: str) -> tuple[AskedFormat, ...
 
 def needs_tools(formats: tuple[str, ...], quantization: str) -> bool:
     """Whether the bundle must pin what exports are made and checked with."""
-    return any(a.facts.tools for a in asked(formats, quantization))
+    return any(a.facts.tools and (a.facts.plain_tools or a.quantization != NONE) for a in asked(formats, quantization))
 
 
 @cache

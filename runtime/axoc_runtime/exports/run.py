@@ -16,7 +16,10 @@ from axoc_runtime.exports.request import Request, missing_packages, read_request
 from axoc_runtime.exports.source import Source, open_source
 
 GIB: Final = 1 << 30
-EXTRA_FIX: Final = "pip install 'axoc-runtime[export]', or plan with these formats in the spec: its lock then has them"
+EXTRA_FIX: Final = (
+    "pip install 'axoc-runtime[export]' (for mlx: 'axoc-runtime[mlx]'), or plan with these formats in the spec: its lock has "
+    "all but mlx's"
+)
 
 
 def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
