@@ -67,14 +67,16 @@ def main() -> int:
 
 
 def import_all() -> None:
-    """Once, before the forks, and without touching the GPU, which bitsandbytes asks what it can: here a process of its own
-    has asked."""
+    """Once, before the forks, and without touching the GPU, which libraries ask what it can: only asking whether it is there
+    would keep a forked process from using it. A process of its own has asked."""
     import torch
     import transformers
 
-    asked, able = torch.cuda.get_device_capability, _capability()
-    if able is not None:
-        torch.cuda.get_device_capability = lambda *_: able
+    able = _capability()
+    answers = {"get_device_capability": able, "is_available": able is not None, "device_count": int(able is not None)}
+    asked = {name: getattr(torch.cuda, name) for name in answers}
+    for name, answer in answers.items():
+        setattr(torch.cuda, name, lambda *_, answer=answer: answer)
     try:
         from transformers import AutoConfig, AutoModelForCausalLM, Trainer  # noqa: F401
 
@@ -82,7 +84,8 @@ def import_all() -> None:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     finally:
-        torch.cuda.get_device_capability = asked
+        for name, function in asked.items():
+            setattr(torch.cuda, name, function)
     transformers.logging.set_verbosity_error()
 
 
