@@ -33,6 +33,7 @@ BUILT: Final = {
 JUDGING: Final = {
     "judge": HERE / "rows/h100-judge.jsonl",
     "borderline": HERE / "rows/h100-borderline.jsonl",
+    "fresh": HERE / "rows/h100-fresh.jsonl",
 }
 JOB: Final = ("model", "method", "dtype", "seq", "rank", "targets")
 """What a row trains; all else is how."""
@@ -74,7 +75,9 @@ def main() -> int:
     if options.markdown:
         options.markdown.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     if options.bands:
-        options.bands.write_text(json.dumps(bands([*found["judge"], *found["borderline"]]), indent=1) + "\n", "utf-8")
+        options.bands.write_text(
+            json.dumps(bands([row for name in JUDGING for row in found[name]]), indent=1) + "\n", "utf-8"
+        )
     return 0
 
 

@@ -39,7 +39,8 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
     low = states.keeps_bf16_module(scenario, c) > 0
     final = np.where(low & scenario.is_full, 2.0, float(scenario.weight_bytes)) * n
     constant = {
-        "environment": ENVIRONMENT_BYTES["cpu" if scenario.on_cpu else "gpu"] + (EXPORT_TOOLS_BYTES if scenario.exports else 0.0),
+        "environment": ENVIRONMENT_BYTES["cpu" if scenario.on_cpu else "gpu"]
+        + (EXPORT_TOOLS_BYTES if scenario.exports else 0.0),
         "base model": n * scenario.file_bytes if scenario.downloads else 0.0,
         "prepared rows": prepared_bytes(scenario),
         "adapter": 0.0 if scenario.is_full else 4.0 * scenario.trainable,

@@ -56,7 +56,8 @@ class Dataset(Part):
         default="auto", description="Put several documents in a row."
     )
     mean_tokens: Annotated[float | None, Number(open_minimum=True, words=("null",))] = Field(
-        default=None, description="Mean tokens of a row, where known: time is then of such rows, and packing chosen by it."
+        default=None,
+        description="Mean tokens of a row, where known: time is then of such rows, and packing chosen by it.",
     )
     streaming: Annotated[bool, Flag()] = Field(
         default=False, description="Read while training. Needs training.max_steps and no validation split."

@@ -66,7 +66,10 @@ EXAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "training.grpo.max_completion_length": (256,),
     "training.grpo.temperature": (1.0, 0.7),
     "training.grpo.beta": (0.0, 0.04),
-    "training.grpo.rewards": ([{"name": "number"}], [{"name": "answer", "weight": 1.0}, {"name": "brevity", "weight": 0.2}]),
+    "training.grpo.rewards": (
+        [{"name": "number"}],
+        [{"name": "answer", "weight": 1.0}, {"name": "brevity", "weight": 0.2}],
+    ),
     "training.grpo.rewards.name": ("answer", "number"),
     "training.grpo.rewards.weight": (1.0, 0.2),
     "distributed.gpu_count": (8,),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.exports.source import PROVENANCE
 from axoc_runtime.exports.texts import keep_texts
 from axoc_runtime.files import write_json
-from axoc_runtime.job import Job
+from axoc_runtime.job import DatasetJob, Job
 
 COPIED: Final = ("spec.yaml", "spec.lock", "job.json", "axoc.bundle.json")
 UNKNOWN_LICENCE: Final = (
@@ -28,12 +30,11 @@ def keep(job: Job) -> None:
         if (job.bundle_dir / name).is_file():
             shutil.copyfile(job.bundle_dir / name, folder / name)
     write_json(folder / "run.json", account(job))
-    keep_texts(folder, *load_prepared(job))
+    with suppress(RuntimeFailure):  # the data may be gone by now, which is no reason to lose a trained model
+        keep_texts(folder, *load_prepared(job))
 
 
 def account(job: Job) -> dict[str, Any]:
-    from axoc_runtime.ingest.sources import fingerprints
-
     source = Path(job.model_source())
     return {
         "name": job.name,
@@ -42,8 +43,17 @@ def account(job: Job) -> dict[str, Any]:
         "objective": job.training.objective,
         "adapter": None if job.adapter is None else f"{job.adapter.type}, rank {job.adapter.rank}",
         "base": {"id": job.model.id, "revision": job.model.revision, **licence(source)},
-        "data": [{"path": d.path, "fingerprints": list(fingerprints(job, d))} for d in job.datasets],
+        "data": [{"path": d.path, "fingerprints": _fingerprints(job, d)} for d in job.datasets],
     }
+
+
+def _fingerprints(job: Job, dataset: DatasetJob) -> list[str]:
+    from axoc_runtime.ingest.sources import fingerprints
+
+    try:
+        return list(fingerprints(job, dataset))
+    except RuntimeFailure:
+        return []
 
 
 def licence(folder: Path) -> dict[str, str | None]:

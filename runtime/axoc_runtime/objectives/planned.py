@@ -15,8 +15,8 @@ from axoc_runtime.job import Job
 from axoc_runtime.kernels import put_kernels
 from axoc_runtime.models.load import set_checkpointing
 from axoc_runtime.objectives.perplexity import IGNORED
-from axoc_runtime.preparation.rows import Packs
 from axoc_runtime.optimizers import own_optimizer
+from axoc_runtime.preparation.rows import Packs
 from axoc_runtime.strategies import after_accelerator
 
 ATTENTION_MASKS = ("attention_mask", "chosen_attention_mask", "rejected_attention_mask")
