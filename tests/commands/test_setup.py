@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import shutil
 import stat
-import shlex
 import subprocess
 import sys
 import threading
