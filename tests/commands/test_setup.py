@@ -257,6 +257,10 @@ def test_colour_on_a_terminal_only_and_not_where_no_color_is_set(tmp_path: Path)
     piped = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert piped.returncode == 0 and "\x1b" not in piped.stdout
     cut = subprocess.run(
-        f"{shlex.join(map(str, command))} --format json | head -c 20", shell=True, cwd=tmp_path, capture_output=True, text=True
+        f"{shlex.join(map(str, command))} --format json | head -c 20",
+        shell=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert cut.stdout.startswith("{") and cut.stderr == ""
