@@ -12,12 +12,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -315,7 +317,7 @@ def test_rows_of_a_postgres_server(tmp_path: Path) -> None:
     data, port = tmp_path / "server", 54000 + os.getpid() % 1000
     user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
     tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
+    for parent in takewhile(lambda folder: folder != Path(tempfile.gettempdir()), tmp_path.parents[:4]):
         parent.chmod(parent.stat().st_mode | 0o011)
     run = partial(subprocess.run, check=True, capture_output=True, cwd="/")
     run([*user, "initdb", "-D", str(data), "-U", "reader", "--auth=trust"])
