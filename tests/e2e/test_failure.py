@@ -73,7 +73,8 @@ def fails(work: Path, runtime: Launch, code: int, **job: Any) -> str:
     shutil.copytree(work / "prepared", work / "out" / ".prepared")
     done = runtime("train", **job)
     assert done.returncode == code, done.stderr[-3000:]
-    assert (work / "out" / ".exit-code").read_text() == f"{code}\n"
+    left = work / "out" / ".exit-code"
+    assert left.read_text() == f"{code}\n" if left.exists() else code == 14  # on a full disk: what it is taken for then
     assert "Traceback" not in done.stderr
     assert processes(work) == []
     return done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +13,15 @@ NAME: Final = ".exit-code"
 
 def record(job: Job, code: int) -> None:
     """Does nothing where another rank was first, or nothing can be written: launch.sh then says 14."""
-    try:
-        job.output.mkdir(parents=True, exist_ok=True)
-        with (job.output / NAME).open("x", encoding="ascii") as file:
-            file.write(f"{code}\n")
-    except OSError:
-        pass
+    path = job.output / NAME
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="ascii") as file:
+            try:
+                file.write(f"{code}\n")
+                file.flush()
+            except OSError:  # a full disk takes the name of a file, and nothing in it
+                path.unlink()
 
 
 def recorded(job: Job) -> int | None:
