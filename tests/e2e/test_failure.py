@@ -68,13 +68,14 @@ def job_of(tiny: Path, **more: Any) -> dict[str, Any]:
     return {"expect__trainable_parameters": parameters(tiny), "training__save_steps": 1, **more}
 
 
-def fails(work: Path, runtime: Launch, code: int, **job: Any) -> str:
-    """What a run tells that ends with this code. Its processes are gone, and its trace is no business of the user's."""
+def fails(work: Path, runtime: Launch, code: int, *, room: bool = True, **job: Any) -> str:
+    """What a run tells that ends with this code. Its processes are gone, and its trace is no business of the user's.
+    Without ``room`` on the disk the code may stand nowhere, but not in part."""
     shutil.copytree(work / "prepared", work / "out" / ".prepared")
     done = runtime("train", **job)
     assert done.returncode == code, done.stderr[-3000:]
     left = work / "out" / ".exit-code"
-    assert left.read_text() == f"{code}\n" if left.exists() else code == 14  # on a full disk: what it is taken for then
+    assert (left.read_text() if left.exists() else None) in ([f"{code}\n"] if room else [f"{code}\n", None])
     assert "Traceback" not in done.stderr
     assert processes(work) == []
     return done.stderr
@@ -172,7 +173,7 @@ def small_disk(work: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_full(work: Path, tiny: Path, runtime: Launch, small_disk: Path) -> None:
-    told = fails(work, runtime, 14, **job_of(tiny))
+    told = fails(work, runtime, 14, room=False, **job_of(tiny))
     assert "no space is left while saving at step " in told and "a checkpoint takes 0.00 GiB, as checkpoint-" in told
     kept = complete(work)
     assert kept and f"--resume then goes on from {kept[-1]}" in told
