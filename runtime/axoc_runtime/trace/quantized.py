@@ -129,12 +129,16 @@ def adapt(model: Any) -> None:
 
 
 def adapted_forward(layer: Any, value: torch.Tensor) -> torch.Tensor:
-    """Of four bits: the layer's result is copied before the adapter's is added to it."""
+    """Of four bits: the layer's result is copied before the adapter's is added to it, which keeps its dtype under autocast:
+    the sum is of both dtypes, in one kernel."""
     result: torch.Tensor = layer.base_layer(value)
     result = result.clone()
+    converts = not torch.is_autocast_enabled("cpu")
     for name in layer.active_adapters:
-        if not torch.is_autocast_enabled("cpu"):
+        if converts:
             value = value.to(layer.lora_A[name].weight.dtype)
         added = layer.lora_B[name](layer.lora_A[name](layer.lora_dropout[name](value))) * layer.scaling[name]
-        result = result + added.to(result.dtype)
+        if converts:
+            added = added.to(result.dtype)
+        result = result + added
     return result
