@@ -44,12 +44,15 @@ def job_of(row: dict[str, Any]) -> Job:
 
 
 def traced(row: dict[str, Any]) -> dict[str, Any]:
-    """Bytes by phase: of ``layers`` blocks, or, where ``deep``, of the published depth, from two shallow runs."""
+    """Bytes by phase: of ``layers`` blocks, or, where ``deep``, of the published depth, from two shallow runs. Reserved
+    bytes only of the former, whose events are all there."""
+    from axoc_runtime.trace.allocator import reserved_bytes
     from axoc_runtime.trace.extrapolate import extrapolate, lead_of, period_of
     from axoc_runtime.trace.model import depth_of
 
     if not row["deep"]:
-        return {"layers": row["layers"], "phases": at_depth(row, row["layers"], 1).phases}
+        run = at_depth(row, row["layers"], 1)
+        return {"layers": row["layers"], "phases": run.phases, "reserved": reserved_bytes(run.events)}
     period, layers = period_of(row["config"]), depth_of(row["config"])
     lead = lead_of(row["config"])
     first = lead + 3 * period + (layers - lead) % period
