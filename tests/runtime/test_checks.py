@@ -17,6 +17,8 @@ from axoc_runtime.ingest.checks.ledger import Ledger
 from axoc_runtime.ingest.checks.whole import Whole, template_findings
 from axoc_runtime.ingest.examine import Wanted, examine
 from axoc_runtime.ingest.registry import schema_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runtime import format_rows
 from runtime.jobs import BASE
@@ -114,6 +116,37 @@ def test_secrets_are_found_and_not_told_again(what: str) -> None:
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_only_looks_a_little_like_one_is_left_alone(text: str) -> None:
     assert list(secrets.found(text)) == []
+
+
+PIECES = (
+    "4111",
+    "1111",
+    "12",
+    "345",
+    "6789",
+    "0",
+    "-",
+    " ",
+    "+",
+    "DE89",
+    "3704",
+    "GB",
+    "x",
+    ".",
+    "(",
+    ")",
+    "é",
+    "AKIA",
+)
+
+
+@given(parts=st.lists(st.sampled_from(PIECES), max_size=16))
+def test_the_outline_hides_no_match(parts: list[str]) -> None:
+    """A text is looked at closely only where its outline says that there may be something."""
+    text, outline = "".join(parts), secrets.outlined("".join(parts))
+    assert all(shape.outline in outline for shape in secrets.SHAPES if shape.pattern.search(text))
+    assert secrets.CARD_OUTLINE in outline.translate(None, b" -") or not secrets.CARD.search(text)
+    assert secrets.IBAN_OUTLINE in outline or not secrets.IBAN.search(text)
 
 
 def whole(*groups: list[dict[str, Any]], **changes: Any) -> list[Finding]:
