@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -130,9 +131,11 @@ def _clusters(request: PlanRequest, inventory: str | None) -> tuple[tuple[Cluste
 
 
 def _with_processes(cluster: ClusterFacts, request: PlanRequest) -> ClusterFacts:
-    """A CPU has no number of devices: gpu_count is its number of processes, which share the machine."""
+    """A CPU has no number of devices: gpu_count is the number of processes, which share the machines."""
     wanted = request.distributed.gpu_count
-    return cluster if wanted is None or not is_cpu(cluster.accelerator) else with_processes(cluster, wanted)
+    if wanted is None or not is_cpu(cluster.accelerator):
+        return cluster
+    return with_processes(cluster, ceil(wanted / cluster.nodes))
 
 
 def _absent_data(request: PlanRequest, folder: Path) -> list[str]:
