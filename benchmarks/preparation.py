@@ -1,14 +1,16 @@
 """Preparation of data: rows a second against TRL's own, memory as the rows grow, and a second start.
 
-    python benchmarks/preparation.py [--rows 20000] [--data ROWS.json] [--processes 2] [--only axoc|trl] [--tokens 2048] [--median 300]
+    python benchmarks/preparation.py [--rows 20000] [--data FILE ...] [--processes 2] [--only axoc|trl] [--tokens 2048]
 
-Both sides get the same rows, tokenizer, template, limit and processes, in turn on the same machine: conversations of one
-question and one answer, of which the answer is learned (TRL: prompt and completion), tokenized and packed. TRL's seconds
-are those of ``SFTTrainer._prepare_dataset`` alone; axoc's are those of the whole command ``prepare``: starting, reading,
-checking, encoding, writing, splitting, packing. Memory is the sum of the processes' own pages (PSS), sampled.
+Both sides get the same rows, tokenizer, template, limit and processes, in turn on the same machine: conversations of which
+the last answer is learned (TRL: prompt and completion), tokenized and packed. TRL's seconds are those of
+``SFTTrainer._prepare_dataset`` alone; axoc's are those of ``prepare`` in a process that has imported what it needs (reading,
+checking, encoding, writing, splitting, packing), and beside them those of the whole command. Memory is the sum of the
+processes' own pages, sampled.
 
-Rows are documentation of Python's library, or those of ``--data`` (``instruction``, ``output``), cut to chat-like
-lengths: lognormal, median 300 tokens, sigma 0.8. Needs a tokenizer: ``--model`` (``make run`` fetches one).
+Rows are the conversations of ``--data``, files of any format, again and again, each time with another question; without it
+documentation of Python's library, cut to chat-like lengths: lognormal, ``--median`` 300 tokens, sigma 0.8. Needs a
+tokenizer: ``--model`` (``make run`` fetches one).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import os
 import pkgutil
 import random
 import resource
@@ -51,17 +54,50 @@ def library_text() -> str:
     return "\n\n".join(dict.fromkeys(found))
 
 
-def rows(count: int, data: Path | None, median: int = 300) -> Iterator[dict[str, str]]:
-    """Each a stretch of the text from a place of its own: no two rows are alike."""
-    draw = random.Random(7)
-    text = library_text()
-    if data is not None:
-        text = "\n\n".join(f"{r['instruction']}\n{r['output']}" for r in json.loads(data.read_text(encoding="utf-8")))
+Messages = list[dict[str, str]]
+
+
+def rows(count: int, data: list[Path], median: int = 300) -> Iterator[Messages]:
+    """No two are alike."""
+    if not data:
+        yield from stretches(count, median)
+        return
+    found = [turns for path in data for turns in conversations(path)]
+    for index in range(count):
+        first, *rest = found[index % len(found)]
+        yield [{**first, "content": f"{first['content']} (case {index})"}, *rest]
+
+
+def stretches(count: int, median: int) -> Iterator[Messages]:
+    """Each from a place of its own of the library's text."""
+    draw, text = random.Random(7), library_text()
     for index in range(count):
         size = round(median * CHARACTERS_A_TOKEN * draw.lognormvariate(0, SIGMA))
         start = draw.randrange(max(1, len(text) - size))
         answer = text[start : start + size].strip() or text[:100]
-        yield {"instruction": f"Question {index}: {answer[:60]}?", "output": answer}
+        asked = {"role": "user", "content": f"Question {index}: {answer[:60]}?"}
+        yield [asked, {"role": "assistant", "content": answer}]
+
+
+def conversations(path: Path) -> Iterator[Messages]:
+    """Of a file, up to the last answer; calls of tools as text, as the template of the benchmark's model has no words for
+    them."""
+    from axoc_runtime.ingest.base import BadRow, Conversation
+    from axoc_runtime.ingest.readers.json_files import Json, JsonLines
+    from axoc_runtime.ingest.registry import schema_of
+    from axoc_runtime.ingest.sources import Source
+    from axoc_runtime.ingest.spelled import as_text
+
+    reader = JsonLines() if path.suffix == ".jsonl" else Json()
+    for record in reader.read(Source(written=path.name, path=path)):
+        try:
+            made = schema_of(record.row, record.place, (Conversation,)).convert(record.row)
+        except BadRow:
+            continue
+        said = list(as_text(made.messages)) if isinstance(made, Conversation) else []
+        while said and said[-1]["role"] != "assistant":
+            said.pop()
+        yield [{"role": m["role"], "content": m["content"]} for m in said]
 
 
 class Peak:
@@ -100,8 +136,9 @@ def axoc_job(folder: Path, model: Path, tokens: int) -> Path:
     from runtime.jobs import job_value
 
     value = job_value(
-        model__id=str(model), dataset__path="data.jsonl", dataset__max_seq_length=tokens, dataset__packing=True
-    )
+        model__id=str(model), dataset__path="data.jsonl", dataset__max_seq_length=tokens, dataset__packing=True,
+        dataset__train_on="last_turn",
+    )  # fmt: skip
     path = folder / "job.json"
     path.write_text(json.dumps(value))
     return path
@@ -140,17 +177,36 @@ def _timed(command: list[str]) -> Took:
     return took
 
 
-def run_trl(folder: Path, model: Path, tokens: int, processes: int) -> dict[str, float]:
-    """In a process of its own, as its imports and models are not what is measured."""
-    command = [sys.executable, __file__, "--trl-only", str(folder), "--model", str(model)]
-    command += ["--tokens", str(tokens), "--processes", str(processes)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
-    found: dict[str, float] = json.loads(out.splitlines()[-1])
+def run_alone(side: str, folder: Path, asked: argparse.Namespace) -> dict[str, float]:
+    """In a process of its own, as imports and models are not what is measured."""
+    command = [sys.executable, __file__, "--alone", side, str(folder), "--model", str(asked.model)]
+    command += ["--tokens", str(asked.tokens), "--processes", str(asked.processes)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
+def axoc_only(folder: Path, model: Path, tokens: int, processes: int) -> None:
+    """Prints a line of JSON: seconds, of the clock and of processors, tokens and packs."""
+    from axoc_runtime import prepare
+    from axoc_runtime.job import read_job
+    from axoc_runtime.preparation import whole
+    from transformers import AutoTokenizer
+
+    os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:processes]))
+    job = read_job(axoc_job(folder, model, tokens))
+    shutil.rmtree(job.output, ignore_errors=True)
+    AutoTokenizer.from_pretrained(model)
+    began, used = time.perf_counter(), cpu_seconds()
+    prepare.run(job)
+    took = {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - used}
+    report = whole.read_report(prepare.prepared_folder(job))
+    tokens_made = sum(d["tokens"] for d in report["datasets"])
+    print(json.dumps(took | {"packs": report["train_packs"] + report["held_out_packs"], "tokens": tokens_made}))
+
+
 def trl_only(folder: Path, model: Path, tokens: int, processes: int) -> None:
-    """Prints a line of JSON: seconds, of the clock and of processors, and packs."""
+    """The same of TRL."""
     import datasets
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -164,55 +220,60 @@ def trl_only(folder: Path, model: Path, tokens: int, processes: int) -> None:
         output_dir=str(folder / "trl"), packing=True, max_length=tokens, dataset_num_proc=processes, use_cpu=True,
         report_to="none",
     )  # fmt: skip
-    warm = datasets.Dataset.from_list([_conversation({"instruction": "a", "output": "b"})] * 2)
+    two = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    warm = datasets.Dataset.from_list([_conversation(two)] * 2)
     trainer = SFTTrainer(tiny, args=arguments, train_dataset=warm, processing_class=tokenizer)
     source = datasets.load_dataset("json", data_files=str(folder / "trl.jsonl"), split="train", cache_dir=str(folder))
     began, used = time.perf_counter(), cpu_seconds()
     made = trainer._prepare_dataset(source, tokenizer, arguments, True, None, "train")
     took = {"seconds": time.perf_counter() - began, "cpu_seconds": cpu_seconds() - used}
-    print(json.dumps(took | {"packs": len(made)}))
+    print(json.dumps(took | {"packs": len(made), "tokens": sum(map(len, made["input_ids"]))}))
 
 
-def _conversation(row: dict[str, str]) -> dict[str, Any]:
-    asked, said = {"role": "user", "content": row["instruction"]}, {"role": "assistant", "content": row["output"]}
-    return {"prompt": [asked], "completion": [said]}
+def _conversation(turns: Messages) -> dict[str, Messages]:
+    return {"prompt": turns[:-1], "completion": turns[-1:]}
 
 
 def write(folder: Path, asked: argparse.Namespace) -> None:
     with (folder / "data.jsonl").open("w") as ours, (folder / "trl.jsonl").open("w") as theirs:
         for row in rows(asked.rows, asked.data, asked.median):
-            ours.write(json.dumps(row) + "\n")
+            ours.write(json.dumps({"messages": row}) + "\n")
             theirs.write(json.dumps(_conversation(row)) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20000)
-    parser.add_argument("--data", type=Path)
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--median", type=int, default=300, help="tokens of a row")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--model", type=Path, default=ROOT / "models/SmolLM2-135M-Instruct")
     parser.add_argument("--only", choices=("axoc", "trl"))
-    parser.add_argument("--trl-only", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.trl_only is not None:
-        trl_only(asked.trl_only, asked.model, asked.tokens, asked.processes)
+    if asked.alone is not None:
+        one = {"axoc": axoc_only, "TRL": trl_only}[asked.alone[0]]
+        one(Path(asked.alone[1]), asked.model, asked.tokens, asked.processes)
         return
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        write(folder, asked)
-        measured: dict[str, Took] = {}
-        if asked.only != "trl":
-            measured["axoc"] = run_axoc(folder, asked.model, asked.tokens, asked.processes)
-            for start in ("second", "third"):
-                again = run_axoc(folder, asked.model, asked.tokens, asked.processes)
-                print(f"axoc: {start} start {again.seconds:.2f} s", flush=True)
-        if asked.only != "axoc":
-            found = run_trl(folder, asked.model, asked.tokens, asked.processes)
-            print(f"TRL: {found.pop('packs'):,.0f} packs", flush=True)
-            measured["TRL"] = Took(**found)
+        measured = measure(Path(made), asked)
     report(measured, asked.rows)
+
+
+def measure(folder: Path, asked: argparse.Namespace) -> dict[str, Took]:
+    write(folder, asked)
+    measured: dict[str, Took] = {}
+    if asked.only != "trl":
+        measured["axoc's whole command"] = run_axoc(folder, asked.model, asked.tokens, asked.processes)
+        for start in ("second", "third"):
+            again = run_axoc(folder, asked.model, asked.tokens, asked.processes)
+            print(f"axoc: {start} start {again.seconds:.2f} s", flush=True)
+    for side in [side for side in ("axoc", "TRL") if asked.only in (None, side.lower())]:
+        found = run_alone(side, folder, asked)
+        print(f"{side}: {found.pop('packs'):,.0f} packs, {found.pop('tokens'):,.0f} tokens", flush=True)
+        measured[side] = Took(**found)
+    return measured
 
 
 def report(measured: dict[str, Took], count: int) -> None:
@@ -220,10 +281,11 @@ def report(measured: dict[str, Took], count: int) -> None:
         peak = f", {took.peak_bytes / 2**20:,.0f} MiB at its peak" if took.peak_bytes else ""
         told = f"{took.seconds:.1f} s, {took.cpu_seconds:.1f} s of processors, {count / took.seconds:,.0f} rows/s"
         print(f"{name}: {told}{peak}")
-    if len(measured) == 2:
-        ours, theirs = measured["axoc"], measured["TRL"]
-        by_clock, by_work = theirs.seconds / ours.seconds, theirs.cpu_seconds / ours.cpu_seconds
-        print(f"axoc prepares {by_clock:.2f} times the rows a second of TRL; by processors' time {by_work:.2f}")
+    theirs = measured.get("TRL")
+    for name, ours in measured.items():
+        if theirs is not None and ours is not theirs:
+            by_clock, by_work = theirs.seconds / ours.seconds, theirs.cpu_seconds / ours.cpu_seconds
+            print(f"{name}: {by_clock:.2f} times the rows a second of TRL; by processors' time {by_work:.2f}")
 
 
 if __name__ == "__main__":

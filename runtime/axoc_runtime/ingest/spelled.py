@@ -28,7 +28,7 @@ def spelled(tokenizer: Any, example: Conversation) -> Conversation:
     if writes_calls(tokenizer):
         return example
     offered = _offer(messages, example.tools) if example.tools else messages
-    return Conversation(messages=tuple(_as_text(offered)))
+    return Conversation(messages=tuple(as_text(offered)))
 
 
 def writes_calls(tokenizer: Any) -> bool:
@@ -53,7 +53,7 @@ def _offer(messages: Sequence[Message], tools: Sequence[Any]) -> tuple[Message, 
     return ({"role": "system", "content": listed}, *messages)
 
 
-def _as_text(messages: Sequence[Message]) -> Iterator[Message]:
+def as_text(messages: Sequence[Message]) -> Iterator[Message]:
     """Results that follow one another are one turn of the user."""
     results: list[str] = []
     for message in messages:
