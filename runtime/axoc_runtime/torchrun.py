@@ -13,10 +13,12 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-from axoc_runtime.errors import EXIT_OUT_OF_MEMORY, EXIT_TRAINING, RuntimeFailure
+from axoc_runtime.errors import EXIT_NETWORK, EXIT_OUT_OF_MEMORY, EXIT_TRAINING, RuntimeFailure
+from axoc_runtime.failure.explain import first_line
 from axoc_runtime.failure.heartbeat import die_with_parent
 from axoc_runtime.failure.record import forget, record, recorded
 from axoc_runtime.failure.watch import LIMIT_VARIABLE, Watch, limit_seconds
+from axoc_runtime.hosts.training import LOST_FIX, RESUME, Hosts
 from axoc_runtime.job import Job, read_job
 from axoc_runtime.upload.follow import Follower
 
@@ -28,7 +30,6 @@ HINTS: Final = {
     "SIGABRT": ": by a library that gave up, see its lines above",
     "SIGSEGV": ": in native code",
 }
-RESUME: Final = "--resume goes on from the last complete checkpoint"
 
 
 def told(rank: int, exit_code: int) -> str:
@@ -48,33 +49,52 @@ def run() -> int:
     job = job_of(sys.argv)
     if job is not None:
         forget(job)
-    kills = oom_kills()
     watch = Watch(limit_seconds())
+    try:
+        hosts = Hosts(job, watch, _end)
+    except RuntimeFailure as failure:
+        return _end(job, failure.exit_code, str(failure), failure.fix or RESUME)
+    with hosts:
+        code, message = _train(job, watch, hosts)
+        hosts.close(code, message)
+    return code
+
+
+def _train(job: Job | None, watch: Watch, hosts: Hosts) -> tuple[int, str]:
+    """The exit code, and what other hosts are told of it."""
+    kills = oom_kills()
     try:
         with Follower(job, job_file(sys.argv)), watch:
             main()
     except ChildFailedError as error:
+        if hosts.loss is not None:
+            return _end(job, hosts.loss.code, hosts.loss.message, LOST_FIX), ""
         return failed(job, watch, error.failures, oom_kills() > kills)
     except SignalException as error:
-        return 128 + int(error.sigval)
-    return 0
+        return 128 + int(error.sigval), f"it was ended by {signal.Signals(error.sigval).name}"
+    except (OSError, RuntimeError) as error:  # its store, or a port of it
+        if hosts.loss is None:
+            message = f"torchrun could not start the processes: {first_line(error)}"
+            return _end(job, EXIT_NETWORK, message, "see whether MASTER_PORT is free on node 0, and reached"), message
+        return _end(job, hosts.loss.code, hosts.loss.message, LOST_FIX), ""
+    return 0, ""
 
 
-def failed(job: Job | None, watch: Watch, failures: dict[int, Any], host_memory_ran_out: bool) -> int:
-    """Tells it, where the rank has not done so itself, and gives the exit code."""
+def failed(job: Job | None, watch: Watch, failures: dict[int, Any], host_memory_ran_out: bool) -> tuple[int, str]:
+    """Tells it, where the rank has not done so itself. Gives the exit code and the message."""
     if watch.message is not None:
-        return _end(
-            job, EXIT_TRAINING, f"{watch.message}{_stacks(job, watch)}", f"{RESUME}; {LIMIT_VARIABLE} is the limit"
-        )
+        message = f"{watch.message}{_stacks(job, watch)}"
+        return _end(job, EXIT_TRAINING, message, f"{RESUME}; {LIMIT_VARIABLE} is the limit"), watch.message
     rank, failure = root(failures)
     code = recorded(job) if job is not None else None
     if code is not None:
-        return code
+        return code, told(rank, failure.exitcode)
     if host_memory_ran_out and failure.exitcode == -signal.SIGKILL:
         message = f"rank {rank} was killed by the kernel: host memory ran out"
         fix = f"fewer processes on a host, less offload, or more host memory, and plan again; {RESUME}"
-        return _end(job, EXIT_OUT_OF_MEMORY, message, fix)
-    return _end(job, EXIT_TRAINING, told(rank, failure.exitcode), RESUME)
+        return _end(job, EXIT_OUT_OF_MEMORY, message, fix), message
+    message = told(rank, failure.exitcode)
+    return _end(job, EXIT_TRAINING, message, RESUME), message
 
 
 def root(failures: dict[int, Any]) -> tuple[int, Any]:

@@ -237,8 +237,8 @@ def test_a_rank_that_the_kernel_killed_for_memory(tmp_path: Path, capsys: pytest
     from axoc_runtime.torchrun import failed
 
     job = make_job(tmp_path)
-    assert failed(job, Watch(), {1: failure(-9)}, host_memory_ran_out=True) == 15
+    assert failed(job, Watch(), {1: failure(-9)}, host_memory_ran_out=True)[0] == 15
     assert "rank 1 was killed by the kernel: host memory ran out" in capsys.readouterr().err
     assert (job.output / ".exit-code").read_text() == "15\n"
-    assert failed(job, Watch(), {0: failure(14)}, host_memory_ran_out=False) == 15, "the first code is the run's"
+    assert failed(job, Watch(), {0: failure(14)}, host_memory_ran_out=False)[0] == 15, "the first code is the run's"
     assert capsys.readouterr().err == "", "and the rank has said why"
