@@ -7,7 +7,7 @@ usage() {
   cat <<'TEXT'
 Usage: launch.sh [options]
 
-  --dry-run          print what would run, and run nothing
+  --dry-run          print what would run or be submitted, and do nothing
   --install          make the environment, then stop
   --preflight        stop after checking this machine
   --prepare          stop after preparing the data
@@ -21,7 +21,8 @@ Usage: launch.sh [options]
   -h, --help         this text
 
 Environment: AXOC_ENV_DIR, AXOC_PYTHON, AXOC_BASE_DIR; AXOC_HANG_SECONDS (600; 0: never), after which a step that
-does not end ends the run; AXOC_UPLOAD_PATIENCE_SECONDS (300), after which a store that fails is given up; for several nodes NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT.
+does not end ends the run; AXOC_UPLOAD_PATIENCE_SECONDS (300), after which a store that fails is given up; for several nodes
+NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, which engines other than torchrun set by themselves.
 Exit codes: 0 done, 1 wrong inputs, 2 usage, 10 bundle altered, 11 environment, 12 this machine, 13 data,
 14 training, 15 out of memory, 16 not what was planned, 17 upload, 130 interrupted.
 TEXT
@@ -29,7 +30,7 @@ TEXT
 
 DRY_RUN=0 INSTALL=1 RESUME=0 FRESH=0 UPLOAD=0 ALLOW_ALTERED=0 LAST_STEP=train
 PYTHON=${AXOC_PYTHON:-} BASE_DIR=${AXOC_BASE_DIR:-}
-STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH=''
+STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH='' GIVEN_PYTHON=${AXOC_PYTHON:-} FORWARDED=() INTERRUPTED=130
 
 say() { printf 'axoc: %s\n' "$*"; }
 warn() { printf 'axoc: %s\n' "$*" >&2; }
@@ -69,7 +70,7 @@ parse_options() {
 
 set_option() {
   [ -n "$2" ] || usage_error "$1 needs a value"
-  if [ "$1" = --python ]; then PYTHON=$2; else BASE_DIR=$2; fi
+  if [ "$1" = --python ]; then PYTHON=$2 GIVEN_PYTHON=$2; else BASE_DIR=$2; fi
 }
 
 # The folder this script really lies in, whatever symlinks it was called through.
@@ -128,7 +129,7 @@ interrupt() {
     kill -s "$1" -- "-$CHILD" 2>/dev/null || true
     while kill -0 "$CHILD" 2>/dev/null; do wait "$CHILD" || true; done
   fi
-  exit 130
+  exit "$INTERRUPTED"
 }
 
 # Takes --python, $AXOC_PYTHON, or the first on PATH of a version that the lock was made for.
@@ -174,7 +175,9 @@ export_environment() {
   if [ "$INSTALL" = 0 ]; then PYTHONPATH=$PYTHONPATH${USER_PYTHONPATH:+:$USER_PYTHONPATH}; fi
   export PYTHONSAFEPATH=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 # nothing from the working directory is imported
   export HF_HUB_DISABLE_TELEMETRY=1 DO_NOT_TRACK=1 TOKENIZERS_PARALLELISM=false
-  local threads=$(($(helper cores) / PLAN_PROCESSES_PER_NODE))
+  local cores threads
+  cores=$(helper cores) || cores=1
+  threads=$((cores / PLAN_PROCESSES_PER_NODE))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
   if [ "$PLAN_DEVICE" = cuda ]; then
     export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True} # the plan's memory counts on it
@@ -215,27 +218,15 @@ upload_rest() {
   [ "$code" -eq 0 ] || warn "warning: the run is done and whole here, but not on the store: launch.sh --upload sends the rest"
 }
 
-require_rendezvous() {
-  local name
-  [ "$PLAN_NODES" -gt 1 ] || return 0
-  for name in NODE_RANK MASTER_ADDR MASTER_PORT; do
-    [ -n "${!name:-}" ] || fail 2 "the plan has $PLAN_NODES nodes: set NODE_RANK (0 to $((PLAN_NODES - 1))), MASTER_ADDR and MASTER_PORT on each; $name is not set"
-  done
-  [ "${NNODES:-$PLAN_NODES}" = "$PLAN_NODES" ] || fail 12 "NNODES is $NNODES, the plan was made for $PLAN_NODES nodes"
-}
-
 train() {
-  local code=0 record where=(--standalone --nnodes 1)
-  if [ "$PLAN_NODES" -gt 1 ]; then
-    where=(--nnodes "$PLAN_NODES" --node_rank "$NODE_RANK" --rdzv_backend static
-      --rdzv_endpoint "$MASTER_ADDR:$MASTER_PORT" --rdzv_id axoc)
-  fi
+  local code=0 record
+  rendezvous
   set -- train "$BUNDLE/job.json"
   [ "$RESUME" = 0 ] || set -- "$@" --resume
   [ "$FRESH" = 0 ] || set -- "$@" --fresh
   record=$(helper output-dir)/.exit-code
   [ "$DRY_RUN" = 1 ] || rm -f "$record"
-  run_watched "$PYTHON" -m axoc_runtime.torchrun "${where[@]}" --nproc_per_node "$PLAN_PROCESSES_PER_NODE" \
+  run_watched "$PYTHON" -m axoc_runtime.torchrun "${WHERE[@]}" --nproc_per_node "$PLAN_PROCESSES_PER_NODE" \
     -m axoc_runtime "$@" || code=$?
   [ "$code" -eq 0 ] || exit "$(training_code "$record")"
 }
@@ -277,7 +268,18 @@ main() {
   . "$BUNDLE/config/launch.env"
   # shellcheck source=launch/environment.sh
   . "$BUNDLE/launch/environment.sh"
-  require_rendezvous
+  # shellcheck source=launch/submit.sh
+  . "$BUNDLE/launch/submit.sh"
+  # shellcheck source=/dev/null
+  . "$BUNDLE/config/target.sh"
+  if [ "$LAST_STEP" != environment ] && [ "$UPLOAD" = 0 ] && ! on_worker; then
+    step submit "submitting to $PLAN_TARGET"
+    forwarded_options
+    submit ${FORWARDED[@]+"${FORWARDED[@]}"}
+    exit 0
+  fi
+  if [ "$LAST_STEP" != environment ]; then use_placement; fi
+  export NNODES NODE_RANK MASTER_ADDR MASTER_PORT
 
   step environment "preparing the environment"
   if [ "$INSTALL" = 1 ]; then use_locked_environment; fi

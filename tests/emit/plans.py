@@ -19,6 +19,7 @@ from axoc.ir.request import (
     PlanRequest,
     PolicyRequest,
     SampleRequest,
+    TargetRequest,
     TrainingRequest,
 )
 
@@ -259,7 +260,7 @@ def _request(adapter: AdapterRequest | None, candidate: Candidate) -> PlanReques
         tracking=("tensorboard",),
         output_dir="axoc-output",
         logging_level="INFO",
-        target="torchrun",
+        target=TargetRequest(),
         policy=PolicyRequest(),
         samples=SampleRequest(prompts=("What is a dataclass?",)),
         plugins=(),

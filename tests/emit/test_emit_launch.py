@@ -312,6 +312,6 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shell_is_clean(bundle_folder: Path) -> None:
-    command = ["shellcheck", "-x", "launch.sh", "launch/environment.sh"]
+    command = ["shellcheck", "-x", "launch.sh", "launch/environment.sh", "launch/submit.sh", "config/target.sh"]
     done = subprocess.run(command, cwd=bundle_folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -13,6 +13,7 @@ from axoc.emit.manifest import manifest_file
 from axoc.emit.placement import config_path, placement
 from axoc.emit.plan_json import plan_dict
 from axoc.emit.requirements import requirements_lock
+from axoc.emit.targets.registry import target_files
 from axoc.emit.user_config import checked_user_config
 from axoc.facts.exports import needs_tools
 from axoc.ir.bundle import Bundle, BundleFile
@@ -36,7 +37,7 @@ def build_bundle(
     config_text: the text of ``distributed.config_path``, used in place of the generated configuration.
     inventory: the name or file the plan was made for.
     base_dir: where the spec's relative paths count from, relative to the bundle's folder.
-    Raises UserError for plugins or a configuration that cannot be used, and without axoc-runtime.
+    Raises UserError for plugins, a target or a configuration that cannot be used, and without axoc-runtime.
     """
     files = [
         _text("spec.yaml", spec_text),
@@ -45,6 +46,7 @@ def build_bundle(
         _text("job.json", dumps(job_dict(plan, base_dir=base_dir))),
         _text("requirements.lock", requirements_lock(placement(plan).profile, exports=exports_need_tools(plan))),
         _text("config/launch.env", launch_environment(plan).render()),
+        *target_files(plan),
         *strategy_config(plan, config_text),
         *_documents(plan, base_dir),
         *sources.launcher_files(),

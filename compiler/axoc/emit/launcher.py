@@ -1,11 +1,13 @@
-"""config/launch.env: the figures of the plan that launch.sh needs. It holds no text that a user wrote."""
+"""config/launch.env: the figures of the plan that launch.sh needs. All texts in it are quoted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from shlex import quote
 
 from axoc.emit.placement import placement
+from axoc.emit.targets.registry import target_named
 from axoc.ir.plan import Plan
 
 
@@ -18,9 +20,13 @@ class LaunchEnvironment:
     PLAN_PROCESSES_PER_NODE: int
     PLAN_UPLOADS: int
     """1 where the spec has ``upload_to``."""
+    PLAN_TARGET: str
+    target: Mapping[str, str | int]
+    """Of the target's own shell."""
 
     def render(self) -> str:
-        values = ((f.name, quote(str(getattr(self, f.name)))) for f in fields(self))
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "target"}
+        values = ((name, quote(str(value))) for name, value in {**own, **self.target}.items())
         return "# Read by launch.sh.\n" + "".join(f"{name}={value}\n" for name, value in values)
 
 
@@ -32,4 +38,6 @@ def launch_environment(plan: Plan) -> LaunchEnvironment:
         PLAN_NODES=place.nodes,
         PLAN_PROCESSES_PER_NODE=place.processes_per_node,
         PLAN_UPLOADS=int(plan.request.upload_to is not None),
+        PLAN_TARGET=plan.request.target.type,
+        target=target_named(plan.request.target.type).figures(plan),
     )

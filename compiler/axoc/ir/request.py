@@ -49,10 +49,16 @@ class AdapterRequest:
     alpha: float
     dropout: float
     targets: str | tuple[str, ...]
-    """``all-linear``, or module names."""
+    """``all-linear``, module names, or a regular expression that fits whole module paths."""
     use_rslora: bool = False
     use_dora: bool = False
     modules_to_save: tuple[str, ...] = ()
+    init: str = "default"
+    """default | gaussian | pissa | loftq"""
+    init_iterations: int | None = None
+    """Of pissa's randomized decomposition; None: exact."""
+    loraplus_lr_ratio: float | None = None
+    """Learning rate of the second matrix over the first's; None: one rate for both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +195,35 @@ class SampleRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetRequest:
+    """What launches the run. What a target does not read has its default."""
+
+    type: str = "torchrun"
+    """torchrun | slurm | kubernetes | skypilot | ray, or a plugin's"""
+    retries: int = 3
+    rendezvous: str = "static"
+    """static | c10d"""
+    time_limit_hours: float | None = None
+    cpus_per_process: int | Auto = AUTO
+    host_memory_gb: float | Auto = AUTO
+    """GiB a node."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    restart: str = "requeue"
+    """requeue | array"""
+    image: str | None = None
+    namespace: str | None = None
+    queue: str | None = None
+    claim: str | None = None
+    accelerator: str | None = None
+    infra: str | None = None
+    spot: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    """Free-form options of the engine, as data."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlanRequest:
     """A whole spec, lowered. ``explicit`` holds the dotted names the user wrote, e.g. ``training.epochs``."""
 
@@ -205,7 +240,7 @@ class PlanRequest:
     upload_to: str | None = None
     """URL of a place on a store where checkpoints and results are sent as well."""
     logging_level: str
-    target: str
+    target: TargetRequest
     policy: PolicyRequest
     samples: SampleRequest
     inventory: str | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from axoc.facts.exports import FORMATS, NONE, asked, plugin_formats
+from axoc.facts.targets import TARGETS, TargetFacts, plugin_targets
 from axoc.spec.dataset import Dataset
 from axoc.spec.hints import key_fix, nearest
 from axoc.spec.preferences import BETAS, REFERENCED, SMOOTHED
@@ -220,7 +221,37 @@ def _export_quantization(spec: Spec) -> Iterator[Problem]:
     yield Problem(path=("export", "quantization"), message=message, expected=expected, fix="set quantization: none")
 
 
+def _target(spec: Spec) -> Iterator[Problem]:
+    """What is written for a target that does not read it would be left out in silence. A plugin reads what it will."""
+    t = spec.target
+    facts = TARGETS.get(t.type)
+    if facts is None or t.type in plugin_targets():
+        return
+    for name in sorted(t.model_fields_set - {"type", *facts.settings}):
+        readers = " or ".join(kind for kind, other in TARGETS.items() if name in other.settings)
+        message = f"is set, and the target {t.type} does not read it"
+        yield Problem(
+            path=("target", name), message=message, expected=f"target.type: {readers}", fix="remove this line"
+        )
+    yield from _target_options(t.options, facts)
+    if t.spot and spec.upload_to is None:
+        message = "is true, and nothing is left of a machine that is taken away"
+        fix = "set upload_to: s3://bucket/prefix"
+        yield Problem(path=("target", "spot"), message=message, expected="upload_to, to go on from", fix=fix)
+
+
+def _target_options(options: dict[str, Any], facts: TargetFacts) -> Iterator[Problem]:
+    for name in sorted(options):
+        path: Path = ("target", "options", name)
+        if name in facts.decided:
+            message = "is decided by the plan, or by a setting of its own"
+            yield Problem(path=path, message=message, expected=facts.options, fix="remove this line")
+        elif facts.options and not facts.option_name.fullmatch(name):
+            yield Problem(path=path, message="is no option's name", expected=facts.options, fix="remove this line")
+
+
 CHECKS: Final = (
+    _target,
     _names_a_model,
     _length,
     _batches,

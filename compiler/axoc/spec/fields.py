@@ -16,6 +16,7 @@ from axoc.spec.preferences import Grpo, Preference, RewardFunction
 from axoc.spec.problems import Path
 from axoc.spec.quantization import Quantization
 from axoc.spec.spec import Spec
+from axoc.spec.target import Target
 from axoc.spec.training import Training
 
 PARTS: Final[dict[str, type[Part]]] = {
@@ -32,6 +33,7 @@ PARTS: Final[dict[str, type[Part]]] = {
     "policy": Policy,
     "policy.objective": Objective,
     "samples": Samples,
+    "target": Target,
     "model.quantization": Quantization,
 }
 

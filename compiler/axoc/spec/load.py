@@ -64,5 +64,5 @@ def _model(values: Any, document: Document) -> tuple[Spec | None, list[Problem]]
 def _explicit(document: Document) -> frozenset[str]:
     """Dotted names of the keys in the file, list indices left out; short forms stand for the key they give."""
     names = {".".join(part for part in path if isinstance(part, str)) for path in document.keys}
-    shorts = {"model": "model.id", "dataset": "dataset.path"}
+    shorts = {"model": "model.id", "dataset": "dataset.path", "target": "target.type"}
     return frozenset(names | {long for short, long in shorts.items() if isinstance(document.values.get(short), str)})

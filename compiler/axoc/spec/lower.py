@@ -22,6 +22,7 @@ from axoc.ir.request import (
     QuantizationRequest,
     RewardRequest,
     SampleRequest,
+    TargetRequest,
     TrainingRequest,
 )
 from axoc.spec.adapter import Adapter
@@ -56,7 +57,7 @@ def lower(spec: Spec, file: str, explicit: frozenset[str]) -> PlanRequest:
         output_dir=spec.output_dir,
         upload_to=spec.upload_to,
         logging_level=spec.logging_level,
-        target=spec.target,
+        target=TargetRequest(**_fields(spec.target)),
         policy=lower_policy(spec.policy),
         samples=SampleRequest(**_fields(spec.samples)),
         inventory=spec.inventory,

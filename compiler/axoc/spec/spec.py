@@ -15,6 +15,7 @@ from axoc.spec.numbers import Whole
 from axoc.spec.parts import EMPTY, MANY, NONE, Either, Part
 from axoc.spec.problems import wrong
 from axoc.spec.scalars import number, show
+from axoc.spec.target import TARGET, Target
 from axoc.spec.training import Training
 from axoc.spec.url import StoreUrl
 from axoc.spec.words import Text, Words
@@ -25,10 +26,6 @@ METRICS: Final = Words(
 )
 TRACKERS: Final = Words(("tensorboard", "wandb", "mlflow"), {"weights_and_biases": "wandb", "tb": "tensorboard"})
 LEVELS: Final = Words(("DEBUG", "INFO", "WARNING", "ERROR"), {"warn": "WARNING", "critical": "ERROR"}, any_case=True)
-TARGETS: Final = Words(
-    ("torchrun", "slurm", "kubernetes", "skypilot", "ray"),
-    {"k8s": "kubernetes", "local": "torchrun", "accelerate": "torchrun", "sbatch": "slurm", "sky": "skypilot"},
-)
 
 
 class _Version(Whole):
@@ -86,7 +83,9 @@ class Spec(Part):
         "environment.",
     )
     logging_level: Annotated[str, LEVELS] = Field(default="INFO", description="How much the run says.")
-    target: Annotated[str, TARGETS] = Field(default="torchrun", description="What launches the run.")
+    target: Annotated[Target, TARGET] = Field(
+        default_factory=Target, description="What launches the run: a word, or a mapping.", json_schema_extra=EMPTY
+    )
     policy: Policy = Field(default_factory=Policy, description="Limits of the plan.", json_schema_extra=EMPTY)
     samples: Samples = Field(default_factory=Samples, description="Questions for the model.", json_schema_extra=EMPTY)
     inventory: Annotated[str | None, Text(what="an inventory's name or file", null=True)] = Field(

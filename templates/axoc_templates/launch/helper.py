@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,31 @@ def output_dir(bundle: Path) -> int:
     return 0
 
 
+def base_dir(bundle: Path) -> int:
+    """Prints the folder that relative paths of the spec count from, absolute."""
+    job = json.loads((bundle / "job.json").read_text(encoding="utf-8"))
+    print(Path(os.environ.get("AXOC_BASE_DIR") or bundle / job["base_dir"]).resolve())
+    return 0
+
+
+def is_here(_: Path, host: str) -> int:
+    """0 where ``host`` is a name or an address of this machine: only those can be listened on."""
+    try:
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except OSError:
+        return 1
+    return 0 if any(_can_listen(family, address) for family, _, _, _, address in found) else 1
+
+
+def _can_listen(family: int, address: Any) -> bool:
+    try:
+        with socket.socket(family) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
+
+
 def lock_digest(bundle: Path) -> int:
     """Prints the name of the environment: first 16 digits of the lock's digest, and Python's version."""
     text = (bundle / "requirements.lock").read_bytes()
@@ -118,6 +144,8 @@ def wait_for_lock(_: Path) -> int:
 COMMANDS: Final[dict[str, Callable[..., int]]] = {
     "verify": verify,
     "output-dir": output_dir,
+    "base-dir": base_dir,
+    "is-here": is_here,
     "lock-digest": lock_digest,
     "plugins-digest": plugins_digest,
     "split-lock": split_lock,

@@ -117,6 +117,43 @@ CASES = (
         fixed={"model__attention": "auto"},
         pitfalls=(25, 28, 29),
     ),
+    Case(
+        rule="pissa-quantized",
+        bad=NF4 | {"adapter": replace(LORA, init="pissa")},
+        fixed={"adapter": replace(LORA, init="loftq")},
+    ),
+    Case(
+        rule="loftq-four-bit",
+        bad=INT8 | {"adapter": replace(LORA, init="loftq")},
+        fixed={"model__quantization": QuantizationRequest(method="fp4")},
+    ),
+    Case(
+        rule="dora-changing-init",
+        bad={"adapter": replace(LORA, init="pissa", use_dora=True)},
+        fixed={"adapter": replace(LORA, use_dora=True)},
+    ),
+    Case(
+        rule="dora-int8",
+        bad=INT8 | {"adapter": replace(LORA, use_dora=True)},
+        fixed={"model__quantization": QuantizationRequest(method="nf4")},
+    ),
+    Case(
+        rule="adapter-experts",
+        bad={"adapter": replace(LORA, dropout=0.05)},
+        fixed={"adapter": replace(LORA, dropout=0.05, targets=("q_proj", "v_proj"))},
+        model="Qwen/Qwen3-30B-A3B",
+    ),
+    Case(
+        rule="adapter-experts",
+        bad={"adapter": replace(LORA, init="pissa")},
+        fixed={"adapter": LORA},
+        model="Qwen/Qwen3-30B-A3B",
+    ),
+    Case(
+        rule="reference-changing-init",
+        bad={"adapter": replace(LORA, init="pissa")} | preferring("dpo", "adapter"),
+        fixed={"adapter": LORA},
+    ),
     Case(rule="compile-whole-blocks", bad={"model__compile": True} | ZERO3, fixed=FSDP),
     Case(
         rule="compile-whole-blocks",
@@ -217,7 +254,6 @@ CASES = (
         bad={"training__objective": "reward", "export": ExportRequest(formats=("gguf",), quantization="none")},
         fixed={"export": ExportRequest(formats=("safetensors",), quantization="none")},
     ),
-    Case(rule="runtime-target", bad={"target": "slurm"}, fixed={"target": "torchrun"}, pitfalls=(45,)),
     Case(
         rule="runtime-streaming",
         bad={"dataset__streaming": True},

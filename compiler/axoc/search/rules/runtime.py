@@ -16,11 +16,6 @@ TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2
 """base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
 
 
-def target(context: Context, _: Combination) -> str | None:
-    wanted = context.request.target
-    return None if wanted == "torchrun" else f"target {wanted} is not emitted yet; torchrun is"
-
-
 def packing(context: Context, _: Combination) -> str | None:
     """A mask of the whole pack would be made in every forward, and all of it computed."""
     scenario = context.scenario
@@ -80,13 +75,6 @@ def streaming(context: Context, _: Combination) -> str | None:
 
 
 RULES: Final = (
-    Rule(
-        id="runtime-target",
-        check=target,
-        fix="set target: torchrun",
-        link="https://github.com/huggingface/accelerate/issues/2816",
-        versions=RUNTIME,
-    ),
     Rule(
         id="packing-needs-varlen",
         check=packing,
