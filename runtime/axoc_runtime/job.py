@@ -33,6 +33,8 @@ class Model:
     compile: bool
     quantization: Quantization | None
     trust_remote_code: bool
+    licence: str | None
+    """Of the base model, as the compiler's catalog knows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,11 @@ class Adapter:
     use_rslora: bool
     use_dora: bool
     modules_to_save: tuple[str, ...]
+    init: str
+    """default | gaussian | pissa | loftq"""
+    init_iterations: int | None
+    """Of pissa's randomized decomposition; None: exact."""
+    loraplus_lr_ratio: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

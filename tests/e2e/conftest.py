@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from combinations import of_job, ran
 from runtime.conftest import tokenizer as tokenizer  # the fixture, for these tests too
 from runtime.jobs import write_job
 
@@ -63,6 +64,14 @@ def environment() -> dict[str, str]:
     return clean_environment()
 
 
+def note(command: str, job: dict[str, Any]) -> None:
+    """For docs/compatibility.md: what was trained, and what exports a run ended with."""
+    if command == "train":
+        ran(of_job(job))
+    if command == "finish":
+        ran(*(of_job(job, format_) for format_ in job["export"]["formats"]))
+
+
 def patch_at_import(work: Path, environment: dict[str, str], module: str, code: str) -> None:
     """Runs ``code`` in every process just before ``module`` is imported for the first time."""
     sabotage = work / "sabotage"
@@ -99,6 +108,9 @@ def launcher(work: Path, environment: dict[str, str]) -> Launch:
             processes = json.loads(job.read_text())["distributed"]["processes_per_node"]
             launch = ["-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", str(processes)]
             line[1:1] = launch
-        return subprocess.run(line, env=environment, cwd=work, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(line, env=environment, cwd=work, capture_output=True, text=True, timeout=600)
+        if done.returncode == 0:
+            note(command, json.loads(job.read_text()))
+        return done
 
     return call

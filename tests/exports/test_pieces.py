@@ -8,10 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asking import plan
+from axoc.emit.job import job_dict
+from axoc.ir.plan import Plan
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.exports.gguf.mixture import matters, mixed
-from axoc_runtime.exports.provenance import licence
+from axoc_runtime.exports.licences import NOTES, licence_lines, read_licence
+from axoc_runtime.exports.provenance import account
 from axoc_runtime.exports.texts import IGNORED, keep_texts, read_texts
+from runtime.jobs import make_job
 
 CONFIG = SimpleNamespace(
     num_hidden_layers=16, num_attention_heads=4, num_key_value_heads=2, hidden_size=256, head_dim=None
@@ -59,11 +64,30 @@ def test_rows_that_k_quants_cannot_take_get_a_type_that_can() -> None:
     assert mixed("f16", "blk.0.attn_q.weight", CONFIG, 40).name == "F16"
 
 
-def test_a_licence_is_read_from_the_base_models_card(tmp_path: Path) -> None:
-    assert licence(tmp_path) == {"licence": None, "licence_file": None}
+def test_a_licence_is_read_from_the_base_models_card_and_else_from_the_catalog(tmp_path: Path) -> None:
+    assert read_licence(tmp_path)["licence"] is None
+    catalogued = read_licence(tmp_path, "llama3.1")
+    assert (catalogued["licence"], catalogued["licence_from"]) == ("llama3.1", "axoc's catalog")
     (tmp_path / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\nlicense: mit\n")
     (tmp_path / "LICENSE").write_text("terms")
-    assert licence(tmp_path) == {"licence": "apache-2.0", "licence_file": "LICENSE"}
+    found = read_licence(tmp_path, "llama3.1")
+    assert found == {"licence": "apache-2.0", "licence_from": "its own card", "licence_file": "LICENSE"}
+
+
+def test_a_card_tells_what_the_licence_asks_for() -> None:
+    told = "\n".join(licence_lines({"licence": "llama3.1", "licence_from": "axoc's catalog"}, str))
+    assert "says axoc's catalog" in told and "Llama 3.1 Community License" in told and "Built with Llama" in told
+    assert "look it up" in licence_lines({}, str)[0]
+    assert not [note for note in NOTES.values() if "{" in note]
+
+
+def test_the_catalogs_licence_goes_through_the_job_into_the_account(tmp_path: Path) -> None:
+    """Of a hub's model, whose folder is not there to be read."""
+    planned = plan("meta-llama/Meta-Llama-3-8B", "h100-sxm-80gb:8")
+    assert isinstance(planned, Plan)
+    assert job_dict(planned)["model"]["licence"] == "llama3"
+    job = make_job(tmp_path, model__id="meta-llama/Meta-Llama-3-8B", model__licence="llama3")
+    assert account(job)["base"]["licence"] == "llama3"
 
 
 def test_every_wrong_format_is_named_at_once() -> None:

@@ -13,6 +13,11 @@ from typing import Any
 DOCUMENTS = [m.__doc__ or "" for m in (argparse, json, logging, re, str, dict, list, int)]
 WIDTHS = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = WIDTHS | {"num_key_value_heads": 2}
+LATENT = WIDTHS | {
+    "num_key_value_heads": 4, "n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64, "first_k_dense_replace": 1, "kv_lora_rank": 32, "qk_nope_head_dim": 32,
+    "qk_rope_head_dim": 16, "v_head_dim": 32, "n_group": 1, "topk_group": 1,
+}  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED | {"tie_word_embeddings": False}),
     "mistral": ("Mistral", GROUPED | {"sliding_window": None, "head_dim": 32}),
@@ -21,7 +26,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", GROUPED | {"head_dim": 48}),
     "qwen3_moe": (
         "Qwen3Moe",
-        GROUPED | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 32},
+        GROUPED
+        | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "head_dim": 32}
+        | {"norm_topk_prob": True},
     ),
     "gemma2": ("Gemma2", GROUPED | {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64}),
     "gemma3": (
@@ -29,12 +36,27 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         GROUPED | {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 64, "num_hidden_layers": 6},
     ),
     "phi3": ("Phi3", GROUPED | {"sliding_window": None, "pad_token_id": 0}),
+    "deepseek_v2": ("DeepseekV2", LATENT | {"q_lora_rank": None, "topk_method": "greedy"}),
+    "deepseek_v3": ("DeepseekV3", LATENT | {"q_lora_rank": 64}),
     "falcon": ("Falcon", {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}),
-    "gpt_neox": ("GPTNeoX", WIDTHS),
+    "gpt_neox": ("GPTNeoX", WIDTHS | {"intermediate_size": 512}),
     "olmo2": ("Olmo2", GROUPED),
     "gpt2": ("GPT2", {"n_embd": 128, "n_layer": 2, "n_head": 4}),
+    "generic": ("Granite", GROUPED),
 }
 """Family -> transformers' name of it, and its configuration. Of one that must have it: grouped heads, windows, experts."""
+
+
+def config_of(family: str, **changes: Any) -> Any:
+    """transformers' configuration. ``changes`` come last."""
+    import transformers
+
+    name, settings = FAMILIES[family]
+    text = "Text" if name == "Gemma3" else ""
+    made = {**settings, "max_position_embeddings": 256, "initializer_range": 0.08, **changes}
+    config = getattr(transformers, f"{name}{text}Config")(**made)
+    config.architectures = [f"{name}LMHeadModel" if family == "gpt2" else f"{name}ForCausalLM"]
+    return config
 
 
 def run_of(family: str, folder: Path, *, pieces: bool = False, **changes: Any) -> Path:
@@ -42,19 +64,11 @@ def run_of(family: str, folder: Path, *, pieces: bool = False, **changes: Any) -
     import torch
     import transformers
 
-    name, settings = FAMILIES[family]
     torch.manual_seed(0)
     tokenizer = tokenizer_of(pieces)
-    text = "Text" if name == "Gemma3" else ""
-    config = getattr(transformers, f"{name}{text}Config")(
-        **settings | changes,
-        vocab_size=len(tokenizer) + 24,  # as many models pad it
-        max_position_embeddings=256,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        initializer_range=0.08,
-    )
-    model = transformers.AutoModelForCausalLM.from_config(config)
+    special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    padded = len(tokenizer) + 24  # as many models pad it
+    model = transformers.AutoModelForCausalLM.from_config(config_of(family, vocab_size=padded, **special | changes))
     for parameter in model.parameters():  # norms and biases too: one that is lost or scaled must show
         if parameter.ndim < 2:
             parameter.data += 0.2 * torch.randn_like(parameter)

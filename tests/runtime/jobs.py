@@ -10,7 +10,7 @@ from axoc_runtime.job import Job, read_job
 
 LORA: dict[str, Any] = {
     "type": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear",
-    "use_rslora": False, "use_dora": False, "modules_to_save": [],
+    "use_rslora": False, "use_dora": False, "modules_to_save": [], "init": "default", "init_iterations": None, "loraplus_lr_ratio": None,
 }  # fmt: skip
 
 BASE: dict[str, Any] = {
@@ -18,6 +18,7 @@ BASE: dict[str, Any] = {
     "model": {
         "id": "model", "revision": None, "family": "llama", "decoder_block": "LlamaDecoderLayer", "dtype": "float32",
         "attention": "sdpa", "kernels": "none", "compile": False, "quantization": None, "trust_remote_code": False,
+        "licence": None,
     },
     "adapter": None,
     "datasets": [{

@@ -19,6 +19,7 @@ from axoc.search.resume import resume_dict
 SCHEMA_VERSION: Final = 1
 PLANNED_WITH: Final = ("mean_tokens",)
 """Of a dataset: what only the planner reads."""
+UNKNOWN_LICENCE: Final = "unknown"
 BASE_DIR: Final = ".."
 """Relative paths of a spec count from the bundle's parent folder unless the caller says otherwise."""
 
@@ -64,7 +65,13 @@ def _model(plan: Plan) -> dict[str, Any]:
         "compile": chosen.compile,
         "quantization": _quantization(plan),
         "trust_remote_code": request.trust_remote_code,
+        "licence": _licence(plan),
     }
+
+
+def _licence(plan: Plan) -> str | None:
+    """Of the base model, as the catalog knows it: a hub's model has no folder that the runtime could read it from."""
+    return None if plan.model.license == UNKNOWN_LICENCE else plan.model.license
 
 
 def _quantization(plan: Plan) -> dict[str, Any] | None:

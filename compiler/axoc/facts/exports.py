@@ -20,11 +20,43 @@ GGUF_BYTES: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """A parameter: bits of a block over its weights, with the head's finer type."""
 VLLM_BYTES: Final[Mapping[str, float]] = {"fp8": 1.1, "int8": 1.1, "gptq": 0.6, "awq": 0.6}
-GGUF_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2")
-MLX_FAMILIES: Final = (
-    "llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma3", "phi3", "olmo2",
+BITSANDBYTES_BYTES: Final[Mapping[str, float]] = {"nf4": 0.9, "fp4": 0.9, "llm_int8": 1.3}
+"""Linear layers in 4 or 8 bits, embedding and head in 16."""
+GGUF_FAMILIES: Final = (
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3", "phi3", "olmo2",
 )  # fmt: skip
-GRAPH_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "olmo2", "gpt_neox", "gpt2")
+MLX_FAMILIES: Final = (
+    "llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma3", "phi3", "deepseek_v3", "olmo2", "gpt_neox",
+)  # fmt: skip
+BUILDER_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2")
+"""That onnxruntime-genai's model builder makes a graph of, which alone can quantize one."""
+GRAPH_FAMILIES: Final = (*BUILDER_FAMILIES, "gemma3", "phi3", "olmo2", "falcon", "gpt_neox", "gpt2")
+EXPERTS: Final = ("mixtral", "qwen3_moe", "deepseek_v2", "deepseek_v3")
+COMPRESSED_FAMILIES: Final = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "falcon", "gpt_neox", "olmo2", "generic",
+)  # fmt: skip
+"""Whose linear layers llm-compressor quantizes, and transformers reads back: not experts, and not GPT-2's own layers."""
+ELSE: Final = "*"
+_UNKNOWN: Final = "nothing is known of how it computes; once it is trained, axoc export tries, and keeps what its consumer computes alike"
+_NO_GRAPH: Final[Mapping[str, str]] = dict.fromkeys(
+    EXPERTS,
+    "neither torch.onnx nor OpenVINO converts the grouped products of its experts, and onnxruntime-genai's builder does not "
+    "know it",
+)
+WHY_NOT: Final[Mapping[str, Mapping[str, str]]] = {
+    "gguf": {
+        **dict.fromkeys(
+            ("deepseek_v2", "deepseek_v3"), "llama.cpp keeps its latent attention in a form that is not written here"
+        ),
+        ELSE: "its layout in llama.cpp is not written here",
+    },
+    "mlx": {
+        "gemma2": "mlx-lm computes it without its sliding window",
+        ELSE: "mlx-lm was not seen to compute the same of it",
+    },
+    **dict.fromkeys(("onnx", "ort", "openvino", "tensorrt"), _NO_GRAPH),
+}
+"""Format -> family -> why there is no such export."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +65,8 @@ class ExportFormat:
     """By quantization; these are the quantizations that there are."""
     families: tuple[str, ...] | None = None
     """None: whatever transformers has."""
+    quantized_families: tuple[str, ...] | None = None
+    """Of its quantizations, where these are fewer."""
     largest_bytes: int | None = None
     """Of one file of this format."""
     tools: bool = True
@@ -46,11 +80,15 @@ class ExportFormat:
 
 
 FORMATS: Final[Mapping[str, ExportFormat]] = {
-    "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
+    "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0, **BITSANDBYTES_BYTES}, tools=False),
     "pytorch": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
-    "vllm": ExportFormat(bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}, plain_tools=False),
+    "vllm": ExportFormat(
+        bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}, quantized_families=COMPRESSED_FAMILIES, plain_tools=False
+    ),
     "gguf": ExportFormat(bytes_a_parameter={NONE: 2.0, **GGUF_BYTES}, families=GGUF_FAMILIES),
-    "onnx": ExportFormat(bytes_a_parameter={NONE: 4.0, "int4": 1.0}, families=GRAPH_FAMILIES),
+    "onnx": ExportFormat(
+        bytes_a_parameter={NONE: 4.0, "int4": 1.0}, families=GRAPH_FAMILIES, quantized_families=BUILDER_FAMILIES
+    ),
     "ort": ExportFormat(bytes_a_parameter={NONE: 5.0}, families=GRAPH_FAMILIES, largest_bytes=2 << 30),
     "openvino": ExportFormat(bytes_a_parameter={NONE: 2.0}, families=GRAPH_FAMILIES),
     "tensorrt": ExportFormat(bytes_a_parameter={NONE: 4.0}, families=GRAPH_FAMILIES),
@@ -74,6 +112,16 @@ class AskedFormat:
     @property
     def facts(self) -> ExportFormat:
         return FORMATS.get(self.name, PLUGIN)
+
+    def why_not(self, family: str) -> str | None:
+        """The reason where it cannot be made of ``family``."""
+        known, quantized = self.facts.families, self.facts.quantized_families
+        if known is not None and family not in known:
+            reasons = WHY_NOT.get(self.name, {})
+            return _UNKNOWN if family == "generic" else reasons.get(family, reasons.get(ELSE, _UNKNOWN))
+        if self.quantization != NONE and quantized is not None and family not in quantized:
+            return f"what quantizes it to {self.quantization} does not know this family; {self.name} without that can be made"
+        return None
 
     @property
     def bytes_a_parameter(self) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from axoc_runtime.exports.provenance import UNKNOWN_LICENCE
+from axoc_runtime.exports.licences import licence_lines
 from axoc_runtime.exports.source import PROVENANCE, Source
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def card(source: Source, request: Request, outcome: Outcome) -> str:
         *_section("Checked", checked(source, outcome)),
         *_section("Measured", measured(metrics)),
         *_section("Made from", provenance(source, run)),
-        *_section("Licence", licence(base)),
+        *_section("Licence", licence_lines(base, _code)),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -62,21 +63,13 @@ def provenance(source: Source, run: dict[str, Any]) -> list[str]:
     lines += [f"- Objective: {run['objective']}"] if run.get("objective") else []
     lines += [f"- Adapter: {run['adapter']}, merged"] if run.get("adapter") else []
     lines += [f"- Spec: {_code(run['spec_digest'])}"] if run.get("spec_digest") else []
+    lines += [f"- Lock: {_code(found)}"] if (found := _digest(source, "spec.lock")) else []
     lines += [f"- Bundle: {_code(bundle['bundle_digest'])}"] if bundle.get("bundle_digest") else []
     for dataset in run.get("data", []):
         prints = ", ".join(_code(p) for p in dataset["fingerprints"][:4])
         lines.append(f"- Data: {_code(dataset['path'])} {prints}")
     lines += [f"- axoc {run['axoc_version']}; spec.yaml and spec.lock lie in the run's {PROVENANCE}/"] if run else []
     return lines
-
-
-def licence(base: dict[str, Any]) -> list[str]:
-    if base.get("licence"):
-        file = f" ({_code(base['licence_file'])} of the base model)" if base.get("licence_file") else ""
-        return [
-            f"The base model is under {_code(base['licence'])}{file}; a model made from it is bound by that licence's terms."
-        ]
-    return [UNKNOWN_LICENCE]
 
 
 def _front_matter(base: dict[str, Any]) -> str:
@@ -99,6 +92,12 @@ def _code(value: Any) -> str:
 
 def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) else "unknown"
+
+
+def _digest(source: Source, name: str) -> str | None:
+    """Of a file that the run kept."""
+    path = source.run / PROVENANCE / name
+    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" if path.is_file() else None
 
 
 def _read(source: Source, name: str) -> dict[str, Any]:

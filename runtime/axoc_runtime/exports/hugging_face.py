@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from axoc_runtime.exports.base import CannotExport, Consumer, Exporter
+from axoc_runtime.exports.base import NONE, CannotExport, Consumer, Exporter
+from axoc_runtime.exports.bitsandbytes import METHODS, load_quantized, write_quantized
 from axoc_runtime.exports.reference import Transformers
 from axoc_runtime.exports.source import Source
 
@@ -16,15 +18,30 @@ SHARD_BYTES: Final = 5_000_000_000
 
 class Safetensors(Exporter):
     name = "safetensors"
+    variants = (NONE, *METHODS)
     causal_only = False
 
+    def packages_of(self, variant: str) -> tuple[str, ...]:
+        return () if variant == NONE else ("bitsandbytes",)
+
+    def refuses(self, source: Source, variant: str) -> str | None:
+        if variant == NONE or source.causal:
+            return None
+        return "a reward model's head is written without a quantization: ask for safetensors"
+
     def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
-        write_folder(source, folder)
+        if variant == NONE:
+            write_folder(source, folder)
+        else:
+            write_quantized(source, folder, variant)
         return ()
 
     def consumer(self, source: Source, folder: Path, variant: str) -> Consumer:
-        same_weights(source, folder)
-        return Transformers(source, folder)
+        if variant == NONE:
+            same_weights(source, folder)
+            return Transformers(source, folder)
+        note = f", bitsandbytes {version('bitsandbytes')}"
+        return Transformers(source, folder, note=note, model=load_quantized(folder))
 
     def usage(self, source: Source, variant: str) -> str:
         kind = "AutoModelForCausalLM" if source.causal else "AutoModelForSequenceClassification"
@@ -49,7 +66,7 @@ def same_weights(source: Source, folder: Path) -> None:
     import torch
     from safetensors import safe_open
 
-    wanted, found = _where(source.model), _where(folder)
+    wanted, found = tensor_files(source.model), tensor_files(folder)
     if missing := sorted(set(wanted) ^ set(found)):
         raise CannotExport(f"the shards do not hold the same tensors: {', '.join(missing[:3])}")
     for name, file in wanted.items():
@@ -58,7 +75,7 @@ def same_weights(source: Source, folder: Path) -> None:
                 raise CannotExport(f"the tensor {name} is not the trained one")
 
 
-def _where(folder: Path) -> dict[str, Path]:
+def tensor_files(folder: Path) -> dict[str, Path]:
     """The file of each tensor; where there is an index, as it says."""
     from safetensors import safe_open
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +20,11 @@ from axoc_runtime.files import write_json
 
 GROUP: Final = 64
 """Columns that share a scale: mlx-lm's own default."""
+
+RENAMED: Final[Mapping[str, Mapping[str, str]]] = {
+    "qwen3_moe": {"num_local_experts": "num_experts"},
+}
+"""transformers' model type -> its parameter's name -> the older one."""
 
 
 class Mlx(Exporter):
@@ -60,12 +65,16 @@ class Mlx(Exporter):
 
 
 def _older_names(config: Path) -> None:
-    """mlx-lm reads rotary parameters under their names of transformers 4, and takes defaults where they are missing."""
+    """mlx-lm reads some parameters under their names of transformers 4, and takes defaults where they are missing."""
     found = json.loads(config.read_text(encoding="utf-8"))
     rotary = dict(found.get("rope_parameters") or {})
-    if "rope_theta" in rotary:
+    if found["model_type"] == "gpt_neox":
+        found["rotary_emb_base"], found["rotary_pct"] = rotary["rope_theta"], rotary["partial_rotary_factor"]
+    elif "rope_theta" in rotary:
         found["rope_theta"] = rotary.pop("rope_theta")
         found["rope_scaling"] = None if rotary.get("rope_type", "default") == "default" else rotary
+    for new, old in RENAMED.get(found["model_type"], {}).items():
+        found[old] = found[new]
     write_json(config, found)
 
 

@@ -53,7 +53,7 @@ def require_packages(requests: Sequence[Request]) -> None:
 
 def refuse(source: Source, requests: Sequence[Request]) -> None:
     """Everything that cannot be written of this model, at once."""
-    reasons = [(r.name, _refusal(source, r)) for r in requests]
+    reasons = [(r.name, refusal(source, r)) for r in requests]
     problems = [f"  {name}: {reason}" for name, reason in reasons if reason]
     if problems:
         names = ", ".join(name for name, reason in reasons if reason)
@@ -61,7 +61,8 @@ def refuse(source: Source, requests: Sequence[Request]) -> None:
         raise RuntimeFailure(message, EXIT_INPUTS, f"take {names} out of the formats")
 
 
-def _refusal(source: Source, request: Request) -> str | None:
+def refusal(source: Source, request: Request) -> str | None:
+    """Why this model cannot be written so."""
     if request.exporter.causal_only and not source.causal:
         return "it has no vocabulary to predict: a reward model is written as safetensors or pytorch"
     return request.exporter.refuses(source, request.variant)

@@ -83,6 +83,9 @@ def _quantize(source: Source, folder: Path, variant: str) -> None:
     logger.disable("llmcompressor")
     logger.disable("compressed_tensors")
     model = load(source, source.model, dtype=_dtype(source), attn_implementation="sdpa")
+    if not _columns(model):
+        message = f"llm-compressor quantizes linear layers, and {source.architecture} has none"
+        raise CannotExport(message, "ask for vllm without a quantization")
     rows = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in source.calibration]
     calibration = {"dataset": Dataset.from_list(rows), "num_calibration_samples": len(rows)} if rows else {}
     try:
@@ -113,11 +116,16 @@ def _recipe(model: Any, variant: str) -> Any:
     return kinds.get(variant, QuantizationModifier)(config_groups={"group_0": scheme}, ignore=["lm_head"])
 
 
-def _group(model: Any) -> int:
-    """The coarsest that divides the columns of every linear layer. Raises CannotExport."""
+def _columns(model: Any) -> set[int]:
+    """Of the linear layers that are quantized."""
     import torch
 
-    columns = {m.in_features for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"}
+    return {m.in_features for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"}
+
+
+def _group(model: Any) -> int:
+    """The coarsest that divides the columns of every linear layer. Raises CannotExport."""
+    columns = _columns(model)
     found = next((g for g in GROUPS if not any(c % g for c in columns)), None)
     if found is None:
         message = f"no group of {', '.join(map(str, GROUPS))} columns divides all of {sorted(columns)}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Final
 
 from axoc.facts.exports import AskedFormat, asked
+from axoc.ir.facts import ModelFacts
 from axoc.search.rules.base import Context, Rule
 from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 from axoc.units import GIB
 
 RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
+WITHOUT_WINDOW: Final = ("mistral", "mixtral")
+"""Families that llama.cpp computes as Llama."""
 HEADS: Final = ("safetensors", "pytorch")
 """Formats that hold a reward model's head as well."""
 
@@ -21,11 +25,25 @@ def _asked(context: Context) -> tuple[AskedFormat, ...]:
 
 
 def architecture(context: Context, _: Combination) -> str | None:
-    family = context.scenario.model.family
-    wrong = [a.written for a in _asked(context) if a.facts.families is not None and family not in a.facts.families]
-    if not wrong:
+    model = context.scenario.model
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for format_ in _asked(context):
+        if reason := format_.why_not(model.family) or _by_shape(format_, model):
+            reasons[reason].append(format_.written)
+    told = [
+        f"export to {', '.join(names)} cannot be made of {model.family}: {reason}" for reason, names in reasons.items()
+    ]
+    return "; ".join(told) or None
+
+
+def _by_shape(format_: AskedFormat, model: ModelFacts) -> str | None:
+    """What a consumer computes of other models of the family, and not of this one."""
+    window = model.sliding_window
+    if format_.name != "gguf" or model.family not in WITHOUT_WINDOW or not model.sliding_window_layers:
         return None
-    return f"export to {', '.join(wrong)} of {family} is not made by this runtime: its consumer or its converter does not know it"
+    if window is None or window >= model.max_position_embeddings:
+        return None
+    return f"llama.cpp computes it without its sliding window of {window:,} tokens"
 
 
 def size(context: Context, _: Combination) -> str | None:

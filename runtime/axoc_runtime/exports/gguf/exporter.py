@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +10,19 @@ import numpy as np
 
 from axoc_runtime.exports.base import NONE, CannotExport, Consumer, Exporter
 from axoc_runtime.exports.gguf import vocabulary as vocabularies
-from axoc_runtime.exports.gguf.layout import LAYOUTS, Array, Layout, changed, extra_tensors, refusal, write_parameters
+from axoc_runtime.exports.gguf.layout import (
+    LAYOUTS,
+    Layout,
+    changed,
+    extra_tensors,
+    known_name,
+    refusal,
+    write_parameters,
+)
 from axoc_runtime.exports.gguf.llama_cpp import Loaded
 from axoc_runtime.exports.gguf.mixture import FILE_TYPES, mixed, packed
 from axoc_runtime.exports.gguf.modelfile import modelfile
+from axoc_runtime.exports.gguf.stored import shapes, tensors
 from axoc_runtime.exports.source import Source
 
 FILE: Final = "model.gguf"
@@ -94,7 +102,7 @@ def _kinds(source: Source, layout: Layout, matrices: str) -> dict[str, tuple[str
     names = gguf.get_tensor_name_map(_arch(layout.arch), source.config.num_hidden_layers)
     found = {}
     for name, shape in shapes(source):
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        target = names.get_name(known_name(name), try_suffixes=(".weight", ".bias"))
         if target is None:
             raise CannotExport(f"llama.cpp has no place for the tensor {name}")
         vector = gguf.GGMLQuantizationType.F32  # as llama.cpp wants them
@@ -104,31 +112,6 @@ def _kinds(source: Source, layout: Layout, matrices: str) -> dict[str, tuple[str
             vector if len(shape) < 2 else mixed(matrices, target, source.config, shape[-1]),
         )
     return found
-
-
-def shapes(source: Source) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Of ``tensors``, in their order; nothing is loaded."""
-    from safetensors import safe_open
-
-    for file in sorted(source.model.glob("*.safetensors")):
-        with safe_open(file, "pt") as opened:
-            for name in _stored(source, opened):
-                yield name, tuple(opened.get_slice(name).get_shape())
-
-
-def _stored(source: Source, opened: Any) -> list[str]:
-    """A head that is the embedding is left out: llama.cpp takes the embedding."""
-    return [n for n in opened.keys() if n != "lm_head.weight" or not source.config.tie_word_embeddings]  # noqa: SIM118 # no mapping
-
-
-def tensors(source: Source) -> Iterator[tuple[str, Array]]:
-    """Name and values in fp32, one at a time."""
-    from safetensors import safe_open
-
-    for file in sorted(source.model.glob("*.safetensors")):
-        with safe_open(file, "pt") as opened:
-            for name in _stored(source, opened):
-                yield name, opened.get_tensor(name).float().numpy()
 
 
 def _beyond_f16(source: Source) -> bool:

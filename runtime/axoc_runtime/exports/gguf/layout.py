@@ -30,8 +30,10 @@ class Layout:
 LAYOUTS: Final[Mapping[str, Layout]] = {
     "LlamaForCausalLM": Layout(arch="llama", rotates_pairs=True),
     "MistralForCausalLM": Layout(arch="llama", rotates_pairs=True),
+    "MixtralForCausalLM": Layout(arch="llama", rotates_pairs=True),
     "Qwen2ForCausalLM": Layout(arch="qwen2"),
     "Qwen3ForCausalLM": Layout(arch="qwen3"),
+    "Qwen3MoeForCausalLM": Layout(arch="qwen3moe"),
     "Gemma2ForCausalLM": Layout(arch="gemma2", norm_offset=True),
     "Gemma3ForCausalLM": Layout(arch="gemma3", norm_offset=True),
     "Phi3ForCausalLM": Layout(arch="phi3"),
@@ -52,11 +54,28 @@ def refusal(config: Any, architecture: str) -> str | None:
     if kind not in ("default", "linear", "llama3", "yarn"):
         return f"GGUF export does not know rotary scaling {kind!r}"
     window = getattr(config, "sliding_window", None)
-    if architecture == "MistralForCausalLM" and window is not None and window < config.max_position_embeddings:
-        return f"llama.cpp computes Mistral without its sliding window of {window:,}"
+    if LAYOUTS[architecture].arch == "llama" and window is not None and window < config.max_position_embeddings:
+        return f"llama.cpp computes {architecture} without its sliding window of {window:,}"
+    if architecture == "Qwen3MoeForCausalLM" and (refused := _refused_experts(config)):
+        return refused
     if architecture in ("Gemma2ForCausalLM", "Gemma3ForCausalLM") and config.query_pre_attn_scalar != head_size(config):
         return "llama.cpp takes Gemma's attention scale from the head size, and this model has another"
     return None
+
+
+def _refused_experts(config: Any) -> str | None:
+    if not config.norm_topk_prob:
+        return "llama.cpp scales the chosen experts' weights to a sum of one, and this model does not (norm_topk_prob)"
+    if config.mlp_only_layers or config.decoder_sparse_step != 1:
+        return "llama.cpp wants experts in every layer, and some layers of this model have none"
+    return None
+
+
+def known_name(name: str) -> str:
+    """A tensor's name as the gguf package knows it: Mixtral's own experts have their model's first names there."""
+    if ".block_sparse_moe.experts.w" not in name:
+        return name
+    return name.removeprefix("model.").replace("block_sparse_moe", "feed_forward")
 
 
 def rope(config: Any) -> dict[str, Any]:
@@ -79,6 +98,7 @@ def write_parameters(writer: Any, config: Any, layout: Layout) -> None:
     writer.add_vocab_size(config.vocab_size)
     _write_rope(writer, config)
     _write_attention(writer, config, layout)
+    _write_experts(writer, config)
 
 
 def _write_rope(writer: Any, config: Any) -> None:
@@ -107,6 +127,16 @@ def _write_attention(writer: Any, config: Any, layout: Layout) -> None:
     if layout.arch == "gemma3":
         local = dict(config.rope_parameters).get("sliding_attention", {})
         writer.add_rope_freq_base_swa(float(local.get("rope_theta", 10000.0)))
+
+
+def _write_experts(writer: Any, config: Any) -> None:
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(
+            getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+        )
 
 
 def extra_tensors(config: Any) -> dict[str, Array]:

@@ -160,6 +160,26 @@ class Loaded:
             self.library.llama_batch_free(batch)
             self.library.llama_free(context)
 
+    def generate(self, ids: Sequence[int], count: int) -> list[int]:
+        """``count`` further tokens, each the most likely one, from the cache of those before it."""
+        context = self._context(len(ids) + count)
+        batch = self.library.llama_batch_init(len(ids), 0, 1)
+        made: list[int] = []
+        try:
+            given = list(ids)
+            while True:
+                _fill(batch, given, len(ids) + len(made) - len(given))
+                if self.library.llama_decode(context, batch) != 0:
+                    raise CannotExport("llama.cpp cannot run this model")
+                found = np.ctypeslib.as_array(self.library.llama_get_logits(context), (len(given), self.width))
+                made.append(int(found[-1].argmax()))
+                if len(made) == count:
+                    return made
+                given = made[-1:]
+        finally:
+            self.library.llama_batch_free(batch)
+            self.library.llama_free(context)
+
     def _context(self, tokens: int) -> int:
         """For one sequence, decoded at once."""
         parameters = self.library.llama_context_default_params()
@@ -171,11 +191,11 @@ class Loaded:
         return context
 
 
-def _fill(batch: Any, ids: Sequence[int]) -> None:
-    """All tokens of one sequence, each with its logits."""
+def _fill(batch: Any, ids: Sequence[int], first: int = 0) -> None:
+    """Tokens of one sequence, from its position ``first`` on, each with its logits."""
     batch.n_tokens = len(ids)
     for index, token in enumerate(ids):
-        batch.token[index], batch.pos[index] = token, index
+        batch.token[index], batch.pos[index] = token, first + index
         batch.n_seq_id[index], batch.seq_id[index][0], batch.logits[index] = 1, 0, 1
 
 

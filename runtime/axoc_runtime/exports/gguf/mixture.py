@@ -40,15 +40,17 @@ def mixed(variant: str, name: str, config: Any, columns: int) -> Any:
     chosen = _wanted(variant, name, int(config.num_hidden_layers))
     if chosen in NARROW and columns % BLOCK:
         chosen = NARROW[chosen]
-    if chosen not in ("F16", "BF16") and columns % 32:
+    if chosen not in ("F32", "F16", "BF16") and columns % 32:
         chosen = "F16"  # no quantized type has rows of this length
     return gguf.GGMLQuantizationType[chosen]
 
 
 def _wanted(variant: str, name: str, layers: int) -> str:
+    if name.endswith("ffn_gate_inp.weight"):
+        return "F32"  # which experts a token goes to is not for rounding to decide
     if name in ("output.weight", "token_embd.weight") and variant not in ("f16", "bf16", "q8_0"):
         return "Q6_K"  # an embedding that is also the head must be as fine as a head
-    layer = re.match(r"blk\.(\d+)\.(attn_v|ffn_down)\.", name)
+    layer = re.match(r"blk\.(\d+)\.(attn_v|ffn_down)(_exps)?\.", name)
     if layer is not None and variant in FINER and matters(int(layer[1]), layers):
         return FINER[variant]
     return MOST[variant]
@@ -60,7 +62,8 @@ def matters(layer: int, layers: int) -> bool:
 
 
 def packed(values: Array, kind: Any) -> Array:
-    """The matrix as ``kind`` stores it: 16-bit floats by the gguf package, the rest by ggml."""
+    """The matrix (or the matrices of a layer's experts) as ``kind`` stores it: 16-bit floats by the gguf package, the rest by
+    ggml."""
     import gguf
 
     types = gguf.GGMLQuantizationType
@@ -72,4 +75,6 @@ def packed(values: Array, kind: Any) -> Array:
         made: Array = gguf.quants.quantize(values, kind)
         return made
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    return quantize_rows(values.astype(np.float32), int(kind), values.shape[-1] // block * size)
+    columns = values.shape[-1]
+    rows = quantize_rows(values.reshape(-1, columns).astype(np.float32), int(kind), columns // block * size)
+    return rows.reshape(*values.shape[:-1], -1)

@@ -125,8 +125,20 @@ def cached(model: Any) -> Any:
 def cache_shape(config: Any) -> tuple[int, int, int]:
     """(layers, key heads, head size)."""
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return int(config.num_hidden_layers), int(heads), int(size)
+    return int(config.num_hidden_layers), _key_heads(config), int(size)
+
+
+def _key_heads(config: Any) -> int:
+    """That are cached. Falcon caches its one head, or, where heads are grouped, a copy of each for every query head."""
+    if getattr(config, "model_type", None) == "falcon":
+        return 1 if config.multi_query and not config.new_decoder_architecture else int(config.num_attention_heads)
+    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+
+
+def windowed(config: Any) -> bool:
+    """Whether attention has a sliding window: the builder's operator for it wants a cache that is as large from the start, as
+    only onnxruntime-genai gives it."""
+    return bool(getattr(config, "sliding_window", None))
 
 
 def input_names(config: Any) -> list[str]:

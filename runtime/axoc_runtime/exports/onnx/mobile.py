@@ -7,7 +7,7 @@ from typing import Final
 
 from axoc_runtime.exports.base import CannotExport, Consumer, Exporter
 from axoc_runtime.exports.onnx.exporter import PROBE
-from axoc_runtime.exports.onnx.graph import decoder
+from axoc_runtime.exports.onnx.graph import decoder, windowed
 from axoc_runtime.exports.onnx.runtime import Session, check_cache
 from axoc_runtime.exports.source import Source
 
@@ -32,12 +32,13 @@ class Ort(Exporter):
     def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
         import onnxruntime
 
+        graph = decoder(source, plain=windowed(source.config))
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(folder / FILE)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.add_session_config_entry("session.save_model_format", "ORT")
         try:
-            onnxruntime.InferenceSession(str(decoder(source).file), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(str(graph.file), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its own classes, which differ between versions
             raise CannotExport(f"onnxruntime cannot write the flat file: {str(error).splitlines()[0]}") from None
         source.tokenizer.save_pretrained(folder)
