@@ -16,11 +16,12 @@ from axoc_runtime.ingest.checks.finding import ERROR, Finding
 from axoc_runtime.ingest.checks.ledger import Ledger
 from axoc_runtime.ingest.checks.whole import Whole
 from axoc_runtime.job import Job
+from axoc_runtime.models.tokenizer import load_tokenizer
 from axoc_runtime.preparation import facts, shards, whole
 from axoc_runtime.preparation.digest import digest_of
 from axoc_runtime.preparation.pool import over_processes, processes
-from axoc_runtime.preparation.stream import WINDOW_RECORDS, Windows, is_streamed
-from axoc_runtime.preparation.told import say
+from axoc_runtime.preparation.stream import WINDOW_RECORDS, Windows, is_streamed, listed
+from axoc_runtime.preparation.told import say, say_findings
 from axoc_runtime.preparation.work import Tally, Unit, record_of, units, write_unit
 from axoc_runtime.progress import summed
 
@@ -28,12 +29,6 @@ SHOWN_PROBLEMS: Final = 20
 FINDINGS: Final = "data-check.csv"
 QUARANTINE: Final = "quarantine.jsonl"
 """In the output folder."""
-PLAIN_TEMPLATE: Final = (
-    "{% for m in messages %}{{ m['role'] | capitalize }}: {{ m['content'] }}"
-    "{{ eos_token if m['role'] == 'assistant' else '' }}\n{% endfor %}"
-    "{% if add_generation_prompt %}Assistant: {% endif %}"
-)
-"""For models whose tokenizer brings no chat template. It is saved with the trained model."""
 
 
 def run(job: Job) -> None:
@@ -66,7 +61,14 @@ def prepared_folder(job: Job) -> Path:
 
 
 def _look_into_stream(job: Job, tokenizer: Any) -> None:
-    _, found = next(Windows(job, tokenizer, rank=0, ranks=1).after(0))
+    windows = Windows(job, tokenizer, rank=0, ranks=1)
+    _, found = next(windows.after(0))
+    with Ledger(job.output / FINDINGS) as ledger:
+        listed(job, windows.made, ledger)
+        together = Whole(job.datasets)
+        for index, fact, cut, untrained in ((i, *fact) for i, made in windows.made for fact in made.facts):
+            together.see(index, fact, cut=cut, untrained_turns=untrained)
+        ledger.add(*together.findings())
     rows = [row for item in found for row in item.get("documents", [item])]
     if not rows:
         message = f"the first {WINDOW_RECORDS:,} records have no row with an answer to train on"
@@ -78,6 +80,7 @@ def _look_into_stream(job: Job, tokenizer: Any) -> None:
         f"axoc: rows are streamed; the first {WINDOW_RECORDS:,} records make {told} of {sum(lengths):,} tokens",
         flush=True,
     )
+    say_findings(ledger.as_dict())
 
 
 def _read(job: Job, *, packed: bool) -> tuple[Any, Any]:
@@ -91,29 +94,6 @@ def _read(job: Job, *, packed: bool) -> tuple[Any, Any]:
         raise RuntimeFailure(f"no prepared data in {folder}", EXIT_DATA, fix)
     train, held_out = (whole.read(job, folder, name, packed=packed) for name in (whole.TRAIN, whole.HELD_OUT))
     return train, held_out
-
-
-def load_tokenizer(job: Job) -> Any:
-    """The model's own tokenizer; with a plain chat template where it brings none."""
-    from transformers import AutoTokenizer
-
-    from axoc_runtime.models.source import source_arguments
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**source_arguments(job))
-    except (OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        fix = "check model.id: a local folder with the tokenizer's files, or a hub id that this machine can reach"
-        raise RuntimeFailure(f"the tokenizer of {job.model.id} cannot be loaded: {first}", EXIT_INPUTS, fix) from error
-    if not getattr(tokenizer, "chat_template", None):
-        tokenizer.chat_template = plain_template(tokenizer)
-    return tokenizer
-
-
-def plain_template(tokenizer: Any) -> str:
-    """It begins with the token that begins every text, where the tokenizer puts one: templates write it themselves."""
-    begins = tokenizer.bos_token_id is not None and list(tokenizer("x")["input_ids"])[:1] == [tokenizer.bos_token_id]
-    return ("{{ bos_token }}" if begins else "") + PLAIN_TEMPLATE
 
 
 def _prepare(job: Job, tokenizer: Any, folder: Path) -> None:
@@ -196,6 +176,7 @@ def check_vocabulary(job: Job, highest_id: int) -> None:
         size = AutoConfig.from_pretrained(**source_arguments(job)).get_text_config().vocab_size
     except (OSError, ValueError):
         return
+    size = job.model.tokenizer.embedding_rows or size
     if highest_id >= size:
         message = f"the tokenizer of {job.model.id} gives the token {highest_id:,}, and the model's embedding has {size:,} rows"
         raise RuntimeFailure(message, EXIT_INPUTS, "use the tokenizer that the model was trained with")

@@ -27,6 +27,16 @@ def call(name: str = "look_up", **arguments: Any) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
+def messages_of_a_tree(q: str, a: str, w: str, tree: str = "t") -> list[dict[str, Any]]:
+    """A message a row, as OpenAssistant's tables have them: a question, a worse and a better answer, thanks for it."""
+    said = [("0", None, q, "prompter", None), ("1", "0", w, "assistant", 1), ("2", "0", a, "assistant", 0)]
+    return [
+        {"message_id": f"{tree}{i}", "parent_id": p and f"{tree}{p}", "text": text, "role": role, "rank": rank,
+         "message_tree_id": tree, "lang": "en", "deleted": False, "labels": {"name": ["spam"], "value": [0.0]}}
+        for i, p, text, role, rank in [*said, ("3", "2", "Thanks", "prompter", None)]
+    ]  # fmt: skip
+
+
 def sft_rows(q: str, a: str, w: str) -> dict[str, tuple[dict[str, Any], Turns]]:
     """Name -> (row, the turns it means); tool calls are told as their JSON."""
     s, c = "Answer in one sentence.", w
@@ -96,6 +106,10 @@ def sft_rows(q: str, a: str, w: str) -> dict[str, tuple[dict[str, Any], Turns]]:
                     ],
                 },
             },
+            plain,
+        ),
+        "openassistant_messages": (
+            messages_of_a_tree(q, a, w)[0] | {"replies": messages_of_a_tree(q, a, w)[1:3]},
             plain,
         ),
         "dolly": (

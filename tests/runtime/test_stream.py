@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections import Counter
 from itertools import islice
@@ -13,7 +14,7 @@ from axoc_runtime import prepare
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.job import Job, read_job
 from axoc_runtime.preparation import stream
-from axoc_runtime.preparation.stream import Journal, Windows, items, mixed
+from axoc_runtime.preparation.stream import Journal, Listing, Windows, items, mixed
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,6 +127,45 @@ def test_bad_rows_end_it_by_name_or_are_left_out(tmp_path: Path, job: Job, token
     kept = read_job(tmp_path / "job.json")
     _, found = next(Windows(kept, tokenizer, rank=0, ranks=1).after(0))
     assert sum(len(i["documents"]) for i in found) == WINDOW - 1
+
+
+def rows_listed(path: Path) -> list[tuple[str, str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(r["check"], r["file"], r["row"]) for r in csv.DictReader(file)]
+
+
+def test_what_is_left_out_of_a_stream_is_listed_once(tmp_path: Path, job: Job, tokenizer: Any) -> None:
+    """Also where a window is made again, because a run went on in the middle of it."""
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    lines[7], lines[40] = (
+        json.dumps({"instruction": "a7", "output": 7}),
+        json.dumps({"instruction": "mail kim@corp.org", "output": "so"}),
+    )
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    value = json.loads((tmp_path / "job.json").read_text())
+    value["datasets"][0]["on_bad_row"] = "quarantine"
+    (tmp_path / "job.json").write_text(json.dumps(value))
+    kept = read_job(tmp_path / "job.json")
+    per_window = len(next(Windows(kept, tokenizer, rank=0, ranks=1).after(0))[1])
+    for done, count in ((0, per_window + 1), (per_window + 1, 1)):
+        listing = Listing(kept, rank=0, ranks=1)
+        windows, journal = Windows(kept, tokenizer, rank=0, ranks=1), Journal(tmp_path / "j")
+        list(islice(items(windows, journal, done, listing), count))
+    bad, warned = ("type", "a.jsonl", "8"), ("personal-data", "a.jsonl", "41")
+    assert rows_listed(kept.output / "data-check-0-of-1.csv") == [bad, warned]
+    (line,) = (kept.output / "quarantine-0-of-1.jsonl").read_text().splitlines()
+    assert json.loads(line)["row"] == 8 and json.loads(line)["content"] == {"instruction": "a7", "output": 7}
+
+
+def test_preparing_a_stream_tells_what_is_wrong_with_its_beginning(
+    tmp_path: Path, job: Job, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    lines[7] = lines[3]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    prepare.run(job)
+    assert "warning: 1 duplicate" in capsys.readouterr().out
+    assert ("duplicate", "a.jsonl", "8") in rows_listed(job.output / "data-check.csv")
 
 
 def test_preparing_a_stream_looks_at_its_beginning(job: Job, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_erro
 from axoc_runtime.ingest.checks.ledger import Ledger
 from axoc_runtime.ingest.checks.whole import Whole, template_findings
 from axoc_runtime.ingest.examine import Wanted, examine
-from axoc_runtime.ingest.registry import named, schema_of
+from axoc_runtime.ingest.gather import Gathered, chosen_schema
 from axoc_runtime.ingest.sources import parts, records_of
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.registry import objective_of
@@ -52,11 +52,10 @@ class Check:
 
     def run(self) -> None:
         for index, dataset in enumerate(self.job.datasets):
-            source = iter(counted(self._records(index, dataset), f"checking {dataset.path}"))
-            schema = None
+            read = counted(self._records(index, dataset), f"checking {dataset.path}")
+            source = Gathered(read, chosen_schema(dataset), self.objective.accepts)
             while batch := list(islice(source, BATCH_ROWS)):
-                schema = schema or self._schema(dataset, batch)
-                self._batch(index, dataset, schema, batch)
+                self._batch(index, dataset, source.schema, batch)
         self.ledger.add(*self.whole.findings())
 
     def _records(self, index: int, dataset: DatasetJob) -> Iterator[Record]:
@@ -80,14 +79,6 @@ class Check:
                 message=str(failure).removeprefix(f"{file}: "), sample="", fix=failure.fix or "",
             )
         )  # fmt: skip
-
-    def _schema(self, dataset: DatasetJob, batch: Sequence[Record]) -> Schema | None:
-        """The one the spec names, or that of the first row that can be read."""
-        chosen = named(dataset.type)
-        if isinstance(chosen, Schema):
-            return chosen
-        first = next((r for r in batch if r.problem is None and any(v is not None for v in r.row.values())), None)
-        return None if first is None else schema_of(first.row, first.place, self.objective.accepts)
 
     def _batch(self, index: int, dataset: DatasetJob, schema: Schema | None, batch: list[Record]) -> None:
         usable: list[tuple[Record, Example, tuple[Finding, ...]]] = []
@@ -167,7 +158,7 @@ def run(job: DataJob, report: Path | None, *, as_json: bool) -> int:
 
 def _tokenizer(job: DataJob) -> tuple[Any, bool, str | None]:
     """(tokenizer or None, whether its chat template is the plain one, what to say of it)."""
-    from axoc_runtime.prepare import PLAIN_TEMPLATE, load_tokenizer
+    from axoc_runtime.models.tokenizer import PLAIN_TEMPLATE, load_tokenizer
 
     try:
         found = load_tokenizer(cast(Job, job))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,6 +196,12 @@ class Schema(ABC):
     @abstractmethod
     def convert(self, row: Mapping[str, Any]) -> Example:
         """An example of one row that has all ``columns``. Raises BadRow."""
+
+    def gather(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The records that are converted: as they are read, or several of them as one. Every one that is read must come
+        out again, be part of one that does, or come out with its ``problem``; what is held at once must not grow with the
+        data."""
+        return iter(records)
 
     def fits(self, columns: frozenset[str]) -> bool:
         """True where a row with these columns is unmistakably of this schema."""

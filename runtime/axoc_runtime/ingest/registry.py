@@ -41,6 +41,7 @@ BUILTIN: Final[dict[str, str]] = {
     "openai_tools": f"{_PACKAGE}.schemas.chat:OpenAiTools",
     "anthropic_tools": f"{_PACKAGE}.schemas.anthropic:AnthropicTools",
     "openassistant": f"{_PACKAGE}.schemas.openassistant:OpenAssistant",
+    "openassistant_messages": f"{_PACKAGE}.schemas.openassistant:OpenAssistantMessages",
     "dolly": f"{_PACKAGE}.schemas.dolly:Dolly",
     "orca": f"{_PACKAGE}.schemas.orca:Orca",
     "question_answer": f"{_PACKAGE}.schemas.question_answer:QuestionAnswer",

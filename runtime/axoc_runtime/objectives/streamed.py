@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.preparation.digest import digest_of
-from axoc_runtime.preparation.stream import Journal, Windows, items
+from axoc_runtime.preparation.stream import Journal, Listing, Windows, items
 from axoc_runtime.strategies import data_rank
 
 
@@ -28,7 +28,7 @@ class Streamed(IterableDataset[Any]):
         done = self.steps_done() * training.gradient_accumulation_steps * training.micro_batch_size
         windows = Windows(self.job, self.tokenizer, rank=rank, ranks=ranks)
         try:
-            yield from items(windows, journal, done)
+            yield from items(windows, journal, done, Listing(self.job, rank=rank, ranks=ranks))
         except RuntimeFailure as failure:  # a loader's process would make a stack trace of it
             yield failure
 

@@ -87,13 +87,14 @@ def _fingerprint(reader: Reader, source: Source, memory: Memory) -> str:
 
 
 def _tokenizer(job: Job, memory: Memory) -> list[str]:
-    source = Path(job.model_source())
+    source = Path(tokenizer_source(job))
+    changed = json.dumps(asdict(job.model.tokenizer), sort_keys=True)
     if source.is_dir():
         files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in (".json", ".model", ".txt", ".jinja"))
-        return [f"{p.name}:{memory.digest(p)}" for p in files]
+        return [changed, *(f"{p.name}:{memory.digest(p)}" for p in files)]
     if source.is_file():
-        return [f"{source.name}:{memory.digest(source)}"]
-    return [f"{job.model.id}@{job.model.revision}"]
+        return [changed, f"{source.name}:{memory.digest(source)}"]
+    return [changed, f"{job.model.id}@{job.model.revision}"]
 
 
 def plugins(job: Job) -> list[str]:

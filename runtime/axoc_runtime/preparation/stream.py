@@ -20,13 +20,15 @@ import numpy as np
 from axoc_runtime.errors import EXIT_DATA, RuntimeFailure
 from axoc_runtime.ingest.base import Record, Schema
 from axoc_runtime.ingest.checks.finding import ERROR
+from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.gather import Gathered, chosen_schema
 from axoc_runtime.ingest.sources import records
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Row
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.preparation.packing import packs
 from axoc_runtime.preparation.whole import capacity_of, is_packed
-from axoc_runtime.preparation.work import UNIT_RECORDS, Unit, chosen_schema, make, recognized
+from axoc_runtime.preparation.work import UNIT_RECORDS, Made, Unit, make
 
 WINDOW_RECORDS: Final = 4 * UNIT_RECORDS
 SHOWN_PROBLEMS: Final = 20
@@ -63,22 +65,18 @@ class Source:
         self._records = self._endless()
 
     def take(self, count: int) -> tuple[Record, ...]:
-        found = tuple(islice(self._records, count))
-        self.schema = self.schema or recognized(found, objective_of(self.job).accepts)
-        return found
+        return tuple(islice(self._records, count))
 
     def skip(self, count: int) -> None:
-        """Read over. The schema is that of the first record that holds anything, whoever needs it."""
-        if count and self.schema is None:
-            self.take(1)
-            count -= 1
+        """Read over."""
         next(islice(self._records, count, count), None)
 
     def _endless(self) -> Iterator[Record]:
         while True:
             seen = False
-            for record in records(self.job, self.dataset):
-                seen = True
+            found = Gathered(records(self.job, self.dataset), self.schema, objective_of(self.job).accepts)
+            for record in found:
+                seen, self.schema = True, found.schema
                 yield record
             if not seen:
                 raise RuntimeFailure(f"{self.dataset.path}: has no record", EXIT_DATA, "check dataset.path")
@@ -89,6 +87,8 @@ class Windows:
 
     def __init__(self, job: Job, tokenizer: Any, *, rank: int, ranks: int) -> None:
         self.job, self.tokenizer, self.rank, self.ranks = job, tokenizer, rank, ranks
+        self.made: list[tuple[int, Made]] = []
+        """Of the window that was given last, dataset by dataset: what is to be told of its records."""
 
     def after(self, window: int) -> Iterator[tuple[int, list[Any]]]:
         """(number, items) from ``window`` on, which is one of this rank's. Raises RuntimeFailure."""
@@ -102,12 +102,14 @@ class Windows:
 
     def _items(self, window: int, sources: list[Source], counts: Counter[int]) -> list[Any]:
         rows: list[Row] = []
+        self.made = []
         for index, source in enumerate(sources):
             taken = source.take(counts[index])
             unit = Unit(number=window, dataset=index, schema=source.schema, records=taken)
             made = make(self.job, source.dataset, self.tokenizer, unit)
             _refuse(source.dataset, [f.text for _, findings in made.unused for f in findings if f.level == ERROR])
             rows += made.rows
+            self.made.append((index, made))
         draw = np.random.default_rng([self.job.training.seed, window])
         read = [_arrays(rows[i]) for i in draw.permutation(len(rows))]
         if not is_packed(self.job):
@@ -153,7 +155,29 @@ class Journal:
             stream.write(f"{window} {count}\n")
 
 
-def items(windows: Windows, journal: Journal, done: int) -> Iterator[Any]:
+class Listing:
+    """Findings of the records of a rank's windows, each window's once, behind those that are listed already. In an output
+    folder ``data-check-0-of-2.csv`` and, where the spec keeps bad rows, ``quarantine-0-of-2.jsonl``."""
+
+    def __init__(self, job: Job, *, rank: int, ranks: int) -> None:
+        of = f"{rank}-of-{ranks}"
+        self.job = job
+        self.report, self.quarantine = job.output / f"data-check-{of}.csv", job.output / f"quarantine-{of}.jsonl"
+
+    def add(self, made: Sequence[tuple[int, Made]]) -> None:
+        if any(one.findings or one.unused for _, one in made):
+            with Ledger(self.report, self.quarantine, append=True) as ledger:
+                listed(self.job, made, ledger)
+
+
+def listed(job: Job, made: Sequence[tuple[int, Made]], ledger: Ledger) -> None:
+    for index, one in made:
+        ledger.add(*one.findings)
+        for record, findings in one.unused:
+            ledger.unused(record, findings, keep=job.datasets[index].on_bad_row == "quarantine")
+
+
+def items(windows: Windows, journal: Journal, done: int, listing: Listing | None = None) -> Iterator[Any]:
     """The rank's items without end, but for the first ``done``."""
     known = journal.counts()
     window = windows.rank
@@ -162,6 +186,8 @@ def items(windows: Windows, journal: Journal, done: int) -> Iterator[Any]:
         window += windows.ranks
     for number, found in windows.after(window):
         if number not in known:
+            if listing is not None:
+                listing.add(windows.made)
             journal.add(number, len(found))
         yield from found[done:]
         done = max(0, done - len(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,17 @@ def say(job: Job, folder: Path) -> None:
         if any(notes.values()):
             shares = f" ({row['cut'] / max(row['kept'], 1):.1%} of the rows cut)" if row["cut"] else ""
             print("axoc:   " + ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in notes.items() if n) + shares)
-    for level, kinds in report["findings"].items():
-        if kinds:
-            told = ", ".join(f"{count:,} {check}" for check, count in kinds.items())
-            print(f"axoc: {level}: {told} (data-check.csv in the output folder)")
+    say_findings(report["findings"])
     _say_lengths(job, folder, report)
     print(f"axoc: {report['train_rows']:,} rows to train on, {report['held_out_rows']:,} held out", flush=True)
+
+
+def say_findings(findings: Mapping[str, Mapping[str, int]]) -> None:
+    """A line a level, of what is in the report."""
+    for level, kinds in findings.items():
+        if kinds:
+            told = ", ".join(f"{count:,} {check}" for check, count in kinds.items())
+            print(f"axoc: {level}: {told} (data-check.csv in the output folder)", flush=True)
 
 
 def _say_lengths(job: Job, folder: Path, report: dict[str, Any]) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from axoc_runtime.ingest.base import BadRow, Record, Schema, columns_of
+from axoc_runtime.ingest.base import BadRow, Record, Schema
 from axoc_runtime.ingest.checks.facts import Fact, fact_of
 from axoc_runtime.ingest.checks.finding import LEFT_OUT, Finding, of_error, of_row
 from axoc_runtime.ingest.examine import Examined, Wanted, examine
-from axoc_runtime.ingest.registry import schema_of
+from axoc_runtime.ingest.gather import Gathered, chosen_schema
 from axoc_runtime.ingest.sources import records
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Row
@@ -88,24 +88,10 @@ def units(job: Job) -> Iterator[Unit]:
     """All records of the job, in order and each dataset for itself: the same units every time."""
     number = 0
     for index, dataset in enumerate(job.datasets):
-        source, schema = records(job, dataset), chosen_schema(dataset)
+        source = Gathered(records(job, dataset), chosen_schema(dataset), objective_of(job).accepts)
         while taken := tuple(islice(source, UNIT_RECORDS)):
-            schema = schema or recognized(taken, objective_of(job).accepts)
-            yield Unit(number=number, dataset=index, schema=schema, records=taken)
+            yield Unit(number=number, dataset=index, schema=source.schema, records=taken)
             number += 1
-
-
-def chosen_schema(dataset: DatasetJob) -> Schema | None:
-    from axoc_runtime.ingest.registry import named
-
-    chosen = named(dataset.type)
-    return chosen if isinstance(chosen, Schema) else None
-
-
-def recognized(taken: Sequence[Record], accepts: tuple[type, ...]) -> Schema | None:
-    """By the first record that holds anything. Raises RuntimeFailure where it fits none."""
-    first = next((r for r in taken if r.problem is None and columns_of(r.row)), None)
-    return None if first is None else schema_of(first.row, first.place, accepts)
 
 
 def write_unit(job: Job, tokenizer: Any, folder: Path, unit: Unit) -> int:

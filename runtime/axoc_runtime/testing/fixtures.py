@@ -11,7 +11,7 @@ import pytest
 
 from axoc_runtime.ingest.base import Conversation, Document, Preference, Prompt, Rated, Schema, Segments, Tokens
 from axoc_runtime.ingest.examine import Examined, Wanted, examine
-from axoc_runtime.ingest.registry import schema_of
+from axoc_runtime.ingest.gather import Gathered
 from axoc_runtime.ingest.sources import records
 from axoc_runtime.job import DatasetJob, Located
 
@@ -53,9 +53,10 @@ def axoc_examined(tmp_path: Path) -> Callable[..., list[Examined]]:
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         wanted = Wanted(objective="any", accepts=EVERY_KIND, wants="an example")
         of, named = dataset_of("rows.jsonl", **dataset), dataset.get("type", "auto")
-        found = list(records(_Here(tmp_path), of))
-        schema = schema_of(found[0].row, found[0].place, EVERY_KIND) if named == "auto" else _schema(named)
-        return [examine(record, schema, of, wanted, tmp_path) for record in found]
+        found = Gathered(records(_Here(tmp_path), of), None if named == "auto" else _schema(named), EVERY_KIND)
+        gathered = list(found)
+        assert found.schema is not None, "no row holds anything"
+        return [examine(record, found.schema, of, wanted, tmp_path) for record in gathered]
 
     return run
 

@@ -21,21 +21,22 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Ledger:
-    """A context: the report gets its name when the block ends, whether well or not."""
+    """A context: the report gets its name when the block ends, whether well or not. With ``append`` what is there already
+    is kept, and added to."""
 
-    def __init__(self, report: Path, quarantine: Path | None = None) -> None:
-        self.report, self.quarantine = report, quarantine
+    def __init__(self, report: Path, quarantine: Path | None = None, *, append: bool = False) -> None:
+        self.report, self.quarantine, self.append = report, quarantine, append
         self.counts: Counter[tuple[str, str]] = Counter()
         self.shown: dict[tuple[str, str], list[Finding]] = {}
         self.rows_listed = self.rows_quarantined = 0
         """Rows that are not used, each counted once."""
 
     def __enter__(self) -> Ledger:
-        self.report.parent.mkdir(parents=True, exist_ok=True)
-        self._beside = self.report.with_name(f".{self.report.name}.{os.getpid()}")
-        self._file: IO[str] = self._beside.open("w", encoding="utf-8", newline="")
+        self._beside = self._unfinished(self.report)
+        self._file = self._opened(self._beside)
         self._csv = csv.writer(self._file)
-        self._csv.writerow(COLUMNS)
+        if not self._file.tell():
+            self._csv.writerow(COLUMNS)
         self._kept: IO[str] | None = None
         return self
 
@@ -45,8 +46,15 @@ class Ledger:
         if self._kept is not None and self.quarantine is not None:
             self._kept.close()
             self._quarantine_beside.replace(self.quarantine)
-        elif self.quarantine is not None:
+        elif self.quarantine is not None and not self.append:
             self.quarantine.unlink(missing_ok=True)
+
+    def _unfinished(self, path: Path) -> Path:
+        return path if self.append else path.with_name(f".{path.name}.{os.getpid()}")
+
+    def _opened(self, path: Path) -> IO[str]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a" if self.append else "w", encoding="utf-8", newline="")
 
     def add(self, *findings: Finding) -> None:
         for finding in findings:
@@ -66,9 +74,8 @@ class Ledger:
     def _keep(self, record: Record, findings: tuple[Finding, ...]) -> None:
         if self._kept is None:
             assert self.quarantine is not None
-            self.quarantine.parent.mkdir(parents=True, exist_ok=True)
-            self._quarantine_beside = self.quarantine.with_name(f".{self.quarantine.name}.{os.getpid()}")
-            self._kept = self._quarantine_beside.open("w", encoding="utf-8")
+            self._quarantine_beside = self._unfinished(self.quarantine)
+            self._kept = self._opened(self._quarantine_beside)
         self.rows_quarantined += 1
         place = {"file": record.file or record.place, "row": record.number, "byte": record.offset}
         content: dict[str, Any] = {"raw": record.raw} if record.problem is not None else {"content": record.row}

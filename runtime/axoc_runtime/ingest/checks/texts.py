@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-DEEPEST: Final = 12
+DEEPEST: Final = 256
+"""Twice a level of OpenAssistant's trees, a mapping in a list, whose text is read to the last one."""
 
 
 def texts(value: Any, column: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
