@@ -78,11 +78,15 @@ def cluster_of(row: dict[str, Any]) -> ClusterFacts:
     [found] = parse_inventory(f"{told['accelerator']}:{per_node}x{row['gpus'] // per_node}", None, None)
     own = ("memory_bandwidth_bytes_per_second", "memory_bytes")
     accelerator = replace(found.accelerator, **{key: told[key] for key in own if key in told})
-    if accelerator != found.accelerator:  # no profile is of it
+    if told.get("direct"):  # a job of some of a board's accelerators has the links among them alone
+        rate = accelerator.link_bandwidth_bytes_per_second * max(1, per_node - 1) / (told["per_node"] - 1)
+        accelerator = replace(accelerator, link_bandwidth_bytes_per_second=rate)
+    elif accelerator != found.accelerator:  # no profile is of it
         accelerator = replace(accelerator, name=row["machine"])
     return replace(
         found,
         accelerator=accelerator,
+        link_direct=told.get("direct", False),
         network_kind=told["network"]["kind"],
         network_bandwidth_bytes_per_second=gbps_to_bytes(told["network"]["gbps"]),
     )

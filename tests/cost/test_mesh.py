@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from asking import facts, plan, request
 from axoc.cost import communication
-from axoc.cost.columns import OFFLOADS, STRATEGIES, Columns
 from axoc.cost.memory import memory
-from axoc.cost.mesh import LINK_SHARE, replicate_axis, ring_rate, shard_axis
+from axoc.cost.mesh import replicate_axis, ring_rate, shard_axis, tensor_axis
+from axoc.cost.rings import latency_seconds
 from axoc.cost.scenario import Scenario
 from axoc.cost.units import LATENCY_SHARE, blocks_per_unit, min_unit_parameters
+from axoc.facts.links import link_kind
 from axoc.ir.plan import Plan
 from axoc.search.choose import all_passes
+from meshes import row
 
 EIGHT_B = "meta-llama/Meta-Llama-3-8B"
 SMALL = "Qwen/Qwen2.5-0.5B"
@@ -28,29 +29,35 @@ def scenario(model: str = EIGHT_B, inventory: str = "h100-sxm-80gb:8x4", **chang
     )
 
 
-def row(data: int, copies: int = 1, tensor: int = 1, offload: str = "none", accumulation: int = 1) -> Columns:
-    values = {
-        "strategy": STRATEGIES.index("fsdp"),
-        "data_parallel": data,
-        "tensor_parallel": tensor,
-        "replicate_degree": copies,
-        "micro_batch": 1,
-        "accumulation": accumulation,
-        "checkpointed_layers": 32,
-        "offload": OFFLOADS.index(offload),  # type: ignore[arg-type]
-    }
-    return Columns(**{name: np.array([value]) for name, value in values.items()})
-
-
 def test_a_nodes_network_is_shared_by_the_rings_that_leave_it() -> None:
     """One ring of 32 neighbours has all of it; the eight rings of hybrid shard an eighth each; inside it is not used."""
     s = scenario()
-    network = s.cluster.network_bandwidth_bytes_per_second
-    inside = s.cluster.accelerator.link_bandwidth_bytes_per_second
-    assert ring_rate(s, shard_axis(row(32)))[0] == pytest.approx(min(network, inside) * LINK_SHARE)
-    assert ring_rate(s, replicate_axis(row(32, copies=4)))[0] == pytest.approx(network / 8 * LINK_SHARE)
-    assert ring_rate(s, shard_axis(row(32, copies=4)))[0] == pytest.approx(inside * LINK_SHARE)
-    assert ring_rate(s, shard_axis(row(4, tensor=8)))[0] == pytest.approx(network / 8 * LINK_SHARE)
+    network = s.cluster.network_bandwidth_bytes_per_second * link_kind("efa").efficiency
+    inside = s.cluster.accelerator.link_bandwidth_bytes_per_second * link_kind("nvlink").efficiency
+    assert ring_rate(s, shard_axis(row(32)))[0] == pytest.approx(min(network, inside))
+    assert ring_rate(s, replicate_axis(row(32, copies=4)))[0] == pytest.approx(network / 8)
+    assert ring_rate(s, shard_axis(row(32, copies=4)))[0] == pytest.approx(inside)
+    assert ring_rate(s, shard_axis(row(4, tensor=8)))[0] == pytest.approx(network / 8)
+
+
+def test_links_of_its_own_for_each_pair_are_shared_by_no_one() -> None:
+    """Four of eight accelerators without a switch have three of each one's seven links among them; all eight have all."""
+    s = scenario(inventory="mi300x-192gb:8")
+    assert s.cluster.link_direct
+    whole = s.cluster.accelerator.link_bandwidth_bytes_per_second * link_kind("infinity-fabric").efficiency
+    assert ring_rate(s, shard_axis(row(8)))[0] == pytest.approx(whole)
+    assert ring_rate(s, tensor_axis(row(2, tensor=4)))[0] == pytest.approx(whole * 3 / 7)
+
+
+def test_a_tensor_parallel_rank_gathers_whole_what_is_whole_on_it() -> None:
+    """By hand, Llama 3 8B over two: half of each block's matrices and of the untied head, all of norms and embedding."""
+    s, model = scenario(), scenario().model
+    matrices = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
+    vocabulary, norms = model.vocab_size * 4096, (2 * 32 + 1) * 4096
+    own = 32 * matrices / 2 + vocabulary + vocabulary / 2 + norms
+    assert s.sizes.total == 32 * matrices + 2 * vocabulary + norms
+    assert communication.gathered_bytes(s, row(4, tensor=2))[0] == pytest.approx(2 * own)
+    assert communication.gathered_bytes(s, row(8))[0] == pytest.approx(2 * s.sizes.total)
 
 
 def test_hybrid_shard_holds_what_a_node_alone_would() -> None:
@@ -88,7 +95,7 @@ def test_units_hide_the_latency_of_small_blocks_and_leave_large_ones_alone() -> 
     block = small.sizes.blocks / 24
     assert (blocks - 1) * block < least <= blocks * block
     transfer = least * 2 * 7 / 8 / ring_rate(small, shard_axis(row(8)))[0]
-    assert 15e-6 * 3 / transfer == pytest.approx(LATENCY_SHARE)
+    assert latency_seconds(small, shard_axis(row(8)))[0] / transfer == pytest.approx(LATENCY_SHARE)
     assert blocks_per_unit(scenario(EIGHT_B, "h100-sxm-80gb:8", min_unit_parameters=None), row(8))[0] == 1
 
 
@@ -104,9 +111,9 @@ def test_a_unit_is_gathered_and_reduced_as_a_whole() -> None:
 def test_units_are_decided_with_a_reason_and_kept_where_set() -> None:
     found = [
         plan(SMALL, "h100-sxm-80gb:8", distributed__type="fsdp", distributed__min_unit_parameters=n)
-        for n in ("auto", 50_000_000)
+        for n in ("auto", 80_000_000)
     ]
-    for result, blocks, source in zip(found, (6, 4), ("rule:units-by-parameters", "user"), strict=True):
+    for result, blocks, source in zip(found, (4, 6), ("rule:units-by-parameters", "user"), strict=True):
         assert isinstance(result, Plan)
         decision = next(d for d in result.decisions if d.field == "distributed.min_unit_parameters")
         assert result.chosen.candidate.blocks_per_unit == blocks

@@ -91,6 +91,35 @@ def test_file_form() -> None:
     assert l4.price_usd_per_accelerator_hour is not None and "AWS" in l4.price_source
 
 
+def test_links_are_of_known_kinds_and_ports_say_their_rate() -> None:
+    text = (
+        "version: 1\nkinds:\n  - accelerator: h200-sxm-141gb\n    nodes: 2\n    link: {gbps: 1200, direct: true}\n"
+        "    network: {kind: infiniband-ndr, ports: 4, efficiency: 0.9, latency_us: 3}\n    storage_gbps: 40\n"
+        "    failures_per_node_day: 0.01\n"
+    )
+    (found,) = parse_inventory("i.yaml", text, "i.yaml")
+    assert (found.network_kind, found.network_bandwidth_bytes_per_second) == ("infiniband-ndr", 200e9)
+    assert (found.network_efficiency, found.network_latency_seconds) == (0.9, pytest.approx(3e-6))
+    assert found.link_direct and found.accelerator.link_bandwidth_bytes_per_second == 150e9
+    assert (found.storage_bytes_per_second, found.failures_per_node_day) == (5e9, 0.01)
+    (plain,) = parse_inventory("h200-sxm-141gb:8", None, None)
+    assert not plain.link_direct and plain.network_efficiency is None
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("{kind: infinband, gbps: 3}", "did you mean infiniband?"),
+        ("{kind: ethernet, ports: 3}", "infiniband-ndr"),
+        ("{ports: 3}", "whose ports are all alike"),
+        ("{gbps: 3, efficiency: 1.5}", "at most 1"),
+    ],
+)
+def test_a_network_that_is_not_known_is_told(network: str, words: str) -> None:
+    text = f"version: 1\nkinds:\n  - accelerator: cpu\n    network: {network}\n"
+    assert words in refusal("i.yaml", text).render()
+
+
 def test_aliases_are_refused() -> None:
     text = "version: 1\nkinds: &kinds\n  - accelerator: cpu\n"
     assert parse_inventory("i.yaml", text, "i.yaml")

@@ -1,6 +1,7 @@
 """Seconds of kernels from an accelerator's datasheet: a roofline, with shares that public measurements sustain.
 
-Large bf16 products reach 0.70 to 0.80 of the dense rate, copies 0.85 to 0.92 of the bandwidth on Hopper and Ampere.
+The largest product any shape reaches is a share of the dense rate that differs by generation, with what power and scheduling
+allow; a model's products reach a little less. Copies reach 0.85 to 0.92 of the bandwidth on Hopper and Ampere.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import numpy as np
 from axoc.cost.columns import Floats
 from axoc.cost.tape import Size
 
-MATMUL_SHARE: Final = 0.72
+BEST_PRODUCT_SHARE: Final = {"ampere": 0.859, "hopper": 0.801, "blackwell": 0.776, "cdna2": 0.767, "cdna3": 0.601}
+"""Of the dense bf16 rate, by the best shape of a wide search on one accelerator: A100 SXM, H100 SXM, B200, MI250X, MI300X
+(github.com/stas00/ml-engineering, compute/accelerator, "Maximum Achievable Matmul FLOPS comparison table")."""
+OF_THE_BEST: Final = 0.9
+"""Of that rate, what a model's own products reach: 0.72 of an H100's dense rate, as its profile has it."""
+MATMUL_SHARE: Final = OF_THE_BEST * BEST_PRODUCT_SHARE["hopper"]
+"""Where the generation has no measured share."""
 CPU_MATMUL_SHARE: Final = 0.6
 BANDWIDTH_SHARE: Final = 0.85
 ATTENTION_SHARE: Final = {64: 0.40, 128: 0.60, 256: 0.50}
@@ -59,6 +66,15 @@ class Datasheet:
     cpu: bool
     recent: bool = False
     """Of compute capability 9.0 or above: Hopper and what came after it."""
+    architecture: str = ""
+
+    @property
+    def product_share(self) -> float:
+        """Of the dense rate, that large matrix products sustain."""
+        if self.cpu:
+            return CPU_MATMUL_SHARE
+        best = BEST_PRODUCT_SHARE.get(self.architecture)
+        return MATMUL_SHARE if best is None else OF_THE_BEST * best
 
     @property
     def launch_seconds(self) -> float:
@@ -68,8 +84,7 @@ class Datasheet:
         return cast(Floats, num_bytes / (self.bytes_per_second * BANDWIDTH_SHARE) + self.launch_seconds)
 
     def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> Floats:
-        share = CPU_MATMUL_SHARE if self.cpu else MATMUL_SHARE
-        arithmetic = 2.0 * m * n * k / (self.flops_per_second * share)
+        arithmetic = 2.0 * m * n * k / (self.flops_per_second * self.product_share)
         return np.atleast_1d(np.maximum(arithmetic, self.moved(bytes_ * (m * n + n * k + m * k))))
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:

@@ -68,12 +68,19 @@ def kernels_of(scenario: Scenario) -> Kernels:
         accelerator.memory_bandwidth_bytes_per_second,
         scenario.on_cpu,
         accelerator.compute_capability >= (9, 0),
+        accelerator.architecture,
     )
 
 
 @lru_cache(maxsize=32)
 def _kernels(
-    profile: Profile | None, rate: float, float32_rate: float, bytes_per_second: float, cpu: bool, recent: bool
+    profile: Profile | None,
+    rate: float,
+    float32_rate: float,
+    bytes_per_second: float,
+    cpu: bool,
+    recent: bool,
+    architecture: str,
 ) -> Kernels:
     """One of each, so that what was looked up once is remembered."""
     datasheet = Datasheet(
@@ -82,6 +89,7 @@ def _kernels(
         bytes_per_second=bytes_per_second,
         cpu=cpu,
         recent=recent,
+        architecture=architecture,
     )
     measured: Kernels = datasheet if profile is None or not profile.tables else Measured(profile, datasheet)
     pace = profile.pace.device if profile is not None else 1.0

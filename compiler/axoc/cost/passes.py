@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from axoc.cost import communication, lengths, stretches
+from axoc.cost import lengths, overlap, stretches
 from axoc.cost.activations import programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
@@ -19,13 +19,11 @@ from axoc.cost.scenario import Scenario
 def forward_seconds(scenario: Scenario, c: Columns) -> Floats:
     """One micro-batch through the model without gradients: its kernels or their launches, and the gathers of shards.
 
-    A sharded forward gathers the weights once; like the backward it hides all but the first gather.
+    A sharded forward gathers the weights once, and hides all but the first gather where computing takes longer.
     """
     device, host = _forward(scenario, c)
     compute = np.maximum(device, host)
-    gather = communication.forward_gather_seconds(scenario, c)
-    hidden = communication.HIDDEN_SHARE
-    return cast(Floats, compute + np.maximum(gather - compute * hidden, gather * (1 - hidden)))
+    return cast(Floats, compute + overlap.forward_exposed(scenario, c, compute))
 
 
 def launch_seconds(scenario: Scenario, c: Columns) -> Floats:

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import communication, flops, lengths, stretches
+from axoc.cost import communication, flops, lengths, overlap, stretches
 from axoc.cost.activations import programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
@@ -22,6 +22,7 @@ from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
 from axoc.cost.meter import PARTS
 from axoc.cost.passes import forward_seconds
 from axoc.cost.scenario import Scenario
+from axoc.cost.stragglers import SLOWEST, waiting_seconds
 from axoc.cost.stretches import Passes, Stretch
 from axoc.cost.tensors import matrices, trained_tensors
 
@@ -70,6 +71,7 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     if scenario.objective.generated is not None:
         breakdown[SAMPLING] = generation_seconds(scenario, c)
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
+    breakdown[SLOWEST] = waiting_seconds(scenario, c, cast(Floats, sum(device.values())) * c.accumulation)
     step = cast(Floats, sum(breakdown.values()))
     real = scenario.by_variant(c, lengths.real_tokens)
     useful = scenario.by_variant(c, flops.model_flops) * c.accumulation
@@ -180,16 +182,9 @@ def _gradient_sums(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _communication(scenario: Scenario, c: Columns, compute: Floats) -> dict[str, Floats]:
-    """What the backward does not hide. Tensor parallelism and offloading wait for their copies."""
-    micro = communication.micro_step_seconds(scenario, c)
-    once = communication.step_seconds(scenario, c)
-    room = compute * communication.HIDDEN_SHARE
-    exposed_micro = np.maximum(micro - room, micro * (1 - communication.HIDDEN_SHARE))
-    backward = room * 2 / 3
-    exposed_once = np.maximum(once - backward, once * (1 - communication.HIDDEN_SHARE))
+    """Tensor parallelism and offloading wait for their copies; of the rest, what is not hidden."""
     each_micro, each_step = communication.offload_seconds(scenario, c)
-    return {
-        "exposed communication": cast(Floats, exposed_micro * c.accumulation + exposed_once),
+    return overlap.communication(scenario, c, compute) | {
         "tensor-parallel communication": communication.tensor_parallel_seconds(scenario, c) * c.accumulation,
         "host copies": each_micro * c.accumulation + each_step,
     }

@@ -11,7 +11,8 @@ from typing import Final, cast
 import numpy as np
 
 from axoc.cost.columns import Columns, Floats, Ints
-from axoc.cost.mesh import LATENCY_SECONDS, ring_rate, shard_axis
+from axoc.cost.mesh import ring_rate, shard_axis
+from axoc.cost.rings import latency_seconds
 from axoc.cost.scenario import Scenario
 
 LATENCY_SHARE: Final = 0.1
@@ -24,7 +25,7 @@ def min_unit_parameters(scenario: Scenario, c: Columns) -> Floats:
         return np.full(len(c), float(scenario.min_unit_parameters))
     axis = shard_axis(c)
     several = np.maximum(axis.ranks, 2.0)
-    moved = LATENCY_SECONDS * np.log2(several) / LATENCY_SHARE * ring_rate(scenario, axis)
+    moved = latency_seconds(scenario, axis) / LATENCY_SHARE * ring_rate(scenario, axis)
     return cast(Floats, np.where(axis.ranks > 1, moved / scenario.compute_bytes * several / (several - 1), 1.0))
 
 

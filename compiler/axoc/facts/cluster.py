@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from axoc.facts.accelerators import CatalogAccelerator, NodeFacts, price_of, spot_price_of
+from axoc.facts.links import link_kind
 from axoc.ir.facts import AcceleratorFacts, ClusterFacts
 from axoc.units import GIB
 
@@ -29,6 +30,7 @@ def typical_cluster(entry: CatalogAccelerator, per_node: int, nodes: int) -> Clu
         spot_price_usd_per_accelerator_hour=spot,
         spot_price_source=spot_source,
         cpu_cores_per_node=max(1, round(_share(entry, per_node) * node.cpu_cores)),
+        link_direct=link_kind(entry.facts.link_kind).direct,
     )
     return with_processes(cluster, per_node)
 

@@ -9,10 +9,15 @@ kinds:
     host_memory_gb: 2048         # GiB of one node
     disk_gb: 28000               # GiB free on one node
     cpu_cores: 192               # logical cores of one node
-    network: {kind: infiniband, gbps: 3200}   # between nodes: gigabits a second, one direction, of one node
-    link: {kind: nvlink, gbps: 3600}          # inside a node: gigabits a second, one direction, of one accelerator
+    network: {kind: infiniband, gbps: 3200}   # between nodes: gigabits a second, one direction, of one node; or
+                                              # {kind: infiniband-ndr, ports: 8}; efficiency and latency_us if measured
+    link: {kind: nvlink, gbps: 3600}          # inside a node: gigabits a second, one direction, of one accelerator;
+                                              # direct: true where no switch is between
     price_per_hour_usd: 2.99     # of one accelerator
     spot_price_per_hour_usd: 1.49   # of one whose node may be taken away
+    failures_per_node_day: 0.004    # that end a run; default: as published of large clusters
+    spot_failures_per_node_day: 0.1 # the same where nodes are taken away, failures included
+    storage_gbps: 40             # written by one node: gigabits a second, as checkpoints took
     profile: h100.json           # by axoc calibrate on these machines, beside this file; default: the one that ships
 """
 
@@ -27,6 +32,8 @@ import yaml
 from axoc.facts.accelerators import CatalogAccelerator, find_accelerator
 from axoc.facts.cluster import gbps_to_bytes, is_cpu, typical_cluster, with_cores, with_processes
 from axoc.facts.inventory import unknown_accelerator
+from axoc.facts.inventory_links import read_link, read_network
+from axoc.facts.links import link_kind
 from axoc.facts.profile import parse_profile
 from axoc.facts.yaml_nodes import NodeReader, compose, place, scalar
 from axoc.ir.facts import ClusterFacts
@@ -46,10 +53,12 @@ _KIND: Final = (
     "link",
     "price_per_hour_usd",
     "spot_price_per_hour_usd",
+    "failures_per_node_day",
+    "spot_failures_per_node_day",
+    "storage_gbps",
     "profile",
 )
 _MAX_PROFILE_BYTES: Final = 16 << 20
-_LINK: Final = ("kind", "gbps")
 _STAND_IN: Final = "cpu"
 
 
@@ -107,23 +116,38 @@ def _own_node(reader: NodeReader, values: dict[str, yaml.Node], cluster: Cluster
     """The node as the file says it is, where it says so."""
     memory = reader.number(values.get("host_memory_gb"), "host_memory_gb")
     disk = reader.number(values.get("disk_gb"), "disk_gb")
-    net_kind, network = _rate(reader, values.get("network"), "network")
-    link_kind, link = _rate(reader, values.get("link"), "link")
-    own = cluster.accelerator
+    storage = reader.number(values.get("storage_gbps"), "storage_gbps")
+    cluster = _own_links(reader, values, cluster)
+    return replace(
+        cluster,
+        host_memory_bytes=round(memory * GIB) if memory else cluster.host_memory_bytes,
+        host_memory_given=bool(memory) or cluster.host_memory_given,
+        disk_bytes=round(disk * GIB) if disk else cluster.disk_bytes,
+        failures_per_node_day=reader.number(values.get("failures_per_node_day"), "failures_per_node_day"),
+        spot_failures_per_node_day=reader.number(
+            values.get("spot_failures_per_node_day"), "spot_failures_per_node_day"
+        ),
+        storage_bytes_per_second=None if storage is None else gbps_to_bytes(storage),
+    )
+
+
+def _own_links(reader: NodeReader, values: dict[str, yaml.Node], cluster: ClusterFacts) -> ClusterFacts:
+    link, network = read_link(reader, values.get("link")), read_network(reader, values.get("network"))
+    own, rate = cluster.accelerator, link.bytes_per_second
     own = replace(
         own,
-        link_kind=link_kind or own.link_kind,
-        link_bandwidth_bytes_per_second=link or own.link_bandwidth_bytes_per_second,
-        sources=own.sources | ({"link_bandwidth_bytes_per_second": f"inventory {reader.file}"} if link else {}),
+        link_kind=link.kind or own.link_kind,
+        link_bandwidth_bytes_per_second=rate or own.link_bandwidth_bytes_per_second,
+        sources=own.sources | ({"link_bandwidth_bytes_per_second": f"inventory {reader.file}"} if rate else {}),
     )
     return replace(
         cluster,
         accelerator=own,
-        host_memory_bytes=round(memory * GIB) if memory else cluster.host_memory_bytes,
-        host_memory_given=bool(memory) or cluster.host_memory_given,
-        disk_bytes=round(disk * GIB) if disk else cluster.disk_bytes,
-        network_kind=net_kind or cluster.network_kind,
-        network_bandwidth_bytes_per_second=network or cluster.network_bandwidth_bytes_per_second,
+        link_direct=link_kind(own.link_kind).direct if link.direct is None else link.direct,
+        network_kind=network.kind or cluster.network_kind,
+        network_bandwidth_bytes_per_second=network.bytes_per_second or cluster.network_bandwidth_bytes_per_second,
+        network_efficiency=network.efficiency,
+        network_latency_seconds=network.latency_seconds,
     )
 
 
@@ -167,12 +191,3 @@ def _own_memory(reader: NodeReader, values: dict[str, yaml.Node], cluster: Clust
         return cluster
     sources = own.sources | {"memory_bytes": f"inventory {reader.file}"}
     return replace(cluster, accelerator=replace(own, memory_bytes=round(memory * GIB), sources=sources))
-
-
-def _rate(reader: NodeReader, node: yaml.Node | None, name: str) -> tuple[str | None, float | None]:
-    """A link's kind and bytes a second."""
-    if node is None:
-        return None, None
-    values = reader.mapping(node, _LINK, name)
-    gbps = reader.number(values.get("gbps"), f"{name}.gbps")
-    return reader.text(values.get("kind"), f"{name}.kind"), None if gbps is None else gbps_to_bytes(gbps)

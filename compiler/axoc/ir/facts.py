@@ -121,12 +121,27 @@ class ClusterFacts:
     network_bandwidth_bytes_per_second: float
     """Between nodes, one direction, per node."""
     network_kind: str
+    """Of facts/links.py."""
     price_usd_per_accelerator_hour: float | None
     price_source: str
     cpu_cores_per_node: int
     spot_price_usd_per_accelerator_hour: float | None = None
     """Where capacity may be taken away."""
     spot_price_source: str = "no spot price known"
+    network_efficiency: float | None = None
+    """Share of the rate that collectives reach, as the inventory says; None: as the kind's usually do."""
+    network_latency_seconds: float | None = None
+    """Of a hop beyond its protocol's, likewise."""
+    link_direct: bool = False
+    """Inside a node each pair of accelerators has a link of its own, and no switch is between."""
+    failures_per_node_day: float | None = None
+    """As the inventory says; None: as published of large clusters (facts/failures.py)."""
+    spot_failures_per_node_day: float | None = None
+    """The same where capacity may be taken away, failures included."""
+    storage_bytes_per_second: float | None = None
+    """Of one node, writing a checkpoint; None: the cost model's assumption."""
+    mixed: tuple[tuple[str, int], ...] = ()
+    """Where nodes are unlike: the kinds' names with their nodes. All other fields are then of the slowest."""
     host_memory_given: bool = False
     """True: the inventory says it; False: it is what such nodes usually have."""
     calibration: str | None = field(default=None, repr=False)
@@ -139,8 +154,13 @@ class ClusterFacts:
     @property
     def label(self) -> str:
         """The inventory's short form, e.g. ``h100-sxm-80gb:8x4``."""
-        tail = f"x{self.nodes}" if self.nodes > 1 else ""
-        return f"{self.accelerator.name}:{self.accelerators_per_node}{tail}"
+        if self.mixed:
+            return "+".join(_label(name, self.accelerators_per_node, nodes) for name, nodes in self.mixed)
+        return _label(self.accelerator.name, self.accelerators_per_node, self.nodes)
+
+
+def _label(name: str, per_node: int, nodes: int) -> str:
+    return f"{name}:{per_node}{f'x{nodes}' if nodes > 1 else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
