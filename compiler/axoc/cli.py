@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from axoc import __version__
-from axoc.commands import data, finished, review, setup
+from axoc.commands import data, finished, quantization, review, setup
 from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
 from axoc.errors import Diagnostic, UserError
 
@@ -272,6 +272,7 @@ for command in (
     review.verify_command,
     review.report_command,
     finished.export_command,
+    quantization.quant_profile_command,
     setup.schema_command,
     setup.inventory_command,
     setup.init_command,

@@ -17,14 +17,19 @@ def export(run: Path, formats: str, quantization: str, python: str) -> int:
     """The runtime's exit code; it says itself what it does. Raises UserError for what can be said without it."""
     names = tuple(n.strip() for n in formats.split(",") if n.strip())
     _check(run, names)
-    with tempfile.TemporaryDirectory(prefix="axoc-export-") as name:
+    arguments = [str(run.resolve()), "--formats", ",".join(names), "--quantization", quantization]
+    return run_runtime("axoc_runtime.exports", arguments, python)
+
+
+def run_runtime(module: str, arguments: list[str], python: str) -> int:
+    """The exit code of a module of the runtime's own sources, run by ``python``. Raises UserError where that is none."""
+    with tempfile.TemporaryDirectory(prefix="axoc-runtime-") as name:
         folder = Path(name)
         for file in sources.runtime_files():
             path = folder / file.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(file.content)
-        command = [python, "-m", "axoc_runtime.exports", str(run.resolve()), "--formats", ",".join(names)]
-        return _run([*command, "--quantization", quantization], folder)
+        return _run([python, "-m", module, *arguments], folder)
 
 
 def _check(run: Path, names: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from axoc_runtime.errors import EXIT_EXPORT, EXIT_INPUTS, RuntimeFailure
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m axoc_runtime.quantize.profile", description=__doc__)
     made.add_argument("--model", required=True, help="a folder, or a hub id")
+    made.add_argument("--model-name", help="how the recommended spec names it; as --model otherwise")
     made.add_argument("--quant-methods", default="awq,gptq,gguf,nf4,fp8,int8")
     made.add_argument("--output-dir", type=Path, required=True)
     made.add_argument("--gpu-count", type=int, default=1, help="0: the CPU; also where there is no GPU")

@@ -29,8 +29,13 @@ def advise(rows: Sequence[Row], most_lost: float) -> Advice:
     return Advice(
         serve=serve,
         train=train,
-        serve_why=_why(rows, serve, most_lost, "smallest"),
-        train_why=_why([r for r in rows if r.method.trained_as], train, most_lost, "one with the least memory"),
+        serve_why=_why(rows, serve, most_lost, "the best perplexity among the smallest"),
+        train_why=_why(
+            [r for r in rows if r.method.trained_as],
+            train,
+            most_lost,
+            "the best perplexity among those with the least memory",
+        ),
     )
 
 
@@ -57,8 +62,8 @@ def _why(rows: Sequence[Row], found: Row | None, most_lost: float, best: str) ->
     tokens = sum(found.measured["read"]["counts"])
     windows = len(found.measured["read"]["counts"])
     told = (
-        f"{found.method.name}: the {best} of {len(measured)} measured that surely loses at most {most_lost:.0%}: {shown(found)}, "
-        f"on {tokens:,} tokens in {windows} windows"
+        f"{found.method.name}: {best} (within 10%) of those of {len(measured)} measured that surely lose at most {most_lost:.0%}: "
+        f"{shown(found)}, on {tokens:,} tokens in {windows} windows"
     )
     others = [r for r in measured if r is not found and r.change is not None and r.measured is not None]
     alike = [r for r in others if r.measured and not compare.apart(found.measured["read"], [r.measured["read"]])]

@@ -40,9 +40,15 @@ def run(given: argparse.Namespace) -> int:
         records = _all(settings, methods, settings.digest(texts, device))
         profile = _profile(settings, device, measured_on, records, given.max_loss)
         write_report(profile)
-        shutil.rmtree(output / ".work", ignore_errors=True)
+        _tidy(settings)
     print(f"\n{table(profile)}\n\nWritten: {', '.join(str(output / f) for f in FILES)}", flush=True)
     return EXIT_EXPORT if any(row.error for row in profile.rows) else 0
+
+
+def _tidy(settings: Settings) -> None:
+    shutil.rmtree(Path(settings.output) / ".work", ignore_errors=True)
+    if not settings.keep_models:
+        shutil.rmtree(Path(settings.output) / "models", ignore_errors=True)
 
 
 def _check(given: argparse.Namespace) -> None:
@@ -60,7 +66,7 @@ def _settings(given: argparse.Namespace) -> tuple[Settings, str]:
     folder = model_folder(given.model)
     return Settings(
         model=str(folder),
-        model_id=given.model,
+        model_id=given.model_name or given.model,
         output=str(given.output_dir.resolve()),
         data=None if given.data is None else str(given.data.resolve()),
         gpus=gpus,
