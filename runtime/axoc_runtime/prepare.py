@@ -65,7 +65,7 @@ def _look_into_stream(job: Job, tokenizer: Any) -> None:
     _, found = next(windows.after(0))
     with Ledger(job.output / FINDINGS) as ledger:
         listed(job, windows.made, ledger)
-        together = Whole(job.datasets)
+        together = Whole(job.datasets, job.training.objective)
         for index, fact, cut, untrained in ((i, *fact) for i, made in windows.made for fact in made.facts):
             together.see(index, fact, cut=cut, untrained_turns=untrained)
         ledger.add(*together.findings())
@@ -132,7 +132,7 @@ def _accounts(job: Job, folder: Path, count: int) -> tuple[list[Tally], Any]:
     tallies = [Tally() for _ in job.datasets]
     shown: list[str] = []
     failing = 0
-    together = Whole(job.datasets)
+    together = Whole(job.datasets, job.training.objective)
     with Ledger(job.output / FINDINGS, job.output / QUARANTINE) as ledger:
         for number in range(count):
             told = shards.told_of(shards.path_of(folder, number))

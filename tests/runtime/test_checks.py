@@ -152,7 +152,7 @@ def test_the_outline_hides_no_match(parts: list[str]) -> None:
 def whole(*groups: list[dict[str, Any]], **changes: Any) -> list[Finding]:
     """Rows by dataset, each in a file of its own."""
     datasets = [replace(DATASET, path=f"{i}.jsonl", **changes) for i in range(len(groups))]
-    seen = Whole(datasets)
+    seen = Whole(datasets, "sft")
     for index, rows in enumerate(groups):
         for number, row in enumerate(rows, start=1):
             place = f"{index}.jsonl:{number}"

@@ -111,6 +111,21 @@ def test_the_answer_begins_where_the_template_lets_the_model_begin(
     assert rows[0]["length"] == len(rows[0]["prompt_ids"]) + 5
 
 
+def test_supervised_fine_tuning_learns_the_better_answer_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"training__objective": "sft", "training__preference": None, "dataset__validation_split": 0.0}
+    rows, _ = prepared(tmp_path, monkeypatch, tokenizer, PAIRS[:1], **more)
+    assert tokenizer.decode([t for t in rows[0]["labels"] if t >= 0]).replace(" ", "") == "good</s>"
+    assert "1 one-of-a-pair" in capsys.readouterr().out
+    assert (
+        "1 rows are pairs of answers, of which sft learns the chosen one"
+        in (tmp_path / "out/data-check.csv").read_text()
+    )
+    prepared(tmp_path, monkeypatch, tokenizer, PAIRS[:1], dataset__validation_split=0.0)
+    assert "one-of-a-pair" not in capsys.readouterr().out
+
+
 def test_long_answers_are_cut_and_pairs_that_then_are_the_same_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -134,7 +149,11 @@ def test_real_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: A
     ("objective", "row", "message"),
     [
         ("dpo", {"question": "q", "answer": "a"}, "objective dpo needs a prompt with a chosen and a rejected answer"),
-        ("sft", {"prompt": "q", "chosen": "a", "rejected": "b"}, "is in the format preference: objective sft needs"),
+        (
+            "sft",
+            {"prompt": "q", "completions": ["a"], "labels": [True]},
+            "is in the format stepwise: objective sft needs",
+        ),
         ("pretrain", {"question": "q", "answer": "a"}, "objective pretrain needs plain text"),
     ],
 )

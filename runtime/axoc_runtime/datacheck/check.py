@@ -47,7 +47,7 @@ class Check:
         self.objective = objective_of(cast(Job, job))
         wants = self.objective.wants
         self.wanted = Wanted(objective=self.objective.name, accepts=self.objective.accepts, wants=wants)
-        self.whole = Whole(job.datasets)
+        self.whole = Whole(job.datasets, self.objective.name)
         self.accounts = [Account(path=d.path or "") for d in job.datasets]
 
     def run(self) -> None:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final, cast
 
-from axoc_runtime.ingest.base import BadRow, Document, Example, Tokens
+from axoc_runtime.ingest.base import (
+    BadRow,
+    Conversation,
+    Document,
+    Example,
+    Preference,
+    Segments,
+    Tokens,
+)
 from axoc_runtime.ingest.encode import IGNORED, Encoded, Text, encode_all
 from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.objectives.base import Figure, Objective, Row
@@ -17,6 +25,7 @@ BATCHES_AHEAD: Final = 4
 
 class Sft(Objective):
     name = "sft"
+    accepts: ClassVar[tuple[type, ...]] = (Conversation, Document, Segments, Tokens, Preference)
     columns = {"input_ids": "tokens", "labels": "tokens"}  # noqa: RUF012
     as_arrays = True
     figures = (
@@ -33,10 +42,9 @@ class Sft(Objective):
     def rows_of(
         self, job: Job, dataset: DatasetJob, tokenizer: Any, examples: Sequence[Example]
     ) -> list[list[Row] | BadRow]:
-        plain = [example for example in examples if isinstance(example, Text)]
         found = encode_all(
             tokenizer,
-            plain,
+            [preferred(example) if isinstance(example, Preference) else cast(Text, example) for example in examples],
             limit=dataset.max_seq_length,
             system_prompt=dataset.system_prompt,
             truncation=dataset.truncation,
@@ -59,6 +67,11 @@ class Sft(Objective):
         padding, at_once = padding_token(parts["processing_class"]), job.training.micro_batch_size
         packed = PackCollator(padding, packs=at_once, capacity=capacity_of(job)) if is_packed(job) else None
         return AxocTrainer(job, data_collator=packed or Collator(padding), **parts)
+
+
+def preferred(pair: Preference) -> Conversation:
+    """The better answer to what was asked: what is learned of a pair where nothing is compared."""
+    return Conversation(messages=(*pair.prompt.messages, pair.chosen), tools=pair.prompt.tools)
 
 
 class Pretrain(Sft):

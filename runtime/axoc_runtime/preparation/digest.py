@@ -15,8 +15,9 @@ from axoc_runtime.files import write_json
 from axoc_runtime.ingest.base import Reader, Source
 from axoc_runtime.ingest.sources import parts
 from axoc_runtime.job import Job
+from axoc_runtime.models.tokenizer import tokenizer_source
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of shards and indices: raised when they change."""
 REMEMBERED: Final = "digests.json"
 SETTLED_NANOSECONDS: Final = 2_000_000_000

@@ -33,6 +33,8 @@ class Fact:
     """good or bad of rated answers, or an answer that may be a class; empty where there is none."""
     system: bool | None
     """Whether a conversation brings a system prompt; None for other rows."""
+    pair: bool
+    """Whether it has a better and a worse answer."""
 
 
 def fact_of(record: Record, example: Example, seed: int) -> Fact:
@@ -46,6 +48,7 @@ def fact_of(record: Record, example: Example, seed: int) -> Fact:
         offset=NO_OFFSET if record.offset is None else record.offset,
         label=_label(example),
         system=None if spoken is None else spoken.messages[0]["role"] == "system",
+        pair=isinstance(example, Preference),
     )
 
 

@@ -22,6 +22,8 @@ LARGEST_SHARE: Final = 0.9
 """Of one label: beyond it, saying always the same is right nine times in ten."""
 SYSTEM_SHARE: Final = 0.02
 LONG_SHARE: Final = 0.05
+LEARNS_ONE: Final = "sft"
+"""The objective that takes pairs and learns one answer of each."""
 
 
 @dataclass
@@ -33,13 +35,14 @@ class Totals:
     untrained_turns: int = 0
     spoken: int = 0
     with_system: int = 0
+    pairs: int = 0
 
 
 class Whole:
     """Some thirty bytes a row are kept."""
 
-    def __init__(self, datasets: Sequence[DatasetJob]) -> None:
-        self.datasets = datasets
+    def __init__(self, datasets: Sequence[DatasetJob], objective: str) -> None:
+        self.datasets, self.objective = datasets, objective
         self.files: dict[tuple[str, bool], int] = {}
         self.names: list[tuple[str, bool]] = []
         self.key, self.asked, self.number, self.offset = (array("q") for _ in range(4))
@@ -64,6 +67,7 @@ class Whole:
         totals.untrained_turns += untrained_turns
         totals.spoken += fact.system is not None
         totals.with_system += bool(fact.system)
+        totals.pairs += fact.pair
         if fact.label and (fact.label in labels or len(labels) < MOST_LABELS):
             labels[fact.label] += 1
 
@@ -72,6 +76,8 @@ class Whole:
         yield from self._leaks()
         for dataset, totals, labels in zip(self.datasets, self.totals, self.labels, strict=True):
             yield from _of_all(dataset, totals, labels)
+            if self.objective == LEARNS_ONE and totals.pairs:
+                yield _half_learned(dataset, totals)
 
     def _copies(self) -> Iterator[Finding]:
         keys = np.frombuffer(self.key, np.int64)
@@ -116,6 +122,12 @@ def _of_all(dataset: DatasetJob, totals: Totals, labels: Counter[str]) -> Iterat
         yield from _too_long(dataset, totals)
         yield from _unbalanced(dataset, totals, labels)
         yield from _drifting(dataset, totals)
+
+
+def _half_learned(dataset: DatasetJob, totals: Totals) -> Finding:
+    message = f"{totals.pairs:,} rows are pairs of answers, of which {LEARNS_ONE} learns the chosen one"
+    fix = "set training.objective: dpo, ipo, orpo, simpo or reward, which learn from both"
+    return of_dataset("one-of-a-pair", dataset.path or "", message, fix)
 
 
 def _too_long(dataset: DatasetJob, totals: Totals) -> Iterator[Finding]:
