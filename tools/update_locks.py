@@ -1,4 +1,4 @@
-"""Makes templates/axoc_templates/locks/*.lock anew from the *.in files beside them. Needs uv and the network.
+"""Makes templates/axoc_templates/locks/*.lock and tools/engines.lock anew from the *.in files beside them. Needs uv and the network.
 
     python tools/update_locks.py [--uv PATH]
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 LOCKS: Final = Path(__file__).resolve().parent.parent / "templates" / "axoc_templates" / "locks"
+TOOLS_ENGINES: Final = Path(__file__).resolve().parent / "engines.in"
 OLDEST_PYTHON: Final = "3.11"
 PLATFORM_OPTIONS: Final = {
     "cpu": ["--universal"],
@@ -51,7 +52,15 @@ def main() -> int:
         more = export_entries(uv, profile)
         (LOCKS / f"{profile}-export.lock").write_text(HEADER.format(f"{profile}.in and export.in") + "".join(more))
         print(f"{profile}-export.lock: {len(more)} packages on top")
+    TOOLS_ENGINES.with_suffix(".lock").write_text(HEADER.format("engines.in") + engine_entries(uv), encoding="utf-8")
     return 0
+
+
+def engine_entries(uv: str) -> str:
+    """What targets' files are checked with: nothing of a bundle, so no rules of ours."""
+    command = [uv, "pip", "compile", str(TOOLS_ENGINES), "--generate-hashes", "--no-annotate", "--no-header", "--universal"]
+    command += ["--python-version", OLDEST_PYTHON]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def export_entries(uv: str, profile: str) -> list[str]:

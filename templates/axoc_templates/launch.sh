@@ -9,7 +9,7 @@ Usage: launch.sh [options]
 
   --dry-run          print what would run or be submitted, and do nothing
   --install          make the environment, then stop
-  --preflight        stop after checking this machine
+  --preflight        stop after checking this machine, or all hosts together, and showing what each has
   --prepare          stop after preparing the data
   --resume           go on from the last checkpoint
   --fresh            start anew though an unfinished run has left checkpoints, which are deleted
@@ -21,16 +21,20 @@ Usage: launch.sh [options]
   -h, --help         this text
 
 Environment: AXOC_ENV_DIR, AXOC_PYTHON, AXOC_BASE_DIR; AXOC_HANG_SECONDS (600; 0: never), after which a step that
-does not end ends the run; AXOC_UPLOAD_PATIENCE_SECONDS (300), after which a store that fails is given up; for several nodes
+does not end ends the run; AXOC_UPLOAD_PATIENCE_SECONDS (300), after which a store that fails is given up;
+AXOC_PREFLIGHT_SLOW (fail on accelerators, warn on CPUs; off), what a slow link or device leads to; AXOC_HOST_WAIT_SECONDS
+(900), how long hosts wait for one another; AXOC_HOST_SILENT_SECONDS (30; 0: never), after which a host is lost; for several nodes
 NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, which engines other than torchrun set by themselves.
 Exit codes: 0 done, 1 wrong inputs, 2 usage, 10 bundle altered, 11 environment, 12 this machine, 13 data,
-14 training, 15 out of memory, 16 not what was planned, 17 upload, 130 interrupted.
+14 training, 15 out of memory, 16 not what was planned, 17 upload, 18 export,
+19 hosts that differ, 20 hosts that do not reach one another, or a port in use, 21 a host lost or missing,
+22 a link or device slower than planned, 130 interrupted.
 TEXT
 }
 
 DRY_RUN=0 INSTALL=1 RESUME=0 FRESH=0 UPLOAD=0 ALLOW_ALTERED=0 LAST_STEP=train
 PYTHON=${AXOC_PYTHON:-} BASE_DIR=${AXOC_BASE_DIR:-}
-STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH='' GIVEN_PYTHON=${AXOC_PYTHON:-} FORWARDED=() INTERRUPTED=130
+STEP=start HOST_PYTHON='' CHILD='' PLUGIN_PATH='' GIVEN_PYTHON=${AXOC_PYTHON:-} FORWARDED=() INTERRUPTED=130 FIRST_HOST=1
 
 say() { printf 'axoc: %s\n' "$*"; }
 warn() { printf 'axoc: %s\n' "$*" >&2; }
@@ -102,6 +106,10 @@ advice() {
     130) echo "interrupted; --resume goes on from the last checkpoint" ;;
     14) echo "see the first error above; --resume goes on from the last checkpoint" ;;
     17) echo "see the lines above; nothing is lost here, and --upload sends it once the store takes it" ;;
+    19) echo "see what differs above, and on which host" ;;
+    20) echo "see which hosts or ports above" ;;
+    21) echo "see the host named above; with all there, --resume goes on from the last checkpoint" ;;
+    22) echo "see what is slow above; AXOC_PREFLIGHT_SLOW=warn goes on all the same" ;;
     *) echo "see the lines above" ;;
   esac
 }
@@ -179,6 +187,7 @@ export_environment() {
   cores=$(helper cores) || cores=1
   threads=$((cores / PLAN_PROCESSES_PER_NODE))
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
+  if [ "$PLAN_NODES" -gt 1 ]; then export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR}; fi # hosts without names in DNS
   if [ "$PLAN_DEVICE" = cuda ]; then
     export PYTORCH_ALLOC_CONF=${PYTORCH_ALLOC_CONF:-expandable_segments:True} # the plan's memory counts on it
     export NCCL_DEBUG=${NCCL_DEBUG:-WARN} TORCH_NCCL_ASYNC_ERROR_HANDLING=${TORCH_NCCL_ASYNC_ERROR_HANDLING:-1}
@@ -201,7 +210,8 @@ runtime() {
 }
 
 # One node speaks to the store. A run that is trained has not failed because its copy elsewhere is not whole yet.
-uses_store() { [ "$PLAN_UPLOADS" = 1 ] && [ "${NODE_RANK:-0}" = 0 ]; }
+uses_store() { [ "$PLAN_UPLOADS" = 1 ] && is_first_host; }
+is_first_host() { [ "$FIRST_HOST" = 1 ] && [ "${NODE_RANK:-0}" = 0 ]; }
 
 fetch() {
   step fetch "looking at the store"
@@ -305,7 +315,7 @@ main() {
   step train "training: $PLAN_NODES x $PLAN_PROCESSES_PER_NODE processes on $PLAN_DEVICE"
   train
 
-  if [ "${NODE_RANK:-0}" = 0 ]; then
+  if is_first_host; then
     step finish "finishing: merge, samples, figures"
     runtime finish
   fi

@@ -13,12 +13,11 @@ use_placement() {
 use_c10d() {
   [ "$FRESH" = 0 ] || fail 2 "--fresh: with rendezvous c10d torchrun starts again by itself, and would start anew each time; remove the output folder instead"
   RESUME=1
+  export AXOC_DYNAMIC_HOSTS=1 # hosts may be replaced, so none waits for all others
   MASTER_PORT=${MASTER_PORT:-29400}
   [ "$PLAN_NODES" -gt 1 ] || return 0
   [ -n "${MASTER_ADDR:-}" ] || fail 2 "the plan has $PLAN_NODES nodes: set MASTER_ADDR on each to one of them; it is not set"
-  if [ -z "${NODE_RANK:-}" ]; then
-    if helper is-here "$MASTER_ADDR"; then NODE_RANK=0; else NODE_RANK=1; fi
-  fi
+  [ -n "${NODE_RANK:-}" ] || helper is-here "$MASTER_ADDR" || FIRST_HOST=0
 }
 
 submit() { return 0; }
