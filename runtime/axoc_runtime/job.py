@@ -198,6 +198,10 @@ class Expect:
     device_memory_bytes: int
     host_bytes: int
     disk_bytes: int
+    link_bytes_per_second: float
+    """Bus bandwidth that the plan counts on among the ranks of a node; 0 where there is one."""
+    network_bytes_per_second: float
+    """The same over all ranks; 0 where there is one node."""
     parameters: int
     trainable_parameters: int
 

@@ -7,16 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.hosts import line as lines
-from axoc_runtime.hosts.interface import interface_of
+from axoc_runtime.hosts.interface import address_towards, interface_of
 from axoc_runtime.hosts.join import meet
 from axoc_runtime.hosts.meeting import Meeting
-from axoc_runtime.hosts.place import Place, is_own, place_of
+from axoc_runtime.hosts.place import Place, place_of
 from axoc_runtime.hosts.watch import HostWatch, Loss
 
 
@@ -34,7 +33,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("axoc_runtime.hosts.join.host_name", lambda: next(names))
 
 
-def place(port: int, node: int | None, nodes: int) -> Place:
+def place(port: int, node: int, nodes: int) -> Place:
     return Place(node, nodes, "127.0.0.1", port)
 
 
@@ -69,13 +68,6 @@ def test_clocks_are_compared(port: int, monkeypatch: pytest.MonkeyPatch) -> None
     threading.Thread(target=lambda: found.set_result(meetings[1].clock_offsets_seconds()), name="late clock").start()
     assert meetings[0].clock_offsets_seconds() == [0.0, pytest.approx(7.0, abs=0.2)]
     assert found.result(5) == [0.0, pytest.approx(7.0, abs=0.2)]
-
-
-def test_hosts_without_a_number_get_one(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("axoc_runtime.hosts.place.is_own", lambda address: False)
-    with ThreadPoolExecutor(3) as pool:
-        asked = [pool.submit(meet, place(port, node, 3), "train") for node in (0, None, None)]
-        assert sorted(f.result(10).node for f in asked) == [0, 1, 2]
 
 
 def test_who_never_comes_is_named_by_all_that_are_there(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,6 +182,7 @@ def test_a_host_that_fails_is_named_with_its_reason_and_code(port: int, beat: No
 
 
 def test_the_environment_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AXOC_DYNAMIC_HOSTS", raising=False)
     assert place_of(1) is None
     for name, value in {"NODE_RANK": "1", "MASTER_ADDR": "here", "MASTER_PORT": "29500"}.items():
         monkeypatch.setenv(name, value)
@@ -200,8 +193,10 @@ def test_the_environment_of_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MASTER_PORT")
     with pytest.raises(RuntimeFailure, match="MASTER_PORT"):
         place_of(2)
+    monkeypatch.setenv("AXOC_DYNAMIC_HOSTS", "1")
+    assert place_of(2) is None
 
 
-def test_own_addresses_and_their_interfaces(tmp_path: Path) -> None:
-    assert is_own("127.0.0.1") and not is_own("198.18.77.77") and not is_own("no.such.host.invalid")
+def test_own_addresses_and_their_interfaces() -> None:
+    assert address_towards("127.0.0.1") is None and address_towards("no.such.host.invalid") is None
     assert interface_of("127.0.0.1") == "lo" and interface_of("198.18.77.77") is None

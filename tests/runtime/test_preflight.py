@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from runtime.jobs import LORA, make_job
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of a bundle; nothing is measured, which takes processes (tests/cluster)."""
+    monkeypatch.setenv("AXOC_PREFLIGHT_SLOW", "off")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "model.safetensors").touch()
     return tmp_path
@@ -77,7 +80,7 @@ def test_another_gpu_a_smaller_one_and_one_in_use(folder: Path, monkeypatch: pyt
 
 
 def test_missing_packages_are_the_environments_fault(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None if name == "peft" else object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else object())
     failure = refused(folder, adapter=LORA)
     assert failure.exit_code == 11 and "peft" in str(failure)
 
@@ -92,8 +95,8 @@ def test_what_a_job_imports(folder: Path) -> None:
 def test_a_tracker_that_no_lock_pins_is_refused_at_launch(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tracker: str
 ) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None if name == tracker else object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == tracker else object())
     failure = refused(folder, tracking=["tensorboard", tracker])
     assert failure.exit_code == 11 and tracker in str(failure)
-    assert failure.fix is not None and f"take {tracker} out of tracking" in failure.fix
+    assert f"take {tracker} out of tracking" in str(failure)
     preflight.run(make_job(folder, tracking=["tensorboard"]))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from axoc import __version__
 from axoc.cost.disk import RUN_ITEMS
 from axoc.cost.whole_run import BEFORE_PROCESSES
+from axoc.emit.links import counted_rates
 from axoc.emit.placement import config_path, placement
 from axoc.facts.profile import Pace, profile_for
 from axoc.ir.canonical import to_plain
@@ -177,6 +178,7 @@ def _expect(plan: Plan) -> dict[str, Any]:
         "device_memory_bytes": 0 if placement(plan).device == "cpu" else accelerator.memory_bytes,
         "host_bytes": memory.host_bytes,
         "disk_bytes": _run_disk_bytes(memory),
+        **counted_rates(plan),
         "parameters": plan.schedule.parameters,
         "trainable_parameters": plan.schedule.trainable_parameters,
     }

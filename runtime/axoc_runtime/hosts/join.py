@@ -24,7 +24,7 @@ START: Final = "start launch.sh there too, or see why it ended; " + WAIT_VARIABL
 def meet(place: Place, what: str) -> Meeting:
     """``what``: the step; hosts that are at another one are told to come again. Raises RuntimeFailure naming who is missing."""
     patience = seconds(WAIT_VARIABLE, WAIT_SECONDS)
-    return _Host(place, what, patience).meeting() if place.is_first else _reach(place, what, patience)
+    return _Host(place, what, patience).meeting() if place.node == 0 else _reach(place, what, patience)
 
 
 class _Host:
@@ -63,9 +63,7 @@ class _Host:
 
     def _admit(self, line: Line) -> None:
         hello = line.receive(HELLO_SECONDS)
-        node, name, what = hello["node"], str(hello["host"]), hello["what"]
-        free = [n for n in range(self.place.nodes) if n not in self.names]
-        node = free[0] if node is None else int(node)
+        node, name, what = int(hello["node"]), str(hello["host"]), hello["what"]
         if what != self.what:
             line.send({"again": f"node 0 is at {self.what}, this one at {what}"})
         elif node not in range(self.place.nodes):

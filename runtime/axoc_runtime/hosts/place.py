@@ -18,18 +18,18 @@ SILENT_SECONDS: Final = 30.0
 the run is to have ended, leave as much again for its processes."""
 
 
+DYNAMIC_VARIABLE: Final = "AXOC_DYNAMIC_HOSTS"
+"""Set by launch.sh where torchrun waits for another host in a lost one's place, and starts the ranks anew: hosts then have no
+fixed numbers, come when they like, and no loss of one ends the run."""
+
+
 @dataclass(frozen=True)
 class Place:
-    node: int | None
-    """None where the first host is to number the others as they come (elastic rendezvous)."""
+    node: int
     nodes: int
     address: str
     """Of the first host, as all of them can resolve it."""
     port: int
-
-    @property
-    def is_first(self) -> bool:
-        return self.node == 0 if self.node is not None else is_own(self.address)
 
     @property
     def endpoint(self) -> str:
@@ -37,35 +37,22 @@ class Place:
 
 
 def place_of(nodes: int) -> Place | None:
-    """None where the plan has one node. Raises RuntimeFailure where the environment is not that of several."""
-    if nodes == 1:
+    """None where the plan has one node, or hosts do not meet. Raises RuntimeFailure where the environment does not say."""
+    if nodes == 1 or is_dynamic():
         return None
     try:
-        written = os.environ.get("NODE_RANK")
-        node = None if written is None else int(written)
-        place = Place(node, nodes, os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        node, port = int(os.environ["NODE_RANK"]), int(os.environ["MASTER_PORT"])
+        place = Place(node, nodes, os.environ["MASTER_ADDR"], port)
     except (KeyError, ValueError) as error:
         fix = f"set NODE_RANK (0 to {nodes - 1}), MASTER_ADDR and MASTER_PORT on each host"
         raise RuntimeFailure(f"the plan has {nodes} nodes, and the environment is not set: {error}", 2, fix) from None
-    if node is not None and not 0 <= node < nodes:
+    if not 0 <= node < nodes:
         raise RuntimeFailure(f"NODE_RANK is {node}, the plan has {nodes} nodes", EXIT_PREFLIGHT, f"0 to {nodes - 1}")
     return place
 
 
-def is_own(address: str) -> bool:
-    """Whether it is one of this host's: only those can be bound."""
-    try:
-        found = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        return False
-    for family, kind, protocol, _, where in found:
-        with socket.socket(family, kind, protocol) as probe:
-            try:
-                probe.bind(where)
-                return True
-            except OSError:
-                continue
-    return False
+def is_dynamic() -> bool:
+    return bool(os.environ.get(DYNAMIC_VARIABLE))
 
 
 def host_name() -> str:

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Final
 
 from axoc_runtime.failure.watch import Watch
-from axoc_runtime.hosts.interface import use_interface
+from axoc_runtime.hosts.interface import address_towards, use_interface
 from axoc_runtime.hosts.join import meet
-from axoc_runtime.hosts.place import SILENT_SECONDS, SILENT_VARIABLE, place_of, seconds
+from axoc_runtime.hosts.place import SILENT_SECONDS, SILENT_VARIABLE, is_dynamic, place_of, seconds
 from axoc_runtime.hosts.watch import HostWatch, Loss
 from axoc_runtime.job import Job
 
@@ -30,6 +30,8 @@ class Hosts:
         self.job, self.watch, self.tell = job, watch, tell
         self._hosts: HostWatch | None = None
         place = None if job is None else place_of(job.distributed.nodes)
+        if is_dynamic() and (address := os.environ.get("MASTER_ADDR")):
+            use_interface(address_towards(address))
         if place is not None:
             meeting = meet(place, "train")
             use_interface(meeting.own_address)
