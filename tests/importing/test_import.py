@@ -128,7 +128,7 @@ def test_axolotl(tmp_path: Path) -> None:
     assert found.tools == ("axolotl",)
     assert spec["model"] == {"id": "meta-llama/Llama-3.1-8B", "attention": "auto", "quantization": {"method": "nf4"}}
     assert spec["adapter"] == {"type": "lora", "rank": 32, "alpha": 16.0, "dropout": 0.05, "targets": "all-linear"}
-    shared = {"max_seq_length": 4096, "validation_split": 0.02}
+    shared = {"max_seq_length": 4096, "validation_split": 0.02, "truncation": "drop"}
     first, second = ({"path": "data/rows.jsonl", "type": "alpaca"}, {"path": "org/chats", "type": "auto"})
     assert spec["dataset"] == [first | shared, second | shared]
     training = spec["training"]
@@ -141,6 +141,46 @@ def test_axolotl(tmp_path: Path) -> None:
     assert told["special_tokens"] == told["sample_packing"] == told["warmup_steps"] == "trains otherwise"
     assert told["evals_per_epoch"] == told["datasets[1].field_messages"] == "left out"
     assert "tf32" not in told, "what is off needs no word"
+
+
+LEARNED: list[tuple[str, str, dict[str, Any], dict[str, str]]] = [
+    ("axolotl", "train_on_inputs: true", {"train_on": "all", "truncation": "drop"}, {"train_on_inputs": "moved"}),
+    ("axolotl", "excess_length_strategy: truncate", {"truncation": "right"}, {"excess_length_strategy": "moved"}),
+    ("axolotl", "roles_to_train: [assistant]", {"truncation": "drop"}, {"roles_to_train": "left out"}),
+    ("axolotl", "roles_to_train: [user, assistant]", {"train_on": "all"}, {"roles_to_train": "trains otherwise"}),
+    ("axolotl", "train_on_eos: last", {}, {"train_on_eos": "trains otherwise"}),
+    ("axolotl", "train_on_eos: turn", {}, {"train_on_eos": "left out"}),
+    ("llamafactory", "train_on_prompt: true", {"train_on": "all"}, {"train_on_prompt": "moved"}),
+    ("llamafactory", "mask_history: true", {"train_on": "last_turn"}, {"mask_history": "moved"}),
+    ("llamafactory", "mask_history: false", {}, {"mask_history": "left out"}),
+    ("trl", "truncation_mode: keep_end", {"truncation": "left"}, {"truncation_mode": "moved"}),
+    ("trl", "completion_only_loss: true", {"train_on": "last_turn"}, {"completion_only_loss": "moved"}),
+    ("trl", "completion_only_loss: false", {"train_on": "all"}, {"completion_only_loss": "moved"}),
+    ("trl", "assistant_only_loss: true", {"train_on": "assistant"}, {"assistant_only_loss": "moved"}),
+    ("trl", "assistant_only_loss: false", {}, {"assistant_only_loss": "trains otherwise"}),
+]
+BASES = {
+    "axolotl": "base_model: a/b\ndatasets: [{path: a.jsonl, type: alpaca}]\nsequence_len: 256\n",
+    "llamafactory": "model_name_or_path: a/b\nstage: sft\nfinetuning_type: full\ndataset: a\ncutoff_len: 256\n",
+    "trl": "model_name_or_path: a/b\ndataset_name: c/d\nmax_length: 256\nlearning_rate: 1.0e-5\n",
+}
+
+
+@pytest.mark.parametrize(("tool", "line", "dataset", "told"), LEARNED, ids=[f"{t}-{line}" for t, line, _, _ in LEARNED])
+def test_what_is_learned_of_a_row_and_what_becomes_of_long_ones(
+    tmp_path: Path, tool: str, line: str, dataset: dict[str, Any], told: dict[str, str]
+) -> None:
+    found, spec = take(tmp_path, f"{BASES[tool]}{line}\n")
+    assert found.tools == (tool,)
+    of = {key: spec["dataset"].get(key) for key in ("train_on", "truncation")}
+    assert of | dataset == of and not ("train_on" in spec["dataset"] and "train_on" not in dataset)
+    assert effects(found) | told == effects(found)
+
+
+def test_axolotl_entries_say_whose_turns_they_train_on_and_split_text(tmp_path: Path) -> None:
+    entries = "datasets: [{path: a.jsonl, type: chat_template, roles_to_train: [user, gpt]}, {path: b.txt, type: completion}]\n"
+    _, spec = take(tmp_path, f"base_model: a/b\n{entries}sequence_len: 256\n")
+    assert [(d.get("train_on"), d["truncation"]) for d in spec["dataset"]] == [("all", "drop"), (None, "split")]
 
 
 def test_every_key_of_a_file_is_told_of_or_off(tmp_path: Path) -> None:

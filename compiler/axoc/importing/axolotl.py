@@ -12,6 +12,9 @@ from axoc.importing.trainer import adapter, length, packing, precision, schedule
 from axoc.importing.translate import Draft, Tool, problem
 
 OBJECTIVES: Final = {"dpo": "dpo", "ipo": "ipo", "kto": "kto", "orpo": "orpo", "simpo": "simpo", "grpo": "grpo"}
+ASSISTANTS: Final = frozenset({"assistant", "gpt", "model", "bot", "ai"})
+ENDS: Final = ("turn", True)
+"""Of ``train_on_eos``: the end of every turn that is trained on, as axoc has it."""
 TYPES: Final = {
     "alpaca": "alpaca",
     "sharegpt": "sharegpt",
@@ -71,7 +74,11 @@ def _data(draft: Draft) -> None:
                 problem(draft, "val_set_size", "val_set_size as a number of rows", expected="a share below 1")
             )
         draft.note("val_set_size", "moved", field="dataset.validation_split", became=number(size))
+    _learned(draft, shared, draft.get("roles_to_train"), "roles_to_train")
+    _ends(draft)
     made = [_entry(draft, key, i, e) | shared for i, e in enumerate(entries) if isinstance(e, dict)]
+    for index, entry in enumerate(e for e in entries if isinstance(e, dict)):
+        _learned(draft, made[index], entry.get("roles_to_train"), f"{key}[{index}].roles_to_train")
     draft.put("dataset", made[0] if len(made) == 1 else made)
     paths = [e.get("path") for e in made]
     draft.note(key, "moved", field="dataset", became=paths[0] if len(paths) == 1 else paths)
@@ -81,6 +88,30 @@ def _data(draft: Draft) -> None:
             "trains otherwise",
             reason="a split of the training data is evaluated on: dataset.validation_split",
         )
+
+
+def _learned(draft: Draft, entry: dict[str, Any], roles: Any, shown: str) -> None:
+    """Whose turns are trained on. Loss on some roles beside the assistant is loss on all in a spec."""
+    if not roles:
+        return
+    draft.places.setdefault(shown, draft.places.get(shown.partition("[")[0], (1, 1)))
+    if {str(r).lower() for r in (roles if isinstance(roles, list) else [roles])} <= ASSISTANTS:
+        draft.note(shown, "left out", reason="loss is on the assistant's turns, as dataset.train_on has it")
+        return
+    entry["train_on"] = "all"
+    reason = "dataset.train_on: all learns every token, those of other roles and of the template among them"
+    draft.note(shown, "trains otherwise", field="dataset.train_on", became="all", reason=reason)
+
+
+def _ends(draft: Draft) -> None:
+    for key in ("train_on_eos", "train_on_eot"):
+        value = draft.get(key)
+        if value in ENDS:
+            draft.note(key, "left out", reason="the end of each turn that is trained on is learned with it")
+        elif value is not None:
+            draft.note(
+                key, "trains otherwise", reason="the end of each turn that is trained on is learned, and no other"
+            )
 
 
 def _entry(draft: Draft, key: str, index: int, entry: dict[str, Any]) -> dict[str, Any]:
@@ -93,12 +124,14 @@ def _entry(draft: Draft, key: str, index: int, entry: dict[str, Any]) -> dict[st
     if isinstance(kind, str):
         name = kind.split(".")[0].split(":")[0]
         made["type"] = TYPES.get(name, "auto")
+        if made["type"] == "completion":
+            made["truncation"] = "split"  # as axolotl does with text, whatever it does with rows
         if name not in TYPES:
             _left(draft, key, index, "type", f"{kind} is seen from the columns, or named in dataset.type")
     elif kind is not None:
         _left(draft, key, index, "type", "an own format is a plugin: docs/plugins.md")
     for name, value in entry.items():
-        if name in ("path", "type", "data_files", "ds_type") or value in (None, False, "", []):
+        if name in ("path", "type", "data_files", "ds_type", "roles_to_train") or value in (None, False, "", []):
             continue
         _left(
             draft,
@@ -216,6 +249,7 @@ def _precision(draft: Draft) -> None:
 DEFAULTS: Final = {
     "dataset.validation_split": 0.0,
     "dataset.max_seq_length": 512,
+    "dataset.truncation": "drop",
     "training.learning_rate": 5e-5,
     "training.micro_batch_size": 1,
     "training.gradient_accumulation_steps": 1,

@@ -28,6 +28,8 @@ from axoc.importing.trainer_keys import ADAM, HUB, LOADING, LOGGING, MACHINE
 KERNELS: Final = "kernels are the planner's choice"
 LOSSES: Final = "losses beside the usual one are not among axoc's"
 METHODS: Final = "is not among axoc's ways of training"
+TRUNCATION: Final = {"drop": "drop", "truncate": "right"}
+"""axolotl's ``raise`` stops at such a row; axoc lists the rows that it drops."""
 PACKING: Final = "packing has no settings in a spec"
 
 KEYS: Final[dict[str, Key]] = {
@@ -76,7 +78,7 @@ KEYS: Final[dict[str, Key]] = {
     **each(out(LOADING), "dataset_prepared_path", "dataset_processes", "dataset_num_proc", "dataset_shard_*", "dataset_keep_in_memory",
            "dataloader_*", "remove_unused_columns", "group_by_length", "skip_prepare_dataset", "shuffle_merged_datasets",
            "shuffle_before_merging_datasets", "push_dataset_to_hub", "dataset_exact_deduplication", "total_num_tokens",
-           "streaming_multipack_buffer_size", "excess_length_strategy", "min_sample_len", "pretrain_multipack_*"),
+           "streaming_multipack_buffer_size", "min_sample_len", "pretrain_multipack_*"),
     **each(out(PACKING), "eval_sample_packing", "sample_packing_*", "pad_to_sequence_len", "pad_to_multiple_of",
            "max_packed_sequence_len", "multipack_real_batches", "batch_flattening", "curriculum_sampling"),
     **each(out(HUB), "hub_*", "push_to_hub"),
@@ -99,8 +101,9 @@ KEYS: Final[dict[str, Key]] = {
            "experts_implementation", "flex_attn_compile_kwargs", "torch_compile_*", "tiled_mlp*", "chunked_cross_entropy*",
            "activation_offloading", "gemma4_hybrid_attn_impl", "use_dsv4_kernels", "use_glm_dsa_kernels", "use_cce",
            "experimental_skip_move_to_device", "llama4_linearized_experts", "accelerator_config", "noise_*", "layer_offloading"),
-    **each(out("loss is on the assistant's tokens alone"), "roles_to_train", "train_on_eos", "train_on_eot"),
-    "train_on_inputs": otherwise("loss is on the answers alone: objective pretrain learns every token"),
+    "excess_length_strategy": to("dataset.truncation", word(TRUNCATION)),
+    "train_on_inputs": to("dataset.train_on", lambda value: "all" if flag(value) else "assistant"),
+    **each(with_others(), "roles_to_train", "train_on_eos", "train_on_eot"),
     **each(otherwise(ADAM), "adam_beta1", "adam_beta2", "adam_beta3", "adam_epsilon", "adam_eps", "adam_epsilon2"),
     **each(otherwise("schedules have no settings beyond warm-up in a spec"), "cosine_min_lr_ratio", "cosine_constant_lr_ratio",
            "eta_min", "lr_div_factor", "lr_quadratic_warmup", "lr_scheduler_kwargs", "lr_groups", "embedding_lr*", "loraplus_*",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from axoc.errors import UserError
-from axoc.importing.keys import Key, each, flag, number, otherwise, out, refuse, text, to, whole, with_others
+from axoc.importing.keys import NOTHING, Key, each, flag, number, otherwise, out, refuse, text, to, whole, with_others
 from axoc.importing.trainer import ARGUMENT_DEFAULTS, COMBINED_ARGUMENTS
 from axoc.importing.trainer_keys import ARGUMENTS
 from axoc.importing.translate import Draft, Tool, problem
@@ -39,8 +39,8 @@ KEYS: Final[dict[str, Key]] = ARGUMENTS | {
            "use_dft_loss", "mixture_of_depths", "pref_ftx", "dpo_label_smoothing"),
     **each(otherwise("rows are not weighted within a batch by dataset here: weight a dataset with dataset.weight"),
            "mix_strategy", "interleave_probs"),
-    "train_on_prompt": otherwise("loss is on the answers alone"),
-    "mask_history": otherwise("loss is on every answer of a conversation"),
+    "train_on_prompt": to("dataset.train_on", lambda value: "all" if flag(value) else NOTHING),
+    "mask_history": to("dataset.train_on", lambda value: "last_turn" if flag(value) else NOTHING),
     "resize_vocab": otherwise("the vocabulary is the tokenizer's"),
     **each(otherwise("adapters begin as PEFT's do: A random, B zero"), "pissa_*", "loraplus_*"),
     "adapter_name_or_path": refuse("an adapter is trained from its beginning: merge the old one into the model first"),

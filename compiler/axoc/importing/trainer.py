@@ -132,12 +132,30 @@ def of_trl(draft: Draft) -> None:
     if name := draft.get("dataset_name"):
         draft.moved("dataset_name", "dataset.path", str(name))
     objective(draft)
+    learned(draft)
     dtype = str(draft.get("dtype") or draft.get("torch_dtype") or "").removeprefix("torch.")
     if dtype in ("float32", "bfloat16", "float16"):
         draft.moved("dtype" if draft.get("dtype") else "torch_dtype", "model.dtype", dtype)
     if draft.get("attn_implementation"):
         reason = "the planner chooses: SDPA runs flash attention's kernels where rows are not packed"
         draft.note("attn_implementation", "left out", reason=reason)
+
+
+def learned(draft: Draft) -> None:
+    """Which tokens have a loss. Where TRL is not told it goes by the rows: all of messages, of prompts the completion."""
+    if draft.spec.get("training", {}).get("objective", "sft") != "sft":
+        return
+    if _set(draft, "completion_only_loss"):
+        draft.moved("completion_only_loss", "dataset.train_on", "last_turn")
+    elif _set(draft, "assistant_only_loss"):
+        draft.moved("assistant_only_loss", "dataset.train_on", "assistant")
+    elif draft.get("completion_only_loss") is not None:
+        draft.moved("completion_only_loss", "dataset.train_on", "all")
+    else:
+        reason = "where rows are messages TRL learns every token: dataset.train_on: all does"
+        draft.note(
+            "assistant_only_loss", "trains otherwise", field="dataset.train_on", became="assistant", reason=reason
+        )
 
 
 def adapter(draft: Draft, *, on: bool) -> None:

@@ -97,7 +97,7 @@ TRL: Final[dict[str, Key]] = ARGUMENTS | {
     "chat_template_path": otherwise("the tokenizer's own chat template is used"),
     "eos_token": otherwise("the tokenizer's own tokens are used"),
     "pad_token": out("padding is masked everywhere"),
-    "assistant_only_loss": out("loss is on the assistant's tokens alone"),
-    "completion_only_loss": out("loss is on the completion's tokens alone"),
+    "truncation_mode": to("dataset.truncation", word({"keep_start": "right", "keep_end": "left"})),
+    **each(with_others(), "assistant_only_loss", "completion_only_loss"),
     "env": out("the environment is the launcher's"),
 }  # fmt: skip
