@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.exports import registry, request
+from axoc_runtime.exports import run as run_module
 from axoc_runtime.exports.base import Consumer, Exporter
 from axoc_runtime.exports.gguf import layout
 from axoc_runtime.exports.report import read_report
@@ -109,13 +113,29 @@ def test_an_unknown_architecture_is_refused_before_anything_is_written(tmp_path:
     assert left(run) == []
 
 
-def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(run: Path) -> None:
+def with_more_tokens(run: Path, *, special: bool) -> None:
     path = run / "final/tokenizer.json"
     value = json.loads(path.read_text())
-    more = [dict(value["added_tokens"][0], id=1000 + i, content=f"<more{i}>") for i in range(100)]
+    more = [
+        value["added_tokens"][0] | {"id": 1000 + i, "content": f"<more{i}>", "special": special} for i in range(100)
+    ]
     path.write_text(json.dumps(value | {"added_tokens": [*value["added_tokens"], *more]}))
-    with pytest.raises(RuntimeFailure, match="the model's embedding 1,0"):
-        export(run, ["gguf"])
+
+
+@pytest.mark.parametrize("format_", ["safetensors", "gguf", "onnx"])
+def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(run: Path, format_: str) -> None:
+    with_more_tokens(run, special=False)
+    with pytest.raises(RuntimeFailure, match="gives the token 1,099, and the model's embedding has 1,0") as caught:
+        export(run, [format_])
+    assert caught.value.exit_code == 1 and "trained with" in caught.value.render()
+    assert left(run) == []
+
+
+def test_special_tokens_that_no_text_has_need_no_row(run: Path) -> None:
+    """As in Gemma 3's tokenizer, beside its text models."""
+    with_more_tokens(run, special=True)
+    export(run, ["gguf"])
+    assert read_report(run)["gguf"]["measured"]["logits_difference"] < 0.005
 
 
 def test_a_tokenizer_that_llama_cpp_splits_otherwise_is_refused(run: Path) -> None:
@@ -131,6 +151,7 @@ def test_a_tokenizer_that_llama_cpp_splits_otherwise_is_refused(run: Path) -> No
     path.write_text(json.dumps(value))
     with pytest.raises(RuntimeFailure, match="splits text in no way"):
         export(run, ["gguf"])
+    assert left(run) == ["exports.json"] and not read_report(run)
 
 
 def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
@@ -138,3 +159,36 @@ def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailure, match="adapter that is not merged"):
         export(tmp_path, ["safetensors"])
     assert not list((tmp_path / "exports").glob("*"))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system that holds a run, and has no room for an export of it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)], capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    run_of("llama", folder)
+    free = shutil.disk_usage(folder).free
+    (folder / "others").write_bytes(b"\0" * (free - 300_000))
+    yield folder
+    gc.collect()
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+FORMATS = [*registry.BUILTIN.keys() - {"mlx"}, "gguf:q8_0", "vllm:fp8"]
+
+
+def test_a_disk_that_is_full_in_the_middle_of_any_format(full_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ENOSPC from the kernel, wherever a library meets it: no part of an export is left, and all are told alike."""
+    monkeypatch.setattr(run_module, "_room", lambda *_: None)  # which would say so before anything is written
+    with pytest.raises(RuntimeFailure) as caught:
+        export(full_disk, sorted(FORMATS))
+    told = caught.value.render()
+    assert caught.value.exit_code == 18
+    assert told.count("the disk is full") == len(FORMATS), told
+    assert "free some" in told and "axoc export disk --formats" in told
+    assert left(full_disk) == ["exports.json"] and not list((full_disk / "exports").glob(".*"))
+    (full_disk / "others").unlink()
+    export(full_disk, ["gguf"])
+    assert left(full_disk) == ["exports.json", "gguf"]

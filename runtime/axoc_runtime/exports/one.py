@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,8 @@ from axoc_runtime.failure.explain import first_line, out_of_memory
 from axoc_runtime.files import whole_folder
 
 EXPORTS: Final = "exports"
+PROBE_BYTES: Final = 1 << 20
+"""A disk without room for as much is full."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ def export_one(source: Source, request: Request, reference: Reference, no_room: 
 
 def _made(source: Source, request: Request, reference: Reference, began: float) -> Outcome:
     target = source.run / EXPORTS / request.folder
-    with whole_folder(target) as fresh:
+    with whole_folder(target) as fresh, _told_of_a_full_disk(fresh):
         notes = request.exporter.write(source, fresh, request.variant)
         consumer = request.exporter.consumer(source, fresh, request.variant)
         measured = None
@@ -68,6 +72,21 @@ def _made(source: Source, request: Request, reference: Reference, began: float) 
         del consumer  # files that are mapped into memory are let go before the folder gets its name
         (fresh / "README.md").write_text(card(source, request, outcome), encoding="utf-8")
     return outcome
+
+
+@contextmanager
+def _told_of_a_full_disk(folder: Path) -> Iterator[None]:
+    """Libraries name no cause where a write fails, or find it out when they read: so the disk is asked, before what was
+    written is deleted."""
+    try:
+        yield
+    except Exception as error:
+        probe = folder / ".probe"
+        try:
+            probe.write_bytes(bytes(PROBE_BYTES))
+        except OSError as full:
+            raise full from error
+        raise
 
 
 def failed(request: Request, error: str, fix: str | None, began: float) -> Outcome:

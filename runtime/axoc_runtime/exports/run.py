@@ -13,7 +13,7 @@ from axoc_runtime.exports.base import NONE
 from axoc_runtime.exports.one import EXPORTS, Outcome, export_one
 from axoc_runtime.exports.report import show, write_report
 from axoc_runtime.exports.request import Request, missing_packages, read_requests
-from axoc_runtime.exports.source import Source, open_source
+from axoc_runtime.exports.source import Source, open_source, vocabulary_refusal
 
 GIB: Final = 1 << 30
 EXTRA_FIX: Final = (
@@ -53,6 +53,8 @@ def require_packages(requests: Sequence[Request]) -> None:
 
 def refuse(source: Source, requests: Sequence[Request]) -> None:
     """Everything that cannot be written of this model, at once."""
+    if told := vocabulary_refusal(source):
+        raise RuntimeFailure(told, EXIT_INPUTS, "put the tokenizer there that the model was trained with")
     reasons = [(r.name, refusal(source, r)) for r in requests]
     problems = [f"  {name}: {reason}" for name, reason in reasons if reason]
     if problems:

@@ -93,3 +93,14 @@ def open_source(run: Path, work: Path) -> Source:
         fix = "name the output folder of a finished run; launch.sh of its bundle finishes one"
         raise RuntimeFailure(f"{run}: {found}", EXIT_INPUTS, fix)
     return Source(run=run, work=work)
+
+
+def vocabulary_refusal(source: Source) -> str | None:
+    """Where text may become tokens that the embedding has no rows for. Special ones without a row are let be: Gemma 3's own
+    tokenizer has one for images, which its text models never see."""
+    rows, added = int(source.config.vocab_size), source.tokenizer.added_tokens_decoder
+    ordinary = [i for i in source.tokenizer.get_vocab().values() if i not in added or not added[i].special]
+    highest = max([*ordinary, *(i for text in source.texts for i in text.ids)])
+    if highest < rows:
+        return None
+    return f"the tokenizer in {source.model} gives the token {highest:,}, and the model's embedding has {rows:,} rows"

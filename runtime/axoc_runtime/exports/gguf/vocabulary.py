@@ -46,11 +46,8 @@ class Vocabulary:
 
 
 def read_vocabulary(source: Source) -> Vocabulary:
-    """Raises CannotExport where llama.cpp has no such tokenizer, or the embedding has too few rows."""
+    """As many tokens as the embedding has rows. Raises CannotExport where llama.cpp has no such tokenizer."""
     raw, tokenizer, rows = _tokenizer_json(source), source.tokenizer, int(source.config.vocab_size)
-    if len(tokenizer) > rows:
-        message = f"the tokenizer has {len(tokenizer):,} tokens, and the model's embedding {rows:,} rows"
-        raise CannotExport(message, "use the tokenizer that the model was trained with")
     if raw["model"]["type"] != "BPE":
         raise CannotExport(f"GGUF export does not know tokenizers of the kind {raw['model']['type']}")
     byte_level = "ByteLevel" in json.dumps([raw.get("pre_tokenizer"), raw.get("decoder")])
