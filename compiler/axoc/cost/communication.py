@@ -23,6 +23,8 @@ from axoc.cost.units import blocks_per_unit
 
 HOST_LINK_BYTES_PER_SECOND: Final = 20e9
 """Pinned copies over PCIe 4 x16, as measured by most bandwidth tests."""
+MATRICES_A_BLOCK: Final = 7
+"""Query, key, value, output, gate, up, down."""
 DDP_BUCKET_BYTES: Final = 25 * 2**20
 """torch's default (DistributedDataParallel, bucket_cap_mb)."""
 
@@ -55,18 +57,28 @@ def unit(scenario: Scenario, c: Columns) -> Unit:
     count = np.where(c.uses("fsdp"), np.ceil(layers / blocks_per_unit(scenario, c)), layers)
     inside, outside = split.blocks(scenario, c), 1.0 - split.blocks(scenario, c)
     weights, gradients = gathered_bytes(scenario, c), _trained_bytes(scenario, c)
-    axis = shard_axis(c)
+    axis, (gathers, reductions) = shard_axis(c), _parts(scenario, c)
 
     def only(seconds: Floats) -> Floats:
         return cast(Floats, np.where(sharded, seconds, 0.0))
 
     return Unit(
         count=count,
-        gather=only(gather_seconds(scenario, weights * inside / count, axis)),
-        reduce=only(_reduced(scenario, c, gradients * inside / count)),
+        gather=only(gathers * gather_seconds(scenario, weights * inside / count / gathers, axis)),
+        reduce=only(reductions * _reduced(scenario, c, gradients * inside / count / reductions)),
         outside_gather=only(gather_seconds(scenario, weights * outside, axis)),
         outside_reduce=only(_reduced(scenario, c, gradients * outside)),
     )
+
+
+def _parts(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
+    """(gathers, reductions) of a block under ZeRO-3, which fetches modules until a prefetch bucket is full, a matrix never in
+    parts, and reduces when its reduce bucket is full; one each elsewhere."""
+    block = float(scenario.sizes.block)
+    fetched = min(float(MATRICES_A_BLOCK), np.ceil(block / GATHER_ELEMENTS))
+    reduced = np.ceil(block / reduce_bucket_elements(scenario.model.hidden_size))
+    three = c.uses("zero3")
+    return np.where(three, max(1.0, fetched), 1.0), np.where(three, max(1.0, reduced), 1.0)
 
 
 def gathered_bytes(scenario: Scenario, c: Columns) -> Floats:
@@ -105,12 +117,14 @@ def weight_gather_seconds(scenario: Scenario, c: Columns) -> Floats:
 
 def copied_seconds(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
     """(forward, backward): FSDP copies each unit's weights out of their gather's flat output, and its gradients into the
-    flat input of their reduction (foreach_all_gather_copy_out, chunk_cat), on the stream that computes or in its way."""
-    copies = c.uses("fsdp") & (c.shard_degree > 1)
+    flat input of their reduction (foreach_all_gather_copy_out, chunk_cat), on the stream that computes or in its way. ZeRO-3
+    copies weights likewise (partition_parameters.py, AllGatherCoalescedHandle.wait); its gradients are in time.py."""
+    several = c.shard_degree > 1
+    copies, copies_back = c.uses("fsdp", "zero3") & several, c.uses("fsdp") & several
     weights, gradients = gathered_bytes(scenario, c), _trained_bytes(scenario, c)
     kernels = kernels_of(scenario)
     out, into = kernels.moved(2.0 * weights), kernels.moved(2.0 * gradients)
-    return cast(Floats, np.where(copies, out, 0.0)), cast(Floats, np.where(copies, out + into, 0.0))
+    return cast(Floats, np.where(copies, out, 0.0)), np.where(copies, out, 0.0) + np.where(copies_back, into, 0.0)
 
 
 def tensor_parallel_seconds(scenario: Scenario, c: Columns) -> Floats:

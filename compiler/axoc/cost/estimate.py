@@ -12,11 +12,13 @@ from axoc.cost.bands import memory_band, time_band
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.exact import settle
 from axoc.cost.host import HOST_PHASES
+from axoc.cost.interruptions import SECONDS_PER_DAY
 from axoc.cost.lengths import micro_batch_tokens
 from axoc.cost.memory import MemoryColumns, memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
-from axoc.cost.whole_run import ASSUMED, whole_run
+from axoc.cost.whole_run import ASSUMED, INTERRUPTIONS, interrupted_seconds, whole_run
+from axoc.facts.failures import failure_rate, spot_failure_rate
 from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, PhaseLedger, RunItem, TimeEstimate
 
 SECONDS_PER_HOUR = 3600
@@ -95,11 +97,32 @@ class Costed:
             total_steps=steps,
             total_seconds=total,
             cost_usd=_dollars(total, world, cluster.price_usd_per_accelerator_hour),
-            spot_cost_usd=_dollars(total, world, cluster.spot_price_usd_per_accelerator_hour),
+            spot_cost_usd=_dollars(self._spot_seconds(row), world, cluster.spot_price_usd_per_accelerator_hour),
+            failures_expected=self._failures(row),
             run_breakdown=tuple(
                 RunItem(item=k, seconds=float(v[row]), source=ASSUMED[k]) for k, v in self.run.items() if v[row] > 0
             ),
         )
+
+    def _busy(self, row: int) -> float:
+        """Seconds of the run that a failure can end."""
+        return sum(float(self.run[i][row]) for i in ("training", "evaluation", "checkpoints") if i in self.run)
+
+    def _failures(self, row: int) -> float:
+        """Expected of the run, on demand."""
+        if self.variant(row).steps is None:
+            return 0.0
+        lasts = self._busy(row) + float(self.run[INTERRUPTIONS][row])
+        return lasts / SECONDS_PER_DAY * failure_rate(self.scenario.cluster).per_day
+
+    def _spot_seconds(self, row: int) -> float | None:
+        """The run where nodes are taken away, with the checkpoints as planned."""
+        if self.variant(row).steps is None:
+            return None
+        one, step = self.columns.rows(np.array([row])), self.time.step_seconds[row : row + 1]
+        rate = spot_failure_rate(self.scenario.cluster).per_day
+        lost = interrupted_seconds(self.scenario, one, step, np.array([self._busy(row)]), rate)
+        return float(self.run_seconds()[row] - self.run[INTERRUPTIONS][row] + lost[0])
 
     def _batch_fill(self, row: int) -> float:
         one = self.columns.rows(np.array([row]))

@@ -67,6 +67,10 @@ class Sizes:
     """Weights of all routed experts."""
     pinned_ratio: float = 1.0
     """Bytes of a power of two for each parameter, over the parameters' own: what pinning one by one takes."""
+    saved: int = 0
+    """Of the vocabulary's matrices, what is trained whole beside an adapter."""
+    saved_embedding: bool = False
+    saved_head: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +103,11 @@ class Scenario:
     """Of all datasets together, where the lock knows them."""
     data_bytes: int | None = None
     saves: int | None = None
-    """Checkpoints the run writes, where its length is known."""
+    """Checkpoints the run writes at least, where its length is known."""
+    save_steps: int | None = None
+    """Between checkpoints, as set; None: left open."""
+    saves_by_failures: bool = False
+    """Left open, they may come more often where failures ask for it."""
     held_out_rows: int | None = None
     """Rows that are evaluated on, where the lock knows them."""
     sampled_rows: int | None = None
@@ -142,6 +150,14 @@ class Scenario:
     @property
     def is_full(self) -> bool:
         return self.adapter is None
+
+    @property
+    def trains_embedding(self) -> bool:
+        return self.is_full or self.sizes.saved_embedding
+
+    @property
+    def trains_head(self) -> bool:
+        return self.is_full or self.sizes.saved_head
 
     @property
     def quantized(self) -> bool:

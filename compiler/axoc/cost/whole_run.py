@@ -1,33 +1,38 @@
 """Seconds of a whole run, from a fresh machine to the last file: start-up, training, evaluation, checkpoints.
 
 Training comes from the step's model. The rest needs rates of disks, networks and tokenizers that no inventory states: each
-is one constant below, with where it is from. They are assumptions of the right size, so they are shown item by item.
+is one constant here or in interruptions.py, with where it is from. They are assumptions of the right size, so they are shown item by item.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, cast
 
 import numpy as np
 
 from axoc.cost.blocks import groups
 from axoc.cost.columns import Columns, Floats
-from axoc.cost.disk import ENVIRONMENT_BYTES, checkpoint_bytes, disk
+from axoc.cost.disk import ENVIRONMENT_BYTES, disk
+from axoc.cost.interruptions import (
+    DISK_BYTES_PER_SECOND,
+    PROCESS_SECONDS,
+    expected_seconds,
+    loss_seconds,
+    save_seconds,
+    saves,
+)
 from axoc.cost.lengths import rows_per_sequence
 from axoc.cost.passes import forward_seconds
 from axoc.cost.scenario import Scenario
+from axoc.facts.failures import failure_rate
 
 DOWNLOAD_BYTES_PER_SECOND: Final = 500e6
 """Of one node, from a hub or a registry. An assumption: many parallel streams of the 100 MB/s or so that one HTTPS
 connection reaches, on the 25 Gbit/s or more that nodes with accelerators have."""
-DISK_BYTES_PER_SECOND: Final = 2e9
-"""Of one node, reading or writing large files. An assumption: one data-centre NVMe drive (datasheets: 2 to 4 GB/s written)."""
 TOKENIZED_BYTES_PER_SECOND: Final = 50e6
 """Of one node. "Takes less than 20 seconds to tokenize a GB of text on a server's CPU":
 https://github.com/huggingface/tokenizers#main-features"""
-PROCESS_SECONDS: Final = {"cpu": 15.0, "gpu": 30.0}
-"""Imports of torch and transformers and, on a GPU, context and communicators, once a launch. An assumption."""
-
 COMPILE_SECONDS: Final = 7.0
 """Of one kind of block, forward and backward, with torch.compile; blocks alike share it. First steps of compiled runs took 4
 to 7 s longer than of others on an H100's host (benchmarks/packed_step.py)."""
@@ -38,8 +43,11 @@ WHOLE_EVALUATIONS: Final = 2
 """Before and after training, on all held-out rows."""
 
 START_UP: Final = ("environment", "model download", "tokenization", "process start", "model load")
-BEFORE_PROCESSES: Final = START_UP[:3]
-"""Done before the training processes start, so no part of what a run measures of itself."""
+INTERRUPTIONS: Final = "interruptions"
+BEFORE_PROCESSES: Final = (*START_UP[:3], INTERRUPTIONS)
+"""Done before the training processes start, or expected of many runs: no part of what a run measures of itself."""
+LEAST_LOST_SECONDS: Final = 1.0
+"""Expected, from which on interruptions are an item."""
 ASSUMED: Final = {
     "environment": f"the pinned wheels at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",
     "model download": f"the model's files to each node at {DOWNLOAD_BYTES_PER_SECOND / 1e6:g} MB/s: an assumption",
@@ -50,6 +58,7 @@ ASSUMED: Final = {
     "training": "steps times the predicted step",
     "evaluation": "forward passes over the held-out rows before, during and after training: the step's model",
     "checkpoints": f"bytes of the disk's ledger at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s a writing node: an assumption",
+    INTERRUPTIONS: "failures a day of so many accelerators, each losing half an interval between checkpoints and a new start",
     "final model": f"its files at {DISK_BYTES_PER_SECOND / 1e9:g} GB/s: an assumption",
 }
 """What each item is and rests on, in words."""
@@ -61,12 +70,35 @@ def whole_run(scenario: Scenario, c: Columns, step_seconds: Floats) -> dict[str,
     items["compilation"] = scenario.each(c, compilation_seconds)
     if scenario.steps is None:
         return items
-    return items | {
-        "training": step_seconds * scenario.each(c, lambda s: s.steps or 0),
+    training = step_seconds * scenario.each(c, lambda s: s.steps or 0)
+    items |= {
+        "training": training,
         "evaluation": scenario.by_variant(c, _evaluation),
-        "checkpoints": scenario.by_variant(c, _checkpoints),
-        "final model": _final(scenario, c),
+        "checkpoints": _stepped(scenario, c, step_seconds, lambda v, r, step: saves(v, r, step) * save_seconds(v, r)),
     }
+    busy = training + items["evaluation"] + items["checkpoints"]
+    items[INTERRUPTIONS] = interrupted_seconds(scenario, c, step_seconds, busy, failure_rate(scenario.cluster).per_day)
+    return items | {"final model": _final(scenario, c)}
+
+
+def interrupted_seconds(
+    scenario: Scenario, c: Columns, step_seconds: Floats, busy: Floats, failures_per_day: float
+) -> Floats:
+    """Expected to be lost of ``busy`` seconds."""
+    each = _stepped(scenario, c, step_seconds, loss_seconds)
+    lost = expected_seconds(busy, each, failures_per_day)
+    return np.where(lost < LEAST_LOST_SECONDS, 0.0, lost)
+
+
+def _stepped(
+    scenario: Scenario, c: Columns, step_seconds: Floats, figure: Callable[[Scenario, Columns, Floats], Floats]
+) -> Floats:
+    """A figure that depends on a variant's steps and on how long they take."""
+    found = np.zeros(len(c))
+    for index in range(max(1, len(scenario.variants))):
+        rows = c.variant == index
+        found[rows] = figure(scenario.variant(index), c.rows(rows).of_one_variant(), step_seconds[rows])
+    return found
 
 
 def compilation_seconds(scenario: Scenario) -> float:
@@ -103,18 +135,6 @@ def _evaluation(scenario: Scenario, c: Columns) -> Floats:
 
 def _batches(scenario: Scenario, c: Columns, rows: int) -> Floats:
     return np.ceil(rows / rows_per_sequence(scenario) / (c.micro_batch * c.data_parallel))
-
-
-def _writers(scenario: Scenario, c: Columns) -> Floats:
-    """Nodes that write at once: sharded states are written by the rank that holds them, all else by the first."""
-    nodes = float(scenario.cluster.nodes)
-    return np.where(c.deepspeed | c.uses("fsdp"), nodes, 1.0)
-
-
-def _checkpoints(scenario: Scenario, c: Columns) -> Floats:
-    """The Trainer waits while a checkpoint is written."""
-    saves = float(scenario.saves or 0)
-    return saves * checkpoint_bytes(scenario, c) / (DISK_BYTES_PER_SECOND * _writers(scenario, c))
 
 
 def _final(scenario: Scenario, c: Columns) -> Floats:

@@ -85,6 +85,7 @@ def estimate_dict(estimate: Estimate) -> dict[str, Any]:
         "total_seconds": time.total_seconds,
         "cost_usd": time.cost_usd,
         "spot_cost_usd": time.spot_cost_usd,
+        "failures_expected": time.failures_expected,
         "run_breakdown": to_plain(time.run_breakdown),
         "error_band": {"memory": estimate.memory_error_band, "time": estimate.time_error_band},
         "memory_error": {"rows": estimate.memory_error_rows, "measured": estimate.memory_error_measured},

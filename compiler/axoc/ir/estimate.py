@@ -67,7 +67,9 @@ class TimeEstimate:
     cost_usd: float | None
     """Of the whole run, at the price on demand or the inventory's own."""
     spot_cost_usd: float | None = None
-    """The same at the spot price, interruptions not counted."""
+    """The same at the spot price, with what is expected to be lost where nodes may be taken away."""
+    failures_expected: float = 0.0
+    """Of the whole run, on demand; what they lose is an item of it."""
     run_breakdown: tuple[RunItem, ...] = ()
     """Adds up to total_seconds where that is known; else what is known of it."""
     padding_share: float = 0.0

@@ -29,6 +29,7 @@ from axoc.search.pareto import pareto
 from axoc.search.passes import Pass, make_candidate, run_pass
 from axoc.search.precision import Precision, precisions
 from axoc.search.rank import order
+from axoc.search.saving import planned_save_steps, saving_reason
 from axoc.search.scenarios import (
     capacity_bytes,
     row_lengths,
@@ -81,7 +82,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
             *_decisions(request, facts, passes, ranked),
             *unit_decisions(request, best, row),
             *threshold_decisions(request, chosen.candidate, facts.model.num_layers),
-            *schedule_decisions(request, planned),
+            *schedule_decisions(request, planned, saving_reason(best, row)),
             objective_decision(request, wanted),
         ),
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),
@@ -155,7 +156,8 @@ def _decisions(
 
 
 def schedule(request: PlanRequest, best: Pass, row: int) -> Schedule:
-    """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch.
+    """Evaluation and checkpoints: as set, else four times a run of known length, else each epoch; checkpoints more often
+    where failures ask for it.
 
     With early stopping the best evaluation must have been saved: checkpoints left open follow evaluations that are set.
     """
@@ -165,8 +167,9 @@ def schedule(request: PlanRequest, best: Pass, row: int) -> Schedule:
     def steps(wanted: int | str, automatic: int | None) -> int | None:
         return automatic if wanted == AUTO else int(wanted)
 
-    save = save_every(request, scenario.steps)
-    evaluation = steps(training.eval_steps, save) if evaluates else None
+    usual = save_every(request, scenario.steps)
+    evaluation = steps(training.eval_steps, usual) if evaluates else None
+    save = usual if scenario.steps is None else planned_save_steps(best, row)
     if follows_evaluation(request):
         assert evaluation is not None
         save = max(1, (save or 0) // evaluation) * evaluation

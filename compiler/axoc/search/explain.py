@@ -57,8 +57,8 @@ def decisions(request: PlanRequest, fixed: Sequence[Decision], rows: Rows, best:
     )
 
 
-def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decision, ...]:
-    """When the run evaluates and saves, and why then."""
+def schedule_decisions(request: PlanRequest, schedule: Schedule, saving: str | None) -> tuple[Decision, ...]:
+    """When the run evaluates and saves, and why then. ``saving``: why more often than usual, where it is."""
     known = schedule.total_steps is not None
     evaluates = any(d.validation_split > 0 for d in request.datasets)
     because = "four times in a run of known length" if known else "at each epoch's end: the run's length is not known"
@@ -72,6 +72,8 @@ def schedule_decisions(request: PlanRequest, schedule: Schedule) -> tuple[Decisi
         elif field.endswith("save_steps") and follows_evaluation(request):
             reason = "a multiple of eval_steps: early stopping goes back to the best evaluation, which must be saved"
             found.append(Decision(field=field, value=value, because=reason, source="rule:early-stopping-saves"))
+        elif field.endswith("save_steps") and saving is not None:
+            found.append(Decision(field=field, value=value, because=saving, source="rule:young-daly"))
         else:
             found.append(Decision(field=field, value=value, because=because, source="rule:schedule"))
     return tuple(found)

@@ -90,7 +90,8 @@ def scenario_of(
     for way in ways:
         one = replace(base, attention=way.attention, kernels=way.kernels, compile=way.compile, packing=way.packing)
         steps = total_steps(request, data, global_batch, rows_per_sequence(one))
-        found.append(replace(one, steps=steps, saves=_saves(request, steps), evaluations=_evaluations(request, steps)))
+        counted = {"saves": _saves(request, steps), "evaluations": _evaluations(request, steps)}
+        found.append(replace(one, steps=steps, **counted))  # type: ignore[arg-type]
     return replace(found[0], variants=tuple(found))
 
 
@@ -133,6 +134,8 @@ def _plain(
         sampled_rows=request.training.eval_rows,
         lengths=row_lengths(request, data),
         downloads=request.model.looks_remote,
+        save_steps=None if request.training.save_steps == AUTO else int(request.training.save_steps),
+        saves_by_failures=request.training.early_stopping_patience is None,
         exports=tuple(
             (a.written, a.bytes_a_parameter) for a in asked(request.export.formats, request.export.quantization)
         ),
