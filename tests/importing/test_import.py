@@ -177,6 +177,21 @@ def test_what_is_learned_of_a_row_and_what_becomes_of_long_ones(
     assert effects(found) | told == effects(found)
 
 
+@pytest.mark.parametrize(
+    ("tool", "lines", "key"),
+    [
+        ("axolotl", "rl: dpo\nexcess_length_strategy: drop", "excess_length_strategy"),
+        ("llamafactory", "pref_loss: orpo\nmask_history: true", "mask_history"),
+        ("trl", "beta: 0.1\ntruncation_mode: keep_end", "truncation_mode"),
+    ],
+)
+def test_pairs_have_no_settings_of_texts(tmp_path: Path, tool: str, lines: str, key: str) -> None:
+    base = BASES[tool].replace("stage: sft", "stage: dpo")
+    found, spec = take(tmp_path, f"{base}{lines}\n")
+    assert not {"truncation", "train_on"} & set(spec["dataset"])
+    assert effects(found)[key] == "trains otherwise"
+
+
 def test_axolotl_entries_say_whose_turns_they_train_on_and_split_text(tmp_path: Path) -> None:
     entries = "datasets: [{path: a.jsonl, type: chat_template, roles_to_train: [user, gpt]}, {path: b.txt, type: completion}]\n"
     _, spec = take(tmp_path, f"base_model: a/b\n{entries}sequence_len: 256\n")

@@ -8,7 +8,7 @@ from axoc.errors import UserError
 from axoc.importing.axolotl_keys import KEYS
 from axoc.importing.distributed import deepspeed_file, fsdp
 from axoc.importing.keys import flag, number, whole
-from axoc.importing.trainer import adapter, length, packing, precision, schedules, warmup
+from axoc.importing.trainer import adapter, length, of_pairs, packing, precision, schedules, warmup
 from axoc.importing.translate import Draft, Tool, problem
 
 OBJECTIVES: Final = {"dpo": "dpo", "ipo": "ipo", "kto": "kto", "orpo": "orpo", "simpo": "simpo", "grpo": "grpo"}
@@ -143,6 +143,11 @@ def _entry(draft: Draft, key: str, index: int, entry: dict[str, Any]) -> dict[st
     return made
 
 
+def _long_rows(draft: Draft) -> None:
+    """Dropped, unless the file says otherwise."""
+    of_pairs(draft, default="drop")
+
+
 def _left(draft: Draft, key: str, index: int, name: str, reason: str) -> None:
     shown = f"{key}[{index}].{name}"
     draft.places[shown] = draft.places.get(key, (1, 1))
@@ -249,7 +254,6 @@ def _precision(draft: Draft) -> None:
 DEFAULTS: Final = {
     "dataset.validation_split": 0.0,
     "dataset.max_seq_length": 512,
-    "dataset.truncation": "drop",
     "training.learning_rate": 5e-5,
     "training.micro_batch_size": 1,
     "training.gradient_accumulation_steps": 1,
@@ -261,5 +265,5 @@ TOOL: Final = Tool(
     keys=KEYS,
     sections=("fsdp_config", "trl", "vllm"),
     defaults=DEFAULTS,
-    combine=(_adapter, _data, _objective, _spread, length, packing, warmup, schedules, _per_epoch, _rest),
+    combine=(_adapter, _data, _objective, _long_rows, _spread, length, packing, warmup, schedules, _per_epoch, _rest),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from axoc.errors import UserError
 from axoc.importing.keys import NOTHING, Key, each, flag, number, otherwise, out, refuse, text, to, whole, with_others
-from axoc.importing.trainer import ARGUMENT_DEFAULTS, COMBINED_ARGUMENTS
+from axoc.importing.trainer import ARGUMENT_DEFAULTS, COMBINED_ARGUMENTS, of_pairs
 from axoc.importing.trainer_keys import ARGUMENTS
 from axoc.importing.translate import Draft, Tool, problem
 
@@ -206,5 +206,5 @@ TOOL: Final = Tool(
     name="llamafactory",
     keys=KEYS,
     defaults=DEFAULTS,
-    combine=(_method, _datasets, _objective, _parallelism, *COMBINED_ARGUMENTS, _rest),
+    combine=(_method, _datasets, _objective, of_pairs, _parallelism, *COMBINED_ARGUMENTS, _rest),
 )

@@ -110,6 +110,26 @@ def length(draft: Draft) -> None:
         draft.note(key.key, "left out", reason="max_steps says how long to train")
 
 
+def of_pairs(draft: Draft, default: str = "right") -> None:
+    """What becomes of long rows, and whose tokens are learned, are settings of texts: pairs and prompts have one way.
+    ``default``: what the tool makes of long rows."""
+    section = draft.spec.setdefault("dataset", {})
+    entries = section if isinstance(section, list) else [section]
+    if draft.spec.get("training", {}).get("objective", "sft") in ("sft", "pretrain"):
+        if default != "right" and any("truncation" not in entry for entry in entries):
+            for entry in entries:
+                entry.setdefault("truncation", default)
+            draft.note("(long rows' default)", "moved", field="dataset.truncation", became=default)
+        return
+    for name in ("truncation", "train_on"):
+        for entry in entries:
+            entry.pop(name, None)
+        for note in [n for n in draft.notes if n.field == f"dataset.{name}"]:
+            draft.notes.remove(note)
+            reason = "pairs and prompts are cut on the right, and learned by their answers"
+            draft.note(note.key, "trains otherwise", reason=reason)
+
+
 ARGUMENT_DEFAULTS: Final = {
     "dataset.validation_split": 0.0,
     "training.epochs": 3.0,
@@ -222,4 +242,4 @@ TRL_DEFAULTS: Final = ARGUMENT_DEFAULTS | {
     "training.gradient_checkpointing": "full",
 }
 """trl 1.16, SFTConfig."""
-TOOL: Final = Tool(name="trl", keys=TRL, defaults=TRL_DEFAULTS, combine=(*COMBINED_ARGUMENTS, of_trl))
+TOOL: Final = Tool(name="trl", keys=TRL, defaults=TRL_DEFAULTS, combine=(*COMBINED_ARGUMENTS, of_trl, of_pairs))
