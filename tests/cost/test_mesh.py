@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asking import facts, plan, request
 from axoc.cost import communication
+from axoc.cost.margin import _on_fewer
 from axoc.cost.memory import memory
 from axoc.cost.mesh import replicate_axis, ring_rate, shard_axis, tensor_axis
 from axoc.cost.rings import latency_seconds
@@ -129,3 +130,12 @@ def test_tensor_parallel_and_hybrid_shard_are_planned_as_set() -> None:
     chosen = result.chosen.candidate
     assert (chosen.data_parallel, chosen.tensor_parallel, chosen.replicate_degree) == (8, 2, 2)
     assert chosen.kernels == "none"
+
+
+@pytest.mark.filterwarnings("error")
+def test_copies_on_fewer_nodes_are_fewer_and_as_large() -> None:
+    """What breaks first on fewer accelerators is asked of shards in whole numbers."""
+    result = plan(EIGHT_B, "h100-sxm-80gb:8x16", distributed__type="fsdp", distributed__replicate_degree=16)
+    assert isinstance(result, Plan)
+    fewer = _on_fewer(row(128, copies=16), [128, 64, 8])
+    assert fewer.replicate_degree.tolist() == [16, 8, 1] and set(fewer.shard_degree.tolist()) == {8}

@@ -99,12 +99,11 @@ def knobs(scenario: Scenario, one: Columns) -> Iterator[Knob]:
             at=lambda values: (_with_rank(scenario, values[0]), one),
         )
     if bool(one.uses("zero1", "zero2", "zero3", "fsdp")[0]) and not scenario.on_cpu:
-        tensor = int(one.tensor_parallel[0])
         yield Knob(
             field="distributed.gpu_count",
             label="accelerators",
             values=_worlds(scenario, one),
-            at=lambda values: (scenario, _with(one, values, data_parallel=[v // tensor for v in values])),
+            at=lambda values: (scenario, _on_fewer(one, values)),
             together=True,
         )
 
@@ -119,6 +118,14 @@ def _worlds(scenario: Scenario, one: Columns) -> range:
     world, tensor = int(one.world[0]), int(one.tensor_parallel[0])
     per_node = scenario.cluster.accelerators_per_node
     return range(world, 0, -per_node) if world > per_node else range(world, 0, -tensor)
+
+
+def _on_fewer(one: Columns, worlds: Sequence[int]) -> Columns:
+    """Copies of the model keep their shards, and are fewer; where that does not come out even there is one."""
+    tensor, shards = int(one.tensor_parallel[0]), int(one.shard_degree[0])
+    data = [world // tensor for world in worlds]
+    copies = [max(1, d // shards) if d % shards == 0 else 1 for d in data]
+    return _with(one, worlds, data_parallel=data, replicate_degree=copies)
 
 
 def _with(one: Columns, values: Sequence[int], **changes: Sequence[int]) -> Columns:
