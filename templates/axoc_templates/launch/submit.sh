@@ -14,6 +14,13 @@ forwarded_options() {
   [ -z "$BASE_DIR" ] || FORWARDED+=(--base-dir "$AXOC_BASE_DIR")
 }
 
+# Of engines that take a file and no options, and start it again by themselves.
+takes_no_options() {
+  if [ "$FRESH$ALLOW_ALTERED$LAST_STEP" != 00train ]; then
+    fail 2 "$PLAN_TARGET passes no options on, and starts the run again by itself, always going on from what is there: leave out --fresh, --allow-altered, --preflight and --prepare"
+  fi
+}
+
 # need COMMAND WHOSE FIX: a dry run shows what would be, whatever is installed.
 need() {
   [ "$DRY_RUN" = 1 ] || command -v "$1" >/dev/null || fail 11 "$1 is not there, $2 command line: $3"

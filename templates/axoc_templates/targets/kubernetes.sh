@@ -15,7 +15,7 @@ use_placement() {
 
 submit() {
   local file=trainjob.yaml
-  [ $# -eq 0 ] || [ "$*" = --resume ] || fail 2 "kubectl passes no options on, and pods always go on from what is there: leave out $*"
+  takes_no_options
   if [ "$DRY_RUN" = 0 ]; then
     need kubectl "Kubernetes'" "install it and name the cluster in its kubeconfig, or set target: torchrun"
     file=$(known_file)

@@ -15,7 +15,7 @@ use_placement() {
 # From the folder that relative paths count from: it is what travels.
 submit() {
   local base within
-  [ $# -eq 0 ] || [ "$*" = --resume ] || fail 2 "a task is started again by SkyPilot, and always goes on from what is there: leave out $*"
+  takes_no_options
   base=$(helper base-dir)
   within=${BUNDLE#"$base"/}
   [ "$within" != "$BUNDLE" ] || fail 2 "$BUNDLE does not lie in $base, which is what SkyPilot copies: plan it there"
