@@ -12,6 +12,12 @@ RUNTIME: Final = (Versions(library="axoc-runtime", first="0.1"),)
 TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit", "adafactor", "sgd")
 STREAMED: Final = ("sft", "pretrain")
 """Objectives on the runtime's own trainer; TRL's takes whole datasets."""
+UNTRAINED: Final = {
+    "vision_chat": "are conversations about images, and the runtime trains models of text: a vision tower is neither run nor planned",
+    "vision_qa": "are questions about images, and the runtime trains models of text: a vision tower is neither run nor planned",
+    "stepwise": "are steps that are each right or wrong, and no objective learns from them",
+}
+"""Formats that are read and checked only. Those that ``auto`` finds are refused before training by what reads the rows."""
 TENSOR_PARALLEL_FAMILIES: Final = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gpt_neox")
 """base_model_tp_plan of transformers 5.17: tests/facts/test_against_transformers.py holds it against them."""
 
@@ -74,6 +80,11 @@ def streaming(context: Context, _: Combination) -> str | None:
     return None
 
 
+def untrained(context: Context, _: Combination) -> str | None:
+    found = next((d.type for d in context.request.datasets if d.type in UNTRAINED), None)
+    return None if found is None else f"rows of the format {found} {UNTRAINED[found]}"
+
+
 RULES: Final = (
     Rule(
         id="packing-needs-varlen",
@@ -115,6 +126,13 @@ RULES: Final = (
         fix="set training.optimizer: adamw_torch_fused",
         link="https://github.com/huggingface/transformers/blob/v5.17.0/src/transformers/training_args.py",
         versions=(Versions(library="transformers"),),
+    ),
+    Rule(
+        id="runtime-formats",
+        check=untrained,
+        fix="take a dataset of text; axoc data check reads and checks this one",
+        link=None,
+        versions=RUNTIME,
     ),
     Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, versions=RUNTIME),
     Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, versions=RUNTIME),
