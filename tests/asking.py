@@ -7,6 +7,7 @@ from typing import Any
 
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
+from axoc.facts.stored import as_stored, read_stored
 from axoc.ir.facts import DataFacts
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import AdapterRequest, PlanRequest
@@ -38,6 +39,11 @@ def facts(made: PlanRequest, inventory: str, rows: int | None = 10_000) -> Facts
     return Facts(model=model, clusters=parse_inventory(inventory, None, None), data=data, spec_digest="sha256:0")
 
 
-def plan(model: str, inventory: str, rows: int | None = 10_000, **changes: Any) -> Plan | NoPlan:
+def plan(
+    model: str, inventory: str, rows: int | None = 10_000, stored: dict[str, Any] | None = None, **changes: Any
+) -> Plan | NoPlan:
+    """``stored``: the quantization_config of the model's config.json."""
     made = request(model, **changes)
-    return search(made, facts(made, inventory, rows))
+    found = facts(made, inventory, rows)
+    found = replace(found, model=replace(found.model, stored=read_stored(stored)))
+    return search(as_stored(made, found.model.stored), found)

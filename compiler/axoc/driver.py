@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from axoc.facts.stored import as_stored
 from axoc.inputs import Inputs, read_inputs
 from axoc.ir.bundle import Bundle
 from axoc.ir.canonical import digest
@@ -31,7 +32,7 @@ def plan(spec_path: Path, inventory: str | None, *, frozen: bool = False) -> Pla
         spec_digest=digest(inputs.spec_text.encode()),
         notes=inputs.notes,
     )
-    return Planned(inputs=inputs, result=search(inputs.request, facts))
+    return Planned(inputs=inputs, result=search(as_stored(inputs.request, inputs.model.stored), facts))
 
 
 def bundle(planned: Planned, out: Path) -> Bundle:

@@ -16,6 +16,7 @@ from axoc.emit.requirements import requirements_lock
 from axoc.emit.targets.registry import target_files
 from axoc.emit.user_config import checked_user_config
 from axoc.facts.exports import needs_tools
+from axoc.facts.stored import COMPRESSED
 from axoc.ir.bundle import Bundle, BundleFile
 from axoc.ir.canonical import dumps
 from axoc.ir.plan import Plan
@@ -57,8 +58,9 @@ def build_bundle(
 
 
 def exports_need_tools(plan: Plan) -> bool:
-    wanted = plan.request.export
-    return needs_tools(wanted.formats, wanted.quantization)
+    """Or the weights do: compressed-tensors, which decompresses them, is one of the tools."""
+    wanted, stored = plan.request.export, plan.model.stored
+    return needs_tools(wanted.formats, wanted.quantization) or (stored is not None and stored.by == COMPRESSED)
 
 
 def strategy_config(plan: Plan, config_text: str | None) -> list[BundleFile]:

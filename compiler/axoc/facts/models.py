@@ -11,6 +11,7 @@ from axoc.facts.catalog import CatalogEntry, close_ids, find_entry
 from axoc.facts.closed import closed_diagnostic, is_closed
 from axoc.facts.families.base import ModelFamily
 from axoc.facts.families.registry import family_for, family_named
+from axoc.facts.stored import read_stored, told, why_not
 from axoc.ir.facts import ModelFacts
 
 AUTO = "auto"
@@ -43,12 +44,13 @@ def _from_config(
 ) -> tuple[ModelFacts, list[str]]:
     if not isinstance(config, Mapping):
         raise UserError(Diagnostic(message="this is no config.json", file=file, expected="a JSON object at the top"))
-    if config.get("quantization_config"):
-        raise UserError(_stored_quantized(model_id, config["quantization_config"], file))
     family = _family(config, file, type_, scan)
     facts = family.parse(config, model_id=model_id, file=file)
     source = f"config.json: {file}" if file else ""
-    return replace(facts, source=source, file_dtype=_file_dtype(config)), list(family.warnings(config))
+    stored = read_stored(config.get("quantization_config"))
+    facts = replace(facts, source=source, file_dtype=_file_dtype(config), stored=stored)
+    notes = [told(stored)] if stored is not None and why_not(stored) is None else []
+    return facts, [*family.warnings(config), *notes]
 
 
 def _file_dtype(config: Mapping[str, Any]) -> str | None:
@@ -69,18 +71,6 @@ def _family(config: Mapping[str, Any], file: str | None, type_: str, scan: bool)
     if model_type and family.model_types and model_type not in family.model_types:
         raise UserError(_contradiction(type_, model_type, family_for(model_type, scan=scan), file))
     return family
-
-
-def _stored_quantized(model_id: str, stored: Any, file: str | None) -> Diagnostic:
-    """transformers would load them as they are stored, whatever the spec says: another memory, and nothing to train."""
-    method = stored.get("quant_method") if isinstance(stored, Mapping) else None
-    return Diagnostic(
-        message=f"the weights of {model_id} are stored quantized{f' ({method})' if method else ''}: quantization_config",
-        file=file,
-        expected="weights in float32, bfloat16 or float16",
-        fix="name the model it was quantized from, and set model.quantization: nf4 to train an adapter in little memory",
-        link="https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/model/model_utils/quantization.py",
-    )
 
 
 def _contradiction(type_: str, model_type: str, right: ModelFamily, file: str | None) -> Diagnostic:

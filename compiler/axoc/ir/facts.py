@@ -29,6 +29,17 @@ class MlaFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredWeights:
+    """Weights that are quantized in the model's own files."""
+
+    by: str
+    """What reads them: ``bitsandbytes``, ``compressed-tensors``, ``gptq``, ``awq``, …"""
+    method: str | None
+    """As model.quantization names it, where training keeps them so: nf4 | fp4 | int8."""
+    double_quantization: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """The shape of a decoder-only transformer, from its config.json. All sizes are counts, not bytes."""
 
@@ -71,6 +82,8 @@ class ModelFacts:
     mla: MlaFacts | None = None
     file_dtype: str | None = None
     """Of the published weights, as config.json says; None where it does not."""
+    stored: StoredWeights | None = None
+    """None: the published weights are exact."""
     license: str = "unknown"
     source: str = ""
 

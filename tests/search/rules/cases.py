@@ -52,7 +52,19 @@ FSDP, ZERO2, ZERO3, DDP = ({"distributed__type": t} for t in ("fsdp", "zero2", "
 HALF = {"model__dtype": "float32", "distributed__mixed_precision": "fp16"}
 NF4, INT8 = stored("nf4"), stored("int8")
 
+GPTQ = {"stored": {"quant_method": "gptq", "bits": 4}}
+STORED_NF4 = {"stored": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
+COMPRESSED = {"stored": {"quant_method": "compressed-tensors", "format": "pack-quantized"}}
+
 CASES = (
+    Case(rule="stored-quantization-unread", bad=GPTQ | {"adapter": LORA}, fixed=NF4 | {"stored": None}, pitfalls=(6,)),
+    Case(
+        rule="stored-quantization-kept",
+        bad=STORED_NF4 | INT8 | {"explicit": frozenset({"model.quantization"})},
+        fixed={"explicit": frozenset(), "model__quantization": None},
+    ),
+    Case(rule="stored-compressed", bad=COMPRESSED | {"adapter": LORA} | ZERO3, fixed=DDP, pitfalls=(6,)),
+    Case(rule="stored-compressed", bad=COMPRESSED | ZERO2, fixed={"adapter": LORA}),
     Case(rule="stochastic-rounding-masters", bad={"training__bf16_update": "stochastic"} | ZERO2, fixed=DDP),
     Case(rule="fsdp-8bit-optimizer", bad=EIGHT_BIT | FSDP, fixed=ZERO2, pitfalls=(1,)),
     Case(rule="quantized-base-sharded", bad=NF4 | FSDP, fixed=DDP, pitfalls=(3,)),
@@ -254,6 +266,7 @@ CASES = (
         bad={"training__objective": "reward", "export": ExportRequest(formats=("gguf",), quantization="none")},
         fixed={"export": ExportRequest(formats=("safetensors",), quantization="none")},
     ),
+    Case(rule="runtime-formats", bad={"dataset__type": "vision_chat"}, fixed={"dataset__type": "chat"}),
     Case(
         rule="runtime-streaming",
         bad={"dataset__streaming": True},

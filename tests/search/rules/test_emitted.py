@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from asking import plan
+from asking import LORA, plan
 from axoc.emit.deepspeed import deepspeed_config
 from axoc.emit.fsdp import fsdp_config
 from axoc.emit.job import job_dict
 from axoc.emit.user_config import checked_user_config
 from axoc.errors import UserError
-from axoc.facts.models import lookup_model
-from axoc.ir.plan import Plan
+from axoc.ir.plan import NoPlan, Plan
+from axoc.ir.request import QuantizationRequest
 
 ROOT = Path(__file__).resolve().parents[3]
 QWEN, EIGHT = "Qwen/Qwen2.5-0.5B", "h100-sxm-80gb:8"
@@ -95,15 +95,27 @@ def test_one_source_of_settings() -> None:
     assert "accelerate launch" not in launch and "axoc_runtime.torchrun" in launch
 
 
-def test_weights_that_are_stored_quantized_are_refused() -> None:
-    config = {
-        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "vocab_size": 104,
-    }  # fmt: skip
-    lookup_model("own/model", config, "config.json", "auto")
-    with pytest.raises(UserError, match="stored quantized") as caught:
-        lookup_model("own/model", config | {"quantization_config": {"quant_method": "gptq"}}, "config.json", "auto")
-    assert "(gptq)" in str(caught.value) and "model.quantization: nf4" in str(caught.value.diagnostics[0].fix)
+def test_weights_that_are_stored_quantized_are_planned_as_they_are_stored_or_refused() -> None:
+    four = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    single = QuantizationRequest(method="nf4", double_quantization=False)
+    made = plan(QWEN, EIGHT, stored=four, adapter=LORA)
+    asked = plan(QWEN, EIGHT, adapter=LORA, model__quantization=single)
+    assert isinstance(made, Plan) and isinstance(asked, Plan)
+    assert made.chosen.candidate.quantization == "nf4"
+    assert (
+        made.chosen.estimate.memory == asked.chosen.estimate.memory
+    )  # nested scales are stored or not, as the files say
+    assert job_dict(made)["model"]["quantization"]["double_quantization"] is False
+    packed = plan(QWEN, EIGHT, stored={"quant_method": "compressed-tensors"}, adapter=LORA)
+    exact = plan(QWEN, EIGHT, adapter=LORA)
+    assert isinstance(packed, Plan) and isinstance(exact, Plan)
+    assert packed.chosen.candidate.quantization == "none"
+    assert packed.chosen.estimate.memory == exact.chosen.estimate.memory  # decompressed when they are loaded
+    for method in ("gptq", "awq", "hqq"):
+        refused = plan(QWEN, EIGHT, stored={"quant_method": method}, adapter=LORA)
+        assert isinstance(refused, NoPlan)
+        (found, *_) = [r for r in refused.rejections if r.rule == "stored-quantization-unread"]
+        assert f"({method})" in found.reason and "nf4" in found.fix and found.link
 
 
 def test_flash_attention_is_planned_with_a_warning_that_no_lock_has_it() -> None:

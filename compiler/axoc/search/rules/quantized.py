@@ -4,11 +4,43 @@ from __future__ import annotations
 
 from typing import Final
 
+from axoc.facts.stored import COMPRESSED, why_not
 from axoc.search.rules.base import Context, Rule
 from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
 
 IN_RUNTIME: Final = ("none", "nf4", "fp4", "int8")
+
+
+def unread(context: Context, _: Combination) -> str | None:
+    stored = context.scenario.model.stored
+    reason = None if stored is None else why_not(stored)
+    return None if stored is None or reason is None else f"the weights are stored quantized ({stored.by}), and {reason}"
+
+
+def stored_otherwise(context: Context, _: Combination) -> str | None:
+    """transformers loads stored weights as they are, whatever else is asked for."""
+    stored, wanted = context.scenario.model.stored, context.scenario.quantization
+    if stored is None or why_not(stored) is not None or wanted == (stored.method or "none"):
+        return None
+    kept = (
+        f"as {stored.method} by {stored.by}"
+        if stored.method
+        else f"by {stored.by}, and decompressed when they are loaded"
+    )
+    return f"the weights are stored {kept}: they cannot be loaded as {wanted}"
+
+
+def decompressed(context: Context, c: Combination) -> str | None:
+    """Each rank decompresses the whole model, which zero.Init and FSDP's loading were not seen to survive."""
+    stored = context.scenario.model.stored
+    if stored is None or stored.by != COMPRESSED:
+        return None
+    if context.scenario.is_full:
+        return "weights stored by compressed-tensors are trained only by an adapter beside them: what is saved would not be compressed"
+    if c.strategy in ("zero3", "fsdp") or c.tensor_parallel > 1:
+        return f"weights stored by compressed-tensors are decompressed whole on each rank, which {c.strategy} was not seen to shard"
+    return None
 
 
 def method(context: Context, _: Combination) -> str | None:
@@ -43,6 +75,26 @@ def trained(context: Context, _: Combination) -> str | None:
 
 
 RULES: Final = (
+    Rule(
+        id="stored-quantization-unread",
+        check=unread,
+        fix="name the model it was quantized from, and set model.quantization: nf4",
+        link="https://huggingface.co/docs/transformers/quantization/gptq",
+        versions=(Versions(library="transformers", first="5"),),
+    ),
+    Rule(
+        id="stored-quantization-kept",
+        check=stored_otherwise,
+        fix="leave model.quantization out: the weights are loaded as they are stored",
+        link="https://github.com/hiyouga/LLaMA-Factory/blob/main/src/llamafactory/model/model_utils/quantization.py",
+    ),
+    Rule(
+        id="stored-compressed",
+        check=decompressed,
+        fix="set adapter: lora, and distributed.type: ddp or zero2",
+        link="https://huggingface.co/docs/transformers/quantization/compressed_tensors",
+        versions=(Versions(library="axoc-runtime", first="0.1"),),
+    ),
     Rule(
         id="quantized-needs-adapter",
         check=trained,
