@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from axoc.facts.cluster import is_cpu, with_processes
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.lock import DATA_SUFFIXES, lock_text, parse_lock
 from axoc.facts.models import lookup_model
+from axoc.facts.vocabulary import grown, with_trained_rows
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.request import PlanRequest
 from axoc.spec.load import load_spec
@@ -22,6 +23,7 @@ DEFAULT_INVENTORY: Final = "cpu"
 MAX_CONFIG_BYTES: Final = 4 << 20
 MAX_BYTES: Final = 16 << 20
 """Of any file that is read whole."""
+TEMPLATE_MARKS: Final = ("{%", "{{")
 PLUGIN_SUFFIXES: Final = (".py", ".toml", ".md", ".cfg", ".txt", ".typed")
 
 
@@ -45,22 +47,38 @@ def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inpu
     content = read_bytes(spec_path, "the spec")
     request = load_spec(content, str(spec_path))
     folder = spec_path.parent
+    request = with_template(request, folder)
     model, notes = _model(request, folder)
+    request, told = with_trained_rows(request, model)
     clusters, more = _clusters(request, inventory)
     locked = lock_path(spec_path)
     data = _locked_data(request, locked, frozen=frozen)
     return Inputs(
         request=request,
-        model=model,
+        model=grown(model, request),
         clusters=clusters,
         data=data,
         spec_text=content.decode("utf-8-sig"),
         lock_text=lock_text(request.model.id, request.model.revision, data),
         plugin_files={Path(p).name: _plugin(find(p, folder), p) for p in request.plugins},
         config_text=_config_text(request, folder),
-        notes=(*notes, *more, *_absent_data(request, folder)),
+        notes=(*notes, *told, *more, *_absent_data(request, folder)),
         inventory=inventory or request.inventory or DEFAULT_INVENTORY,
     )
+
+
+def with_template(request: PlanRequest, folder: Path) -> PlanRequest:
+    """The chat template itself in the place of its path: a bundle carries it. Raises UserError."""
+    tokenizer = request.model.tokenizer
+    written = tokenizer.chat_template
+    if written is None or any(mark in written for mark in TEMPLATE_MARKS):
+        return request
+    text = read_bytes(find(written.strip(), folder), "model.tokenizer.chat_template").decode("utf-8", "replace")
+    if not any(mark in text for mark in TEMPLATE_MARKS):
+        fix = "name a file with a Jinja template, or write the template itself"
+        raise UserError(Diagnostic(message="model.tokenizer.chat_template: no Jinja in it", file=written, fix=fix))
+    tokenizer = replace(tokenizer, chat_template=text)
+    return replace(request, model=replace(request.model, tokenizer=tokenizer))
 
 
 def lock_path(spec_path: Path) -> Path:

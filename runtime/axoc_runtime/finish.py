@@ -12,13 +12,14 @@ from axoc_runtime import rouge
 from axoc_runtime.comparison import cells, markdown, notes
 from axoc_runtime.exports import provenance
 from axoc_runtime.exports.run import export
-from axoc_runtime.files import whole_folder, write_json, write_text
+from axoc_runtime.files import write_json, write_text
 from axoc_runtime.generate import answers, ends_of, load_to_answer, tokens_at_once
 from axoc_runtime.job import Job
 
 
 def run(job: Job) -> None:
     """Leaves ``final/`` (a whole model in safetensors with its tokenizer) and, where questions were set, samples.json."""
+    from axoc_runtime.models.merge import merge
     from axoc_runtime.train import quiet
 
     quiet(job)
@@ -35,45 +36,6 @@ def run(job: Job) -> None:
         export(job.output, job.export.formats, job.export.quantization)
 
 
-def merge(job: Job) -> None:
-    """The adapter into the exact (never the quantized) base weights. Checked: merged and unmerged logits agree."""
-    from dataclasses import replace
-
-    import torch
-    from peft import PeftModel
-
-    from axoc_runtime.models.load import load_base
-    from axoc_runtime.prepare import load_tokenizer
-
-    exact = replace(job, model=replace(job.model, quantization=None, attention="sdpa"))
-    base = load_base(exact, torch.device("cpu"))
-    model: Any = PeftModel.from_pretrained(base, str(job.output / "adapter")).eval()
-    tokenizer = load_tokenizer(job)
-    probe = tokenizer("The quick brown fox", return_tensors="pt")["input_ids"]
-    with torch.no_grad():
-        unmerged = model(input_ids=probe).logits.float()
-        merged_model = model.merge_and_unload(safe_merge=True)
-        merged = merged_model(input_ids=probe).logits.float()
-    check_merge(unmerged, merged, job.model.dtype)
-    merged_model.config.use_cache = True
-    with whole_folder(job.output / "final") as fresh:
-        merged_model.save_pretrained(fresh)
-        tokenizer.save_pretrained(fresh)
-
-
-MERGE_TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
-"""Largest relative difference of logits: rounding of the merged weights in their dtype."""
-
-
-def check_merge(unmerged: Any, merged: Any, dtype: str) -> None:
-    from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
-
-    difference = float((unmerged - merged).norm() / unmerged.norm())
-    if not difference <= MERGE_TOLERANCE[dtype]:
-        message = f"the merged model's logits differ from the adapter's by {difference:.2%}"
-        raise RuntimeFailure(message, EXIT_TRAINING, "keep adapter/ and load it with peft; report this model")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Told:
     """What one model says."""
@@ -85,7 +47,8 @@ class Told:
 
 def _told(job: Job, trained: Path | None) -> Told:
     """Of the base (None) or of a folder's model. It is loaded only where something is asked of it."""
-    from axoc_runtime.prepare import load_prepared, load_tokenizer
+    from axoc_runtime.models.tokenizer import load_tokenizer
+    from axoc_runtime.prepare import load_prepared
 
     held_out = load_prepared(job)[1] if rouge.asked(job) else None
     if not job.samples.prompts and held_out is None:

@@ -22,6 +22,19 @@ class Quantization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    source: str | None
+    """A folder or hub id; None: the model's own."""
+    type: str | None
+    """The name of a plugin; None: one that is for the family, if any."""
+    chat_template: str | None
+    """Jinja; None: the tokenizer's own."""
+    added_tokens: tuple[str, ...]
+    embedding_rows: int | None
+    """Of the model with them; None where there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     id: str | None
     revision: str | None
@@ -32,6 +45,7 @@ class Model:
     kernels: str
     compile: bool
     quantization: Quantization | None
+    tokenizer: Tokenizer
     trust_remote_code: bool
     licence: str | None
     """Of the base model, as the compiler's catalog knows it."""

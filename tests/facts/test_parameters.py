@@ -140,7 +140,7 @@ def test_names_of_experts_shadow_those_of_dense_layers() -> None:
         ("mistralai/Mixtral-8x7B-v0.1", ("gate_up_proj",), "no layer 'gate_up_proj'"),
         ("mistralai/Mixtral-8x7B-v0.1", ("w1",), "add w3"),
         ("deepseek-ai/DeepSeek-V3", ("up_proj", "o_proj"), "add gate_proj"),
-        ("gpt2", "c_attn", "a list of module names"),
+        ("gpt2", "c_attn", "fits the path of no linear layer"),
     ],
 )
 def test_targets_that_peft_refuses(model_id: str, targets: str | tuple[str, ...], words: str) -> None:

@@ -18,6 +18,7 @@ BASE: dict[str, Any] = {
     "model": {
         "id": "model", "revision": None, "family": "llama", "decoder_block": "LlamaDecoderLayer", "dtype": "float32",
         "attention": "sdpa", "kernels": "none", "compile": False, "quantization": None, "trust_remote_code": False,
+        "tokenizer": {"source": None, "type": None, "chat_template": None, "added_tokens": [], "embedding_rows": None},
         "licence": None,
     },
     "adapter": None,

@@ -248,7 +248,8 @@ def test_a_data_job_is_read_strictly(tmp_path: Path) -> None:
     from axoc_runtime.errors import RuntimeFailure
 
     value = {
-        "schema_version": 1, "base_dir": "..", "model": {"id": None, "revision": None, "trust_remote_code": False},
+        "schema_version": 1, "base_dir": "..",
+        "model": {"id": None, "revision": None, "trust_remote_code": False, "tokenizer": BASE["model"]["tokenizer"]},
         "datasets": BASE["datasets"], "training": {"objective": "sft", "grpo": None}, "output_dir": "out",
         "logging_level": "INFO", "plugins": [],
     }  # fmt: skip

@@ -131,7 +131,7 @@ def test_a_frozen_head_gets_no_gradient_and_without_learning_none_is_made() -> N
 @pytest.mark.parametrize("adapted", [False, True])
 def test_a_model_learns_the_same(tmp_path: Path, kind: str, adapted: bool) -> None:
     """Tied and untied heads, capped logits, and under an adapter."""
-    from axoc_runtime.models.load import add_adapter
+    from axoc_runtime.models.adapter import add_adapter
 
     job = make_job(tmp_path, model__kernels="chunked", adapter=LORA if adapted else None)
     changes = {"final_logit_softcapping": 1.5} if kind == "gemma2" else {"tie_word_embeddings": False}
@@ -158,7 +158,7 @@ def test_a_model_with_a_loss_of_its_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RuntimeFailure, match="scales its logits"):
         use_chunked_loss(make_job(tmp_path), tiny("granite", "eager", logits_scaling=4.0))
     adapted = tiny("llama", "eager")
-    from axoc_runtime.models.load import add_adapter
+    from axoc_runtime.models.adapter import add_adapter
 
     job = make_job(tmp_path, adapter=LORA | {"targets": ["lm_head"]})
     with pytest.raises(RuntimeFailure, match="no plain linear layer"):

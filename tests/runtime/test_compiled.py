@@ -12,7 +12,8 @@ import pytest
 import torch
 from axoc_runtime.attention.register import register_varlen
 from axoc_runtime.kernels.compiled import compile_blocks
-from axoc_runtime.models.load import add_adapter, set_checkpointing
+from axoc_runtime.models.adapter import add_adapter
+from axoc_runtime.models.load import set_checkpointing
 
 from runtime.jobs import LORA, make_job
 from runtime.packs import assert_same, documents, packed, tiny, together

@@ -8,7 +8,7 @@ import pytest
 from axoc_runtime.ingest.base import BadRow, Conversation, Document
 from axoc_runtime.ingest.encode import IGNORED, encode, encode_all, labelled
 from axoc_runtime.ingest.tokens import _by_segment, tokenized
-from axoc_runtime.prepare import PLAIN_TEMPLATE
+from axoc_runtime.models.tokenizer import PLAIN_TEMPLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

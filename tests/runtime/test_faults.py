@@ -30,7 +30,7 @@ def tokens(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
 
 def data_job(folder: Path) -> DataJob:
     job = make_job(folder, **WANTED)
-    model = DataModel(id="model", revision=None, trust_remote_code=False)
+    model = DataModel(id="model", revision=None, trust_remote_code=False, tokenizer=job.model.tokenizer)
     training = DataTraining(objective="sft", grpo=None)
     return DataJob(
         schema_version=1, base_dir=".", model=model, datasets=job.datasets, training=training, output_dir="out",

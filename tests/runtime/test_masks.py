@@ -113,7 +113,7 @@ def test_what_begins_and_ends_a_text_is_there_once(tokenizer: Any) -> None:
 def test_the_plain_template_begins_as_the_tokenizer_begins(tokenizer: Any, puts_one: bool) -> None:
     from copy import deepcopy
 
-    from axoc_runtime.prepare import plain_template
+    from axoc_runtime.models.tokenizer import plain_template
     from tokenizers.processors import TemplateProcessing
 
     own = deepcopy(tokenizer)

@@ -16,7 +16,7 @@ WORKSPACES = 2 * 4096 * 8 * 1024
 SHALLOW = {**LLAMA, "num_hidden_layers": 3}
 LORA = {
     "type": "lora", "rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": "all-linear", "use_rslora": False,
-    "use_dora": False, "modules_to_save": [],
+    "use_dora": False, "modules_to_save": [], "init": "default", "init_iterations": None, "loraplus_lr_ratio": None,
 }  # fmt: skip
 
 

@@ -40,8 +40,7 @@ def trained_matrices(scenario: Scenario) -> list[int]:
         for t in targeted_linears(scenario.model, adapter.targets)
         for n in (t.in_features, t.out_features)
     ]
-    saved = [sizes.vocabulary_matrix for name in adapter.modules_to_save if name in ("lm_head", "embed_tokens")]
-    return [*pairs, *saved] or [0]
+    return [*pairs, *([sizes.vocabulary_matrix] if sizes.saved else [])] or [0]
 
 
 def _block_matrices(scenario: Scenario) -> list[int]:

@@ -28,14 +28,14 @@ class Kind:
     windowed: bool
     """Its sliding window is shorter than the rows."""
     first: bool = False
-    """Beside an adapter the embedding is frozen: the first block's input needs no gradient."""
+    """Where the embedding is frozen, beside an adapter, the first block's input needs no gradient."""
 
 
 def groups(scenario: Scenario) -> tuple[tuple[Kind, ...], ...]:
     """Blocks from first to last: groups one after the other, kinds that alternate within each."""
     model = scenario.model
     dense = model.num_layers if model.moe is None else model.moe.num_dense_layers
-    first = 0 if scenario.is_full else 1
+    first = 0 if scenario.trains_embedding else 1
     rest = max(dense, first)
     found = [
         _alternating(scenario, first, dense == 0, first=True),

@@ -192,7 +192,7 @@ def _held_reduced(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _adapters(scenario: Scenario) -> float:
-    return float(scenario.trainable - states.saved_elements(scenario))
+    return float(scenario.trainable - scenario.sizes.saved)
 
 
 def _bucket(scenario: Scenario, c: Columns) -> Floats:

@@ -42,7 +42,7 @@ def plain_loss(t: Tape, s: Setting, hidden: Value) -> Value:
     loss = t.apply(0.0, FP32, [probabilities], saves=[probabilities.storage], kind="nll")
     t.drop(probabilities, raised)
     if s.scenario.mixed_precision != "no":
-        t.drop(cast(t, logits, FP32))
+        logits = _then(t, logits, cast(t, logits, FP32))
     t.drop(logits)
     return loss
 
@@ -70,14 +70,13 @@ def head(t: Tape, s: Setting, hidden: Value) -> Value:
 
 
 def head_trained(s: Setting) -> bool:
-    adapter = s.scenario.adapter
-    return s.trained or (adapter is not None and "lm_head" in adapter.modules_to_save)
+    return s.scenario.trains_head
 
 
 def head_parameter(s: Setting, computed: float) -> Parameter:
     """A tied matrix' first gradient waits for the lookup's, beside the one that may be there already."""
     sizes = s.scenario.sizes
-    tied = s.trained and sizes.lm_head == 0
+    tied = s.scenario.trains_head and sizes.lm_head == 0
     share = s.gradient_bytes * s.weight / s.scenario.trainable_bytes  # an adapter's weights are of another dtype
     kept: Size = sizes.vocabulary_matrix * s.weight if tied else sizes.vocabulary_matrix * share
     return Parameter(sizes.vocabulary_matrix * computed, kept, computed != s.weight)

@@ -14,6 +14,7 @@ from axoc.facts.parameters import (
     lora_parameters,
     targeted_linears,
 )
+from axoc.facts.saved import saved_modules
 from axoc.ir.facts import ModelFacts
 from axoc.ir.request import AdapterRequest
 
@@ -23,6 +24,7 @@ def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
     matrix = model.vocab_size * model.hidden_size
     targets = () if adapter is None else targeted_linears(model, adapter.targets)
     names = {s.name for s in linear_shapes(model)}
+    saved = saved_modules(model, () if adapter is None else adapter.modules_to_save)
     quantizable = sum(s.weights * s.copies for s in linear_shapes(model) if s.quantizable)
     return Sizes(
         total=count.total,
@@ -41,6 +43,9 @@ def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
         lora_targets=round(sum(t.copies for t in targets) / model.num_layers),
         experts=count.moe_layers * count.experts_per_layer,
         pinned_ratio=_pinned_ratio(model),
+        saved=saved.elements,
+        saved_embedding=saved.embedding,
+        saved_head=saved.head,
     )
 
 
@@ -52,12 +57,10 @@ def _pinned_ratio(model: ModelFacts) -> float:
 
 
 def trainable_parameters(model: ModelFacts, adapter: AdapterRequest | None) -> int:
-    """All parameters, or the adapter's and those of the modules saved beside it (head and embedding by name)."""
+    """All parameters, or the adapter's and those of the modules that are trained whole beside it."""
     if adapter is None:
         return count_parameters(model).total
-    saved = sum(
-        model.vocab_size * model.hidden_size for m in adapter.modules_to_save if m in ("lm_head", "embed_tokens")
-    )
+    saved = saved_modules(model, adapter.modules_to_save).elements
     return lora_parameters(model, adapter.rank, adapter.targets, adapter.use_dora) + saved
 
 

@@ -38,12 +38,6 @@ def base_bytes(scenario: Scenario) -> tuple[float, float]:
     return float(scenario.weight_bytes * sizes.blocks_linear), float(scenario.weight_bytes * rest)
 
 
-def saved_elements(scenario: Scenario) -> int:
-    """Weights that are trained whole beside an adapter: copies of the head and the embedding, where they are named."""
-    names = () if scenario.adapter is None else scenario.adapter.modules_to_save
-    return sum(scenario.sizes.vocabulary_matrix for name in names if name in ("lm_head", "embed_tokens"))
-
-
 def saved_weight_bytes(scenario: Scenario) -> float:
     """Of one of them: PEFT copies the module as it is, and casts nothing but adapters (peft/utils/other.py,
     ModulesToSaveWrapper); k-bit preparation has raised it before."""
@@ -52,7 +46,7 @@ def saved_weight_bytes(scenario: Scenario) -> float:
 
 def trained_bytes(scenario: Scenario) -> float:
     """Of everything that is trained."""
-    saved = saved_elements(scenario)
+    saved = scenario.sizes.saved
     adapters = scenario.trainable - saved
     return adapters * float(scenario.trainable_bytes) + saved * saved_weight_bytes(scenario)
 
@@ -104,7 +98,7 @@ def held_from_start(c: Columns) -> Bools:
 def optimizer(scenario: Scenario, c: Columns) -> Floats:
     """Optimizer states and DeepSpeed's fp32 masters on the device."""
     low = keeps_bf16_module(scenario, c)
-    saved = saved_elements(scenario)
+    saved = scenario.sizes.saved
     own = OPTIMIZER_STATE_BYTES[scenario.optimizer](saved_weight_bytes(scenario))
     plain = (scenario.trainable - saved) * scenario.optimizer_bytes + saved * own
     masters = scenario.trainable * (_states_in_fp32(scenario) + 4.0)

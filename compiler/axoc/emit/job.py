@@ -14,7 +14,7 @@ from axoc.facts.profile import Pace, profile_for
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
-from axoc.ir.request import DatasetRequest, QuantizationRequest
+from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
 from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
@@ -65,6 +65,7 @@ def _model(plan: Plan) -> dict[str, Any]:
         "kernels": chosen.kernels,
         "compile": chosen.compile,
         "quantization": _quantization(plan),
+        "tokenizer": tokenizer_dict(plan.request, plan.model.vocab_size),
         "trust_remote_code": request.trust_remote_code,
         "licence": _licence(plan),
     }
@@ -73,6 +74,13 @@ def _model(plan: Plan) -> dict[str, Any]:
 def _licence(plan: Plan) -> str | None:
     """Of the base model, as the catalog knows it: a hub's model has no folder that the runtime could read it from."""
     return None if plan.model.license == UNKNOWN_LICENCE else plan.model.license
+
+
+def tokenizer_dict(request: PlanRequest, rows: int | None) -> dict[str, Any]:
+    """``rows`` of the embedding with added tokens."""
+    wanted = request.model.tokenizer
+    kind = None if wanted.type == AUTO else wanted.type
+    return {**to_plain(wanted), "type": kind, "embedding_rows": rows if wanted.added_tokens else None}
 
 
 def _quantization(plan: Plan) -> dict[str, Any] | None:

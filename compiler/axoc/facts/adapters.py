@@ -8,8 +8,9 @@ transformers_weight_conversion.py, seen on tiny models of every family in tests/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Final
 
@@ -47,6 +48,8 @@ def targeted_linears(model: ModelFacts, targets: str | tuple[str, ...]) -> tuple
     fused = _fused_names(model)
     if targets == ALL_LINEAR:
         return tuple(shape for shape in shapes if shape.name not in fused)
+    if isinstance(targets, str):
+        return _patterned(model, targets, shapes)
     names = _names(model, targets, shapes)
     own = [name for name in names if _leaf(name) not in fused]
     return tuple(shape for shape in shapes if any(_matches(shape, name) for name in own))
@@ -59,6 +62,8 @@ def targeted_experts(model: ModelFacts, targets: str | tuple[str, ...]) -> tuple
         return ()
     if targets == ALL_LINEAR:
         wanted = set(fused.values())
+    elif isinstance(targets, str):
+        raise UserError(_no_pattern(model, targets))
     else:
         given = {_leaf(name) for name in _names(model, targets, family_named(model.family).linears(model))}
         _check_pairs(fused, given)
@@ -77,6 +82,18 @@ def lora_parameters(model: ModelFacts, rank: int, targets: str | tuple[str, ...]
     low_rank = sum(s.copies * rank * (s.in_features + s.out_features) for s in linears)
     magnitudes = sum(s.copies * s.out_features for s in linears) if use_dora else 0
     return low_rank + magnitudes + sum(target.elements(rank) for target in experts)
+
+
+def _patterned(model: ModelFacts, pattern: str, shapes: Sequence[LinearShape]) -> tuple[LinearShape, ...]:
+    """Layers whose whole path fits, each with the number of blocks in which it does. PEFT: re.fullmatch."""
+    if _fused_names(model):
+        raise UserError(_no_pattern(model, pattern))
+    fits, prefix = re.compile(pattern).fullmatch, family_named(model.family).blocks
+    counts = [(s, sum(bool(fits(f"{prefix}.{i}.{s.path}")) for i in range(s.layers))) for s in shapes]
+    found = tuple(replace(shape, layers=count) for shape, count in counts if count)
+    if not found:
+        raise UserError(_fits_nothing(pattern, f"{prefix}.0.{shapes[0].path}"))
+    return found
 
 
 def _fused_names(model: ModelFacts) -> dict[str, str]:
@@ -104,11 +121,8 @@ def _expert_targets(model: ModelFacts) -> tuple[ExpertTarget, ...]:
     )
 
 
-def _names(model: ModelFacts, targets: str | tuple[str, ...], shapes: Sequence[LinearShape]) -> tuple[str, ...]:
+def _names(model: ModelFacts, targets: tuple[str, ...], shapes: Sequence[LinearShape]) -> tuple[str, ...]:
     """The targets as names, each of which matches something."""
-    if isinstance(targets, str):
-        message = f"adapter.targets is {targets!r}"
-        raise UserError(Diagnostic(message=message, expected="all-linear, or a list of module names"))
     fused = _fused_names(model)
     unmatched = [t for t in targets if _leaf(t) not in fused and not any(_matches(s, t) for s in shapes)]
     if unmatched:
@@ -143,6 +157,25 @@ def _no_such_layer(model: ModelFacts, target: str, known: set[str]) -> Diagnosti
         message=f"adapter.targets: {model.family} models have no layer {target!r} in their blocks to adapt",
         expected="all-linear, or some of " + ", ".join(names),
         fix=f"did you mean {close[0]}?" if close else "use all-linear",
+    )
+
+
+def _fits_nothing(pattern: str, path: str) -> Diagnostic:
+    return Diagnostic(
+        message=f"adapter.targets: the pattern {pattern!r} fits the path of no linear layer of the blocks",
+        expected=f"a regular expression that fits a whole path, e.g. of {path}",
+        fix="begin it with .* or name modules in a list",
+    )
+
+
+def _no_pattern(model: ModelFacts, pattern: str) -> Diagnostic:
+    """PEFT resolves it to bare names, of every block (peft/utils/transformers_weight_conversion.py)."""
+    return Diagnostic(
+        message=f"adapter.targets: {pattern!r} is a pattern, and in models with experts as {model.family} PEFT reads only "
+        "the names at the ends of the paths it fits",
+        expected="all-linear, or a list of module names",
+        fix="write the names in brackets, e.g. [q_proj, v_proj]",
+        link="https://github.com/huggingface/peft/blob/v0.21.2/src/peft/utils/transformers_weight_conversion.py",
     )
 
 

@@ -23,6 +23,16 @@ class QuantizationRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenizerRequest:
+    source: str | None = None
+    """None: the model's own."""
+    type: str = "auto"
+    chat_template: str | None = None
+    """Jinja, or, as it comes from the spec, the path of a file with it."""
+    added_tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelRequest:
     id: str | None
     revision: str | None
@@ -35,6 +45,7 @@ class ModelRequest:
     compile: bool | Auto
     quantization: QuantizationRequest | Auto | None
     trust_remote_code: bool
+    tokenizer: TokenizerRequest = field(default_factory=TokenizerRequest)
 
     @property
     def looks_remote(self) -> bool:

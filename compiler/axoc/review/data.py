@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from axoc.emit import sources
-from axoc.emit.job import SCHEMA_VERSION, dataset_dict
+from axoc.emit.job import SCHEMA_VERSION, dataset_dict, tokenizer_dict
 from axoc.errors import Diagnostic, UserError
-from axoc.inputs import find, read_bytes
+from axoc.inputs import find, read_bytes, with_template
 from axoc.ir.canonical import dumps, to_plain
 from axoc.ir.request import PlanRequest
 from axoc.spec.load import load_spec
@@ -25,7 +25,7 @@ RUNTIME_ENVIRONMENT_EXIT: Final = 11
 
 def check(spec: Path, report: Path | None, python: str, *, as_json: bool) -> int:
     """0, or 1 where rows or files cannot be used; the runtime has then said which. Raises UserError."""
-    request = load_spec(read_bytes(spec, "the spec"), str(spec))
+    request = with_template(load_spec(read_bytes(spec, "the spec"), str(spec)), spec.parent)
     _named(request, spec)
     with tempfile.TemporaryDirectory(prefix="axoc-data-") as name:
         folder = Path(name)
@@ -51,7 +51,12 @@ def data_dict(request: PlanRequest) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "base_dir": str(Path.cwd()),
-        "model": {"id": model.id, "revision": model.revision, "trust_remote_code": model.trust_remote_code},
+        "model": {
+            "id": model.id,
+            "revision": model.revision,
+            "tokenizer": tokenizer_dict(request, None),
+            "trust_remote_code": model.trust_remote_code,
+        },
         "datasets": [dataset_dict(d, packing=False) for d in request.datasets],
         "training": {"objective": training.objective, "grpo": to_plain(training.grpo)},
         "output_dir": request.output_dir,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final
 
@@ -22,8 +23,13 @@ _HINTS: Final = {
 }
 _TYPE: Final = Words(("lora",), _HINTS)
 _SHORT: Final = Words(("none", "lora"), _HINTS)
+_INITS: Final = Words(("default", "gaussian", "pissa", "loftq"), {"true": "default", "kaiming": "default"})
 _Name = Annotated[str, Text(what="a module name")]
 _Names = tuple[_Name, ...]
+_TARGETED: Final = f"{ALL_LINEAR}, a list of module names, or a pattern of whole module paths"
+_META: Final = frozenset("*+?()[]{}|\\^$")
+"""Without one of these a text is a module's name, or its path."""
+_LONGEST_PATTERN: Final = 1000
 
 
 def _read_targets(value: Any, long: Callable[[Any], Any]) -> Any:
@@ -31,11 +37,26 @@ def _read_targets(value: Any, long: Callable[[Any], Any]) -> Any:
         return ALL_LINEAR
     if isinstance(value, (list, tuple)) and value:
         return long(value)
+    if isinstance(value, str) and _META & set(value):
+        return _read_pattern(str(value))
     fix = f"write [{printable(value)}] for a module of this name" if isinstance(value, str) and value else None
-    raise wrong(f"is {show(value)}", expected=f"{ALL_LINEAR}, or a list of module names", fix=fix)
+    raise wrong(f"is {show(value)}", expected=_TARGETED, fix=fix)
 
 
-_TARGETS: Final = Either(_Names, _read_targets, ({"const": ALL_LINEAR},))
+def _read_pattern(text: str) -> str:
+    if len(text) > _LONGEST_PATTERN:
+        raise wrong(f"is {len(text):,} characters long", expected=f"at most {_LONGEST_PATTERN:,} characters")
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        fix = r"e.g. '.*\.(q|v)_proj': a regular expression that fits the whole path"
+        raise wrong(f"is no regular expression: {error}", expected=_TARGETED, fix=fix) from None
+    return text
+
+
+_TARGETS: Final = Either(
+    _Names, _read_targets, ({"const": ALL_LINEAR}, {"type": "string", "pattern": r"[*+?(){}\[\]|\\^$]"})
+)
 
 
 class Adapter(Part):
@@ -50,12 +71,24 @@ class Adapter(Part):
         default=0.0, description="Dropout before it."
     )
     targets: Annotated[str | tuple[str, ...], _TARGETS] = Field(
-        default=ALL_LINEAR, description="Layers to adapt: all-linear, or a list of module names."
+        default=ALL_LINEAR,
+        description="Layers to adapt: all-linear, a list of module names, or a pattern of their whole paths.",
     )
     use_rslora: Annotated[bool, Flag()] = Field(default=False, description="Scale by alpha / sqrt(rank) instead.")
     use_dora: Annotated[bool, Flag()] = Field(default=False, description="Train magnitudes apart (DoRA).")
+    init: Annotated[str, _INITS] = Field(
+        default="default",
+        description="What the matrices begin as: default (no change of the model), pissa (its own principal part), "
+        "loftq (what 4-bit storage lost).",
+    )
+    init_iterations: Annotated[int | None, Whole(maximum=1000, words=("null",))] = Field(
+        default=None, description="pissa: rounds of a randomized decomposition; exact, and slow, where not set."
+    )
+    loraplus_lr_ratio: Annotated[float | None, Number(minimum=1.0, words=("null",))] = Field(
+        default=None, description="LoRA+: the second matrix learns this many times faster than the first."
+    )
     modules_to_save: Annotated[_Names, MANY] = Field(
-        default=(), description="Modules to train in full beside the adapter, e.g. [lm_head]."
+        default=(), description="Vocabulary matrices to train in full beside the adapter, e.g. [lm_head]."
     )
 
 

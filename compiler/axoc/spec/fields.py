@@ -17,6 +17,7 @@ from axoc.spec.problems import Path
 from axoc.spec.quantization import Quantization
 from axoc.spec.spec import Spec
 from axoc.spec.target import Target
+from axoc.spec.tokenizer import Tokenizer
 from axoc.spec.training import Training
 
 PARTS: Final[dict[str, type[Part]]] = {
@@ -35,6 +36,7 @@ PARTS: Final[dict[str, type[Part]]] = {
     "samples": Samples,
     "target": Target,
     "model.quantization": Quantization,
+    "model.tokenizer": Tokenizer,
 }
 
 

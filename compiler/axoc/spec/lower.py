@@ -23,6 +23,7 @@ from axoc.ir.request import (
     RewardRequest,
     SampleRequest,
     TargetRequest,
+    TokenizerRequest,
     TrainingRequest,
 )
 from axoc.spec.adapter import Adapter
@@ -80,7 +81,9 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _model(model: Model) -> ModelRequest:
-    return ModelRequest(**{**_fields(model), "quantization": _quantization(model.quantization)})
+    tokenizer = _fields(model.tokenizer) | {"added_tokens": _once(model.tokenizer.added_tokens)}
+    changed = {"quantization": _quantization(model.quantization), "tokenizer": TokenizerRequest(**tokenizer)}
+    return ModelRequest(**{**_fields(model), **changed})
 
 
 def _quantization(wanted: Quantization | str | None) -> QuantizationRequest | Auto | None:

@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
-from axoc.spec.parts import NONE, Part
+from axoc.spec.parts import EMPTY, NONE, Part
 from axoc.spec.quantization import STORED, Quantization
+from axoc.spec.tokenizer import LOADED, Tokenizer
 from axoc.spec.words import Flag, Text, Words
 
 DTYPES: Final = Words(
@@ -52,6 +53,11 @@ class Model(Part):
         default=None,
         description="none, auto, a method, or a mapping with method and its options.",
         json_schema_extra=NONE,
+    )
+    tokenizer: Annotated[Tokenizer, LOADED] = Field(
+        default_factory=Tokenizer,
+        description="The tokenizer, where it is not the model's own as it comes.",
+        json_schema_extra=EMPTY,
     )
     trust_remote_code: Annotated[bool, Flag()] = Field(
         default=False, description="Run Python from the model's repository with your rights."

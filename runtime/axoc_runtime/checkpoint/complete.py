@@ -17,6 +17,11 @@ FOLDER: Final = re.compile(r"checkpoint-(\d+)")
 FIX: Final = "plan with the same values, or set another output_dir, or start anew with --fresh"
 
 
+AS_IT_COMES: Final = {
+    "source": None, "type": None, "chat_template": None, "added_tokens": (), "embedding_rows": None,
+}  # fmt: skip
+
+
 def resume_key(job: Job) -> dict[str, Any]:
     """What must be equal to go on: what is trained, on which rows, in which precision. Lengths, rates, micro-batch,
     kernels, attention and recomputation may change: they alter neither the rows of a step nor the files."""
@@ -26,6 +31,7 @@ def resume_key(job: Job) -> dict[str, Any]:
         "model.revision": model.revision,
         "model.dtype": model.dtype,
         "model.quantization": None if model.quantization is None else asdict(model.quantization),
+        "model.tokenizer": None if asdict(job.model.tokenizer) == AS_IT_COMES else job.to_dict()["model"]["tokenizer"],
         "adapter": None if job.adapter is None else job.to_dict()["adapter"],
         "dataset": [asdict(d) for d in job.datasets],
         "training.objective": training.objective,

@@ -7,6 +7,7 @@ from typing import Any
 
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
+from axoc_runtime.models.adapter import restore_base
 from axoc_runtime.strategies import rank
 
 
@@ -18,6 +19,8 @@ def save_trained(job: Job, trainer: Any, tokenizer: Any) -> Path:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         with whole_folder(target) as fresh:
             model.save_pretrained(fresh, state_dict=state)
+            if hasattr(model, "axoc_initial"):
+                restore_base(fresh, model.axoc_initial)
             tokenizer.save_pretrained(fresh)
     trainer.accelerator.wait_for_everyone()
     return target

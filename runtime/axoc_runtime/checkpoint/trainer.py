@@ -18,6 +18,7 @@ from axoc_runtime.checkpoint.together import digest_together
 from axoc_runtime.checkpoint.universal import end_universal, settings_of
 from axoc_runtime.errors import EXIT_TRAINING, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.optimizers.loraplus import two_rates
 from axoc_runtime.strategies import barrier, rank
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Resumable(_Trainer):
 
     job: Job
     control: Any
+    optimizer: Any
     regrouped = False
     """The checkpoint gone on from is of another number of processes."""
     _staging = False
@@ -95,6 +97,8 @@ class Resumable(_Trainer):
     # Going on.
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        if self.optimizer is None and self.job.adapter is not None and self.job.adapter.loraplus_lr_ratio is not None:
+            self.optimizer = two_rates(self.job, self)
         optimizer = super().create_optimizer(*args, **kwargs)
         self.planned_groups = settings_of(optimizer)
         return optimizer

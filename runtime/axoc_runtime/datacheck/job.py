@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
-from axoc_runtime.job import SCHEMA_VERSION, DatasetJob, Grpo, Located
+from axoc_runtime.job import SCHEMA_VERSION, DatasetJob, Grpo, Located, Tokenizer
 from axoc_runtime.schema import read
 
 
@@ -16,6 +16,7 @@ from axoc_runtime.schema import read
 class DataModel:
     id: str | None
     revision: str | None
+    tokenizer: Tokenizer
     trust_remote_code: bool
 
 

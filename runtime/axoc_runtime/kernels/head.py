@@ -20,7 +20,7 @@ def use_chunked_loss(job: Job, model: Any) -> None:
     """From now on ``model``, given labels, returns a loss and nothing else. Raises RuntimeFailure where it computes its loss
     in a way of its own."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head, config = causal.get_output_embeddings(), causal.config.get_text_config()
+    head, config = trained_head(causal), causal.config.get_text_config()
     _refuse(job, head, config)
     head.forward = MethodType(_head_forward, head)
     head.loss_options = {
@@ -29,6 +29,13 @@ def use_chunked_loss(job: Job, model: Any) -> None:
     }
     causal.forward_with_logits = causal.forward
     causal.forward = MethodType(_forward, causal)
+
+
+def trained_head(causal: Any) -> Any:
+    """The head itself; of one that is trained whole beside an adapter the copy that learns."""
+    head = causal.get_output_embeddings()
+    saved = getattr(head, "modules_to_save", None)
+    return head if saved is None else saved[head.active_adapters[0]]
 
 
 def _refuse(job: Job, head: Any, config: Any) -> None:

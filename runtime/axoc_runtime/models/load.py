@@ -8,10 +8,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from axoc_runtime.attention import implementation_of
-from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
+from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.models import stored
+from axoc_runtime.models.adapter import add_adapter
 from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.models.source import source_arguments
+from axoc_runtime.models.vocabulary import grow_vocabulary
 from axoc_runtime.objectives.registry import objective_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -29,17 +32,23 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
     if job.model.quantization is not None:
         arguments |= {"quantization_config": quantization_config(job), "device_map": {"": device}}
     try:
-        model = _kind(job).from_pretrained(**arguments | _head(job))
+        model = model_class(job).from_pretrained(**arguments | stored.loading(job) | _head(job))
+    except ImportError as error:
+        raise RuntimeFailure(
+            f"the model {job.model.id} cannot be loaded: {first_line(error)}", EXIT_ENVIRONMENT
+        ) from error
     except (OSError, ValueError) as error:
         fix = "check model.id: a local folder with config.json and safetensors, or a hub id that this machine can reach"
         raise RuntimeFailure(
             f"the model {job.model.id} cannot be loaded: {first_line(error)}", EXIT_INPUTS, fix
         ) from error
+    model = stored.as_planned(job, model)
+    grow_vocabulary(job, model)
     model.config.use_cache = False  # a cache of keys and values is of no use in training
     return model
 
 
-def _kind(job: Job) -> Any:
+def model_class(job: Job) -> Any:
     return AutoModelForCausalLM if objective_of(job).answers else AutoModelForSequenceClassification
 
 
@@ -81,25 +90,6 @@ def load_trainable(job: Job, device: torch.device) -> Any:
 
         split_layers(model, mesh_of(job)["tp"])
     return model
-
-
-def add_adapter(job: Job, model: Any) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    adapter = job.adapter
-    assert adapter is not None
-    targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=targets,
-        use_rslora=adapter.use_rslora,
-        use_dora=adapter.use_dora,
-        modules_to_save=list(adapter.modules_to_save) or None,
-        task_type="CAUSAL_LM" if objective_of(job).answers else "SEQ_CLS",
-    )
-    return get_peft_model(model, config)
 
 
 def set_checkpointing(job: Job, model: Any) -> None:

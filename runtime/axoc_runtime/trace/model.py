@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from typing import Any, Final
 
 import torch
@@ -10,7 +11,8 @@ import torch
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.kernels.head import use_chunked_loss
-from axoc_runtime.models.load import DTYPES, add_adapter, set_checkpointing
+from axoc_runtime.models.adapter import add_adapter
+from axoc_runtime.models.load import DTYPES, set_checkpointing
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.liger import patch
 from axoc_runtime.trace.liveness import Liveness
@@ -74,7 +76,7 @@ def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtyp
         raise_the_rest(model)
         live.empty_cache()
     if job.adapter is not None:
-        model = add_adapter(job, model)
+        model = add_adapter(_plainly_begun(job), model)
         adapt(model)
     set_checkpointing(job, model)
     if job.model.kernels == "liger":
@@ -85,6 +87,12 @@ def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtyp
         convert(model, dtype)
         live.settle()
     return model.train()
+
+
+def _plainly_begun(job: Job) -> Job:
+    """Matrices are as large whatever they begin as, and fake weights have no principal part."""
+    assert job.adapter is not None
+    return replace(job, adapter=replace(job.adapter, init="default"))
 
 
 def convert(model: Any, dtype: torch.dtype) -> None:
@@ -101,6 +109,8 @@ def base_model(job: Job, config: dict[str, Any]) -> Any:
     torch.set_default_dtype(dtype)
     try:
         made = library_config(config)
+        if job.model.tokenizer.embedding_rows is not None:
+            made.get_text_config().vocab_size = job.model.tokenizer.embedding_rows
         return AutoModelForCausalLM.from_config(made, attn_implementation=implementation(job), dtype=dtype)
     finally:
         torch.set_default_dtype(torch.float32)

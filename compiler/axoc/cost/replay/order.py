@@ -54,7 +54,6 @@ def _all(scenario: Scenario) -> Iterator[float]:
 
 def _adapters(scenario: Scenario) -> Iterator[float]:
     """Matrices of the adapters, taken alike, and modules that are trained whole."""
-    saved = states.saved_elements(scenario)
     count = max(1, 2 * scenario.sizes.lora_targets * scenario.model.num_layers)
-    yield from [(scenario.trainable - saved) / count] * count
-    yield float(saved)
+    yield from [(scenario.trainable - scenario.sizes.saved) / count] * count
+    yield float(scenario.sizes.saved)

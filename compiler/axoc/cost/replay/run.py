@@ -138,7 +138,7 @@ class Run:
 
     def _micro_step(self, s: Setting, *, first: bool) -> None:
         t, checkpointed = self.tape, int(self.columns.checkpointed_layers[0])
-        embedded = t.value(self.scenario.model.hidden_size, s.stream, self._trains_embedding)
+        embedded = t.value(self.scenario.model.hidden_size, s.stream, self.scenario.trains_embedding)
         value = embedded
         for number, kind in enumerate(self.kinds):
             program = partial(_block, s, kind)
@@ -150,13 +150,8 @@ class Run:
         t.drop(loss)
         before = len(t.gradients)
         t.backward(loss, t.allocate(4.0))
-        tied = self.scenario.is_full and not self.scenario.sizes.lm_head and len(t.gradients) > before
+        tied = self.scenario.trains_head and not self.scenario.sizes.lm_head and len(t.gradients) > before
         self._embedding_gradient(embedded, t.gradients.pop(before) if tied else None, first=first)
-
-    @property
-    def _trains_embedding(self) -> bool:
-        adapter = self.scenario.adapter
-        return self.scenario.is_full or (adapter is not None and "embed_tokens" in adapter.modules_to_save)
 
     def _embedding_gradient(self, embedded: Value, waiting: Storage | None, *, first: bool) -> None:
         """Of the lookup. A tied matrix' is added to the head's, which has waited: in a third tensor where that is a view

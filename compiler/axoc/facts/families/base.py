@@ -36,6 +36,11 @@ class ModelFamily(ABC):
     model_types: ClassVar[tuple[str, ...]]
     """transformers' model_type values that this family reads."""
     decoder_block: ClassVar[str]
+    blocks: ClassVar[str] = "model.layers"
+    """Path of the list of blocks in transformers' causal LM class."""
+    embedding: ClassVar[str] = "embed_tokens"
+    """Names of the vocabulary's matrices there."""
+    head: ClassVar[str] = "lm_head"
     expert_projections: ClassVar[tuple[str, str, str] | None] = None
     """Names of an expert's gate, up and down projections before transformers 5 fused them; None without experts."""
 

@@ -15,6 +15,8 @@ class FalconFamily(ModelFamily):
     name = "falcon"
     model_types = ("falcon",)
     decoder_block = "FalconDecoderLayer"
+    blocks = "transformer.h"
+    embedding = "word_embeddings"
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         hidden = reader.count("hidden_size")

@@ -22,6 +22,8 @@ class Gpt2Family(ModelFamily):
     name = "gpt2"
     model_types = ("gpt2",)
     decoder_block = "GPT2Block"
+    blocks = "transformer.h"
+    embedding = "wte"
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         width = 4 * reader.count("n_embd")

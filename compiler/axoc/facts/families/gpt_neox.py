@@ -14,6 +14,8 @@ class GptNeoxFamily(ModelFamily):
     name = "gpt_neox"
     model_types = ("gpt_neox",)
     decoder_block = "GPTNeoXLayer"
+    blocks = "gpt_neox.layers"
+    embedding = "embed_in"
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
         shape = read_shape(reader, max_positions=2048)

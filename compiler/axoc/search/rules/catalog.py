@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from axoc.errors import Diagnostic, UserError
-from axoc.search.rules import exports, numerics, objectives, parallel, quantized, runtime
+from axoc.search.rules import adapters, exports, numerics, objectives, parallel, quantized, runtime
 from axoc.search.rules.base import Rule
 
 GROUP: Final = "axoc.rules"
@@ -16,6 +16,7 @@ BUILT_IN: Final[tuple[Rule, ...]] = (
     *parallel.RULES,
     *numerics.RULES,
     *quantized.RULES,
+    *adapters.RULES,
     *exports.RULES,
 )
 

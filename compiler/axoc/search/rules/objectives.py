@@ -39,8 +39,9 @@ def head(context: Context, _: Combination) -> str | None:
     adapter = context.request.adapter
     if adapter is None or context.scenario.objective.loss != "log_probabilities":
         return None
-    named = {*adapter.modules_to_save, *(adapter.targets if isinstance(adapter.targets, tuple) else ())}
-    return f"an adapter on lm_head is never trained by {_named(context)}" if "lm_head" in named else None
+    if not context.scenario.sizes.saved_head:
+        return None
+    return f"a head beside the adapter is never trained by {_named(context)}"
 
 
 def precomputed(context: Context, c: Combination) -> str | None:
@@ -106,7 +107,7 @@ RULES: Final = (
     Rule(
         id="preference-head-adapter",
         check=head,
-        fix="remove lm_head from adapter.targets and adapter.modules_to_save",
+        fix="remove lm_head (and an embedding that is tied to it) from adapter.modules_to_save",
         link=f"{SOURCE}/trainer/dpo_trainer.py",
         versions=TRL,
     ),

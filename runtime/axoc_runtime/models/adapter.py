@@ -1,0 +1,90 @@
+"""The adapter beside frozen weights, by PEFT: what it adapts, what its matrices begin as, and how it is saved."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from axoc_runtime.job import Adapter, Job
+from axoc_runtime.objectives.registry import objective_of
+
+CHANGING: Final = ("pissa", "loftq")
+"""Ways to begin in which the adapter is a part of the model from the first step on: PiSSA takes it out of the weights, LoftQ
+makes up with it for what 4-bit storage lost."""
+
+
+def add_adapter(job: Job, model: Any) -> Any:
+    """Raises RuntimeFailure where the exact weights that LoftQ begins with cannot be read."""
+    from peft import LoraConfig, get_peft_model
+
+    adapter = job.adapter
+    assert adapter is not None
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets),
+        use_rslora=adapter.use_rslora,
+        use_dora=adapter.use_dora,
+        modules_to_save=list(adapter.modules_to_save) or None,
+        ensure_weight_tying=bool(adapter.modules_to_save) and tied(model),
+        init_lora_weights=_init(adapter),
+        task_type="CAUSAL_LM" if objective_of(job).answers else "SEQ_CLS",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.training.seed)  # a resumed run begins with the same matrices, and so with the same base
+        made = get_peft_model(model, config)
+    if adapter.init == "loftq":
+        from axoc_runtime.models.loftq import make_up_for_storage
+
+        make_up_for_storage(job, made)
+    if adapter.init in CHANGING:
+        made.axoc_initial = _matrices(made)
+    return made
+
+
+def tied(model: Any) -> bool:
+    """Embedding and head are one matrix. PEFT would train a copy of either alone, and the saved model would lose it."""
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+
+
+def _init(adapter: Adapter) -> bool | str:
+    if adapter.init == "pissa":
+        rounds = adapter.init_iterations
+        return "pissa" if rounds is None else f"pissa_niter_{rounds}"
+    return "gaussian" if adapter.init == "gaussian" else True
+
+
+def _matrices(model: Any) -> dict[str, torch.Tensor]:
+    """The pairs as they are now, under the names they are saved by."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model)
+    return {name: value.detach().to("cpu", torch.float32, copy=True) for name, value in state.items() if _of_pair(name)}
+
+
+def _of_pair(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def restore_base(folder: Path, initial: dict[str, torch.Tensor]) -> None:
+    """Turns a saved adapter into one of the weights as they are published: what it began with is taken off again, by a pair
+    of twice the rank: B A - B0 A0 = [B, -B0] [A; A0]. As PEFT does for PiSSA (tuners/lora/model.py, subtract_mutated_init)."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    trained = load_file(path)
+    for name, began in initial.items():
+        now, first = trained[name], ".lora_A." in name
+        began = began.to(now.dtype)
+        trained[name] = torch.cat([now, began] if first else [now, -began], dim=0 if first else 1).contiguous()
+    save_file(trained, path, metadata={"format": "pt"})
+    config = folder / "adapter_config.json"
+    written = json.loads(config.read_text(encoding="utf-8"))
+    scale = math.sqrt(2) if written.get("use_rslora") else 2.0
+    written |= {"r": 2 * written["r"], "lora_alpha": scale * written["lora_alpha"], "init_lora_weights": True}
+    config.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
