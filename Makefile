@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/.installed
 MODEL := models/SmolLM2-135M-Instruct/config.json
 
-.PHONY: install run test test-slow check format golden clean
+.PHONY: install run test test-slow test-cluster check format golden clean
 
 install: $(STAMP)
 
@@ -32,8 +32,12 @@ test: $(STAMP) check
 
 # What needs one process at a time runs on two cores at once; end-to-end tests start processes of their own.
 test-slow: $(STAMP) $(MODEL)
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e --ignore tests/cluster
 	$(PY) -m pytest -m slow tests/e2e
+
+# Hosts made of network namespaces (root, iproute2) and a Slurm of two nodes (slurmctld, slurmd): one test after another.
+test-cluster: $(STAMP) $(MODEL)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m cluster tests/cluster
 
 # Rewrites the goldens and shows what changed.
 golden: $(STAMP)

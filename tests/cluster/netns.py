@@ -37,6 +37,8 @@ def unavailable() -> str | None:
 class Host:
     number: int
     namespace: str
+    own_folder: Path | None = None
+    """One that the others do not see as this host does: a small disk of its own."""
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -54,8 +56,9 @@ class Host:
 
     def inside(self, command: Sequence[str]) -> list[str]:
         """With this host's network and name. The name is no argument of a shell's text."""
-        named = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
-        return ["ip", "netns", "exec", self.namespace, *named, *command]
+        named = ["unshare", "--uts", "--mount", "sh", "-c", 'hostname "$0" && exec "$@"', self.name]
+        own = ["sh", "-c", 'mount -t tmpfs -o size=64k own "$0" && exec "$@"', str(self.own_folder)]
+        return ["ip", "netns", "exec", self.namespace, *named, *(own if self.own_folder else []), *command]
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> subprocess.Popen[str]:
         """stderr goes into stdout, so that lines keep their order."""

@@ -15,7 +15,7 @@ from axoc_runtime.hosts.place import WAIT_SECONDS, WAIT_VARIABLE, Place, host_na
 
 HELLO_SECONDS: Final = 5.0
 """What connects and says nothing for so long is no host of the run."""
-TOLD_SECONDS: Final = 30.0
+TOLD_SECONDS: Final = 15.0
 """Between two lines that say for whom is waited."""
 RETRY_SECONDS: Final = 1.0
 START: Final = "start launch.sh there too, or see why it ended; " + WAIT_VARIABLE + " is the limit"
