@@ -1,8 +1,9 @@
 """Bytes and rows that may be anything, for minutes, at every parser of the runtime: nothing but a message may come of them.
 
-    python benchmarks/fuzz.py --seconds 600 [--engine mutation|atheris] [--seed 1]
+    python benchmarks/fuzz.py --seconds 600 [--engine mutation|hypothesis|atheris] [--seed 1]
 
-`mutation` changes sound files and rows at random. `atheris` (pip install atheris) is guided by the lines that were reached.
+`mutation` changes sound files and rows at random. `hypothesis` runs the suite's own properties (tests/runtime/test_fuzz.py) with
+one seed after another. `atheris` (pip install atheris) is guided by the lines that were reached.
 What brings a traceback is written to the folder ``--found``.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import sys
 import time
@@ -28,11 +30,40 @@ PIECES: Final = (
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--engine", choices=["mutation", "atheris"], default="mutation")
+    parser.add_argument("--engine", choices=["mutation", "hypothesis", "atheris"], default="mutation")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--found", type=Path, default=Path("fuzz-found"))
     options = parser.parse_args()
-    return guided(options) if options.engine == "atheris" else mutated(options)
+    return {"atheris": guided, "hypothesis": drawn, "mutation": mutated}[options.engine](options)
+
+
+def drawn(options: argparse.Namespace) -> int:
+    os.environ["AXOC_FUZZ_TIMES"] = "8"
+    from hypothesis import seed
+
+    from runtime import test_fuzz
+
+    tests = [test for name, test in vars(test_fuzz).items() if name.startswith("test_")]
+    ends, tried, failed, number = time.monotonic() + options.seconds, 0, 0, options.seed
+    while time.monotonic() < ends:
+        for test in tests:
+            if time.monotonic() > ends:
+                break
+            marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+            for more in [{mark.args[0]: value} for mark in marks for value in mark.args[1]] or [{}]:
+                number, tried = number + 1, tried + test_fuzz.SHORT.max_examples
+                failed += _fails(seed(number)(test), more)
+    print(f"at least {tried:,} rows and files in {options.seconds:.0f} s, {failed} with a traceback")
+    return 1 if failed else 0
+
+
+def _fails(test: Any, more: dict[str, Any]) -> bool:
+    try:
+        test(**more)
+    except Exception:
+        print(traceback.format_exc(), flush=True)
+        return True
+    return False
 
 
 def mutated(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 
 from runtime import format_rows, fuzzing
 
-SHORT = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+TIMES = int(os.environ.get("AXOC_FUZZ_TIMES", "1"))
+"""benchmarks/fuzz.py asks for more of each."""
+SHORT = settings(max_examples=25 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 SEEDS = fuzzing.seeds()
 NAMES = sorted({c for f in formats().values() if isinstance(f, Schema) for c in (*f.columns, *f.optional)} - {""})
 KEYS = st.sampled_from(["role", "content", "from", "value", "tool_calls", "function", "name", "arguments", "text",
@@ -36,12 +39,24 @@ def test_any_row_is_used_or_told(row: dict[str, Any]) -> None:
     fuzzing.examined(fuzzing.as_record(row))
 
 
-@settings(SHORT, max_examples=150)
+@settings(SHORT, max_examples=150 * TIMES)
 @given(name=st.sampled_from(sorted(TAUGHT)), data=st.data())
 def test_a_row_with_one_thing_replaced_is_used_or_told(name: str, data: st.DataObject) -> None:
     row = TAUGHT[name]
     column = data.draw(st.sampled_from(sorted(row)))
     fuzzing.examined(fuzzing.as_record({**row, column: _replaced(row[column], data)}))
+
+
+MESSAGES = st.fixed_dictionaries(
+    {"message_id": st.sampled_from("abcd") | VALUES, "parent_id": st.sampled_from([None, *"abcd"]) | VALUES,
+     "message_tree_id": st.sampled_from("tu") | VALUES, "role": st.sampled_from(["prompter", "assistant"]), "text": st.text()}
+)  # fmt: skip
+
+
+@settings(SHORT, max_examples=100 * TIMES)
+@given(rows=st.lists(MESSAGES, max_size=8))
+def test_any_table_of_messages_is_put_together_or_told(rows: list[dict[str, Any]]) -> None:
+    fuzzing.together([fuzzing.as_record(row) for row in rows])
 
 
 def _replaced(value: Any, data: st.DataObject) -> Any:
