@@ -10,6 +10,7 @@ from typing import Final, cast
 
 import numpy as np
 
+from axoc.cost.buckets import LIVE_ELEMENTS
 from axoc.cost.columns import Columns, Floats, Ints
 from axoc.cost.mesh import ring_rate, shard_axis
 from axoc.cost.rings import latency_seconds
@@ -20,13 +21,15 @@ LATENCY_SHARE: Final = 0.1
 
 
 def min_unit_parameters(scenario: Scenario, c: Columns) -> Floats:
-    """As set; else those whose gather, (n - 1) / n of their bytes in the compute dtype, takes ten times the latency."""
+    """As set; else those whose gather, (n - 1) / n of their bytes in the compute dtype, takes ten times the latency, but no
+    more than a device keeps gathered under ZeRO-3: over thousands of ranks no unit would be large enough."""
     if scenario.min_unit_parameters is not None:
         return np.full(len(c), float(scenario.min_unit_parameters))
     axis = shard_axis(c)
     several = np.maximum(axis.ranks, 2.0)
     moved = latency_seconds(scenario, axis) / LATENCY_SHARE * ring_rate(scenario, axis)
-    return cast(Floats, np.where(axis.ranks > 1, moved / scenario.compute_bytes * several / (several - 1), 1.0))
+    least = np.minimum(moved / scenario.compute_bytes * several / (several - 1), float(LIVE_ELEMENTS))
+    return cast(Floats, np.where(axis.ranks > 1, least, 1.0))
 
 
 def blocks_per_unit(scenario: Scenario, c: Columns) -> Ints:

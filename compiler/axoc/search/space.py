@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import Final
 
 import numpy as np
 
@@ -54,13 +55,21 @@ def tensor_parallels(request: PlanRequest, cluster: ClusterFacts, model: ModelFa
     return [p for p in dividing if p == 1 or (request.adapter is None and model.num_kv_heads % p == 0)]
 
 
+NODES_A_COPY: Final = (1, 4, 16)
+"""That the shards of a copy may lie on, where there are several copies: hops within them grow with their number, and so does
+the room that a shard takes on each."""
+
+
 def replicate_degrees(request: PlanRequest, cluster: ClusterFacts, strategy: Strategy, tensor: int) -> list[int]:
-    """The wanted degree; else one, and under FSDP one a node too, so that a copy's shards are gathered inside a node."""
+    """The wanted degree; else one, and under FSDP as many as leave a copy's shards on one node, or on a few."""
     wanted = request.distributed.replicate_degree
     if wanted != AUTO:
         return [wanted]
-    sharded_in_node = strategy == "fsdp" and cluster.nodes > 1 and cluster.accelerators_per_node > tensor
-    return [1, cluster.nodes] if sharded_in_node else [1]
+    if strategy != "fsdp" or cluster.nodes == 1 or cluster.accelerators_per_node * cluster.nodes == tensor:
+        return [1]
+    several = [n for n in NODES_A_COPY if cluster.nodes % n == 0 and n < cluster.nodes]
+    shards = [n for n in several if cluster.accelerators_per_node * n > tensor]
+    return [1, *(cluster.nodes // n for n in shards)]
 
 
 def offloads(request: PlanRequest, strategy: Strategy) -> list[Offload]:
