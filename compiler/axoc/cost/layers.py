@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from axoc.cost.columns import Floats
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Flow, Parameter, Size, Storage, Tape, Value
+from axoc.facts.parameters import linear_shapes
+from axoc.ir.facts import ModelFacts
 
 FP32: Final = 4.0
 DROPOUT: Final = ("gpt2",)
@@ -82,10 +85,10 @@ class Setting:
         """Bytes of an element as a linear layer computes with it."""
         return self.compute if self.autocast else self.stream
 
-    def parameter(self, elements: Size, computed: float, stored: float) -> Parameter:
+    def parameter(self, elements: Size, computed: float, stored: float, *, biased: bool = False) -> Parameter:
         """``computed`` and ``stored``: bytes of the gradient where it is made, and of the weight."""
         kept = elements * self.gradient_bytes
-        return Parameter(elements * computed, kept, computed != stored)
+        return Parameter(elements * computed, kept, computed != stored, biased)
 
 
 def cast(t: Tape, value: Value, bytes_: float) -> Value:
@@ -117,10 +120,15 @@ def linear(t: Tape, s: Setting, value: Value, path: str, inner: Size, outer: Siz
         return adapted(t, s, value, inner, outer)
     if s.four_bit and s.scenario.sizes.blocks_quantizable:
         return four_bit(t, s, value, inner, outer)
-    return plain(t, s, value, inner, outer)
+    return plain(t, s, value, inner, outer, biased=path in biased_paths(s.scenario.model))
 
 
-def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
+@lru_cache(maxsize=64)
+def biased_paths(model: ModelFacts) -> frozenset[str]:
+    return frozenset(shape.path for shape in linear_shapes(model) if shape.bias)
+
+
+def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size, *, biased: bool = False) -> Value:
     """nn.Linear. autocast copies a weight that is not in its dtype: once a forward where it is trained, else each time
     (ATen/autocast_mode.cpp, cached_cast), and either is saved for the gradient of the input."""
     low = lowered(t, s, value)
@@ -128,7 +136,7 @@ def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
     leaf = s.scenario.model.family != "falcon"  # FalconLinear multiplies by a transposed view
     copy = weight_copy(t, s, weights, s.weight, cached=s.trained and leaf)
     saves = ([low.storage] if s.trained else []) + [copy if copy is not None else t.weight()]
-    parameters = [s.parameter(weights, low.bytes, s.weight)] if s.trained else []
+    parameters = [s.parameter(weights, low.bytes, s.weight, biased=biased)] if s.trained else []
     result = t.apply(outer, low.bytes, [low], saves=saves, parameters=parameters, kind="linear", sizes=(inner, outer))
     if copy is not None:
         t.release(copy)
@@ -276,14 +284,16 @@ def _weighted(t: Tape, s: Setting, value: Value, normal: Value) -> Value:
     family = s.scenario.model.family
     before = family in ("gemma2", "gemma3", "olmo2")
     factor = t.again(normal) if before else cast(t, normal, value.bytes)
-    t.drop(normal)
     bytes_ = max(factor.bytes, FP32 if before else s.weight)
     saves = [factor.storage if s.trained else t.weight()]
     scratch = value.width * bytes_ * t.tokens if s.trained else 0.0
     result = t.apply(value.width, bytes_, [factor], saves=saves, scratch=scratch, kind="mul_row", sizes=(s.trained,))
     t.drop(factor)
+    held = [normal] if family == "olmo2" else []  # the function's name for it
+    if not held:
+        t.drop(normal)
     if not before:
         return result
     final = cast(t, result, value.bytes)
-    t.drop(result)
+    t.drop(result, *held)
     return final

@@ -46,7 +46,7 @@ class Value:
     gradient: Storage | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parameter:
     """A trained weight in an operation: its gradient in the dtype it is computed in, and what stays of it."""
 
@@ -54,6 +54,9 @@ class Parameter:
     kept: Size
     cast: bool
     """The kept gradient is a copy in another dtype, made while the computed one is there."""
+    biased: bool = False
+    """Products with a bias have their input's gradient first, others the weight's (torch's derivatives run by name: mat1,
+    mat2; mat2, self)."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +205,13 @@ class Tape:
             for storage in node.saved:
                 self.release(storage)
             return
+        computed = {p: self.allocate(p.computed) for p in node.parameters if not p.biased}
         made = [
             (value, self.allocate(value.size))
             for value, flow in zip(node.inputs, node.flows, strict=True)
             if flow == "new" and value.needs_gradient
         ]
-        computed = [self.allocate(p.computed) for p in node.parameters]
+        computed |= {p: self.allocate(p.computed) for p in node.parameters if p.biased}
         self.scratch(node.scratch)
         for value, flow in zip(node.inputs, node.flows, strict=True):
             if flow != "new" and value.needs_gradient:
@@ -218,7 +222,7 @@ class Tape:
         self.release(gradient)
         for storage in node.saved:
             self.release(storage)
-        for parameter, storage in zip(node.parameters, computed, strict=True):
+        for parameter, storage in computed.items():
             self._keep(parameter, storage)
         for value, storage in made:
             self._deliver(value, storage)

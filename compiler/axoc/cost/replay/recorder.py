@@ -118,7 +118,8 @@ class Recorder(Tape):
 
     def _step(self, node: Node) -> None:
         if self.workspaces and is_product(node):  # its result is there before the library is called
-            result = self.allocate(node.inputs[0].size)
+            weights = [p.computed for p in node.parameters if not p.biased]
+            result = self.allocate((weights or [node.inputs[0].size])[0])
             self.allocate(self.workspaces.pop())
             self.release(result)
         super()._step(node)
