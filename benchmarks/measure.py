@@ -23,6 +23,7 @@ import statistics
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -67,42 +68,49 @@ def main() -> int:
 
 
 def import_all() -> None:
-    """Once, before the forks, and without touching the GPU, which libraries ask what it can: only asking whether it is there
-    would keep a forked process from using it. A process of its own has asked."""
-    import torch
-    import transformers
-
-    able = _capability()
-    answers = {"get_device_capability": able, "is_available": able is not None, "device_count": int(able is not None)}
-    asked = {name: getattr(torch.cuda, name) for name in answers}
-    for name, answer in answers.items():
-        setattr(torch.cuda, name, lambda *_, answer=answer: answer)
-    try:
+    """Once, before the forks, and without touching the GPU."""
+    with gpu_unasked():
+        import transformers
         from transformers import AutoConfig, AutoModelForCausalLM, Trainer  # noqa: F401
 
         for name in ("peft", "liger_kernel.transformers"):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-    finally:
-        for name, function in asked.items():
-            setattr(torch.cuda, name, function)
     transformers.logging.set_verbosity_error()
 
 
-def _capability() -> tuple[int, int] | None:
-    """Of the first GPU; None where there is none."""
+@contextlib.contextmanager
+def gpu_unasked() -> Iterator[None]:
+    """Libraries ask a GPU what it can while they are imported, and only asking whether it is there would keep a forked
+    process from using it. A process of its own has asked."""
+    import torch
+
+    able, count = _capability()
+    answers = {"get_device_capability": able, "is_available": count > 0, "device_count": count}
+    asked = {name: getattr(torch.cuda, name) for name in answers}
+    for name, answer in answers.items():
+        setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    try:
+        yield
+    finally:
+        for name, function in asked.items():
+            setattr(torch.cuda, name, function)
+
+
+def _capability() -> tuple[tuple[int, int] | None, int]:
+    """Of the first GPU, None where there is none; and how many there are."""
     import torch
 
     reading, writing = os.pipe()
     if os.fork() == 0:
         found = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
-        os.write(writing, json.dumps(found).encode())
+        os.write(writing, json.dumps([found, torch.cuda.device_count()]).encode())
         os._exit(0)
     os.wait()
-    found = json.loads(os.read(reading, 100))
+    found, count = json.loads(os.read(reading, 100))
     os.close(reading)
     os.close(writing)
-    return None if found is None else (found[0], found[1])
+    return None if found is None else (found[0], found[1]), count
 
 
 def _in_a_child(row: dict[str, Any], rows: Path) -> bool:
