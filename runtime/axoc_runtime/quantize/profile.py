@@ -6,6 +6,7 @@ A process for each stage of each method; what is done is kept in D/measurements 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str]) -> int:
     given = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the worker too
     try:
         from axoc_runtime.quantize.run import run
 
