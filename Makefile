@@ -45,6 +45,7 @@ golden: $(STAMP)
 	$(PY) tools/picture.py
 	$(PY) tools/spec_doc.py
 	$(PY) tools/rules_doc.py
+	$(PY) tools/compatibility_doc.py
 	.venv/bin/axoc schema > specs/spec.schema.json
 	git --no-pager diff --stat -- golden docs
 	git --no-pager diff -- golden | head -200

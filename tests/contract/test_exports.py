@@ -25,7 +25,9 @@ def test_both_name_the_same_quantizations_and_whether_tools_are_needed(name: str
     made = registry.exporter(name)
     assert made.name == name
     assert set(made.variants) == set(FORMATS[name].bytes_a_parameter)
-    assert FORMATS[name].tools or {p for v in made.variants for p in made.packages_of(v)} <= {"bitsandbytes"}  # in every lock
+    assert FORMATS[name].tools or {p for v in made.variants for p in made.packages_of(v)} <= {
+        "bitsandbytes"
+    }  # in every lock
     assert (made.packages_of(NONE) != ()) == (FORMATS[name].tools and FORMATS[name].plain_tools)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from combinations import of_job, ran
 
 pytestmark = pytest.mark.slow
 
@@ -93,22 +94,34 @@ def test_planned_launched_learned_answered_and_again(work: Path) -> None:
     assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-4), again
 
 
-def test_a_second_input_works_by_changing_the_path_and_its_model_is_exported(work: Path) -> None:
-    plan(work, dataset__path="alpaca.json", dataset__validation_split=0.2, export__formats=["gguf", "onnx"])
+CONSUMERS = {
+    "safetensors": "transformers", "vllm": "transformers", "gguf": "llama.cpp", "onnx": "onnxruntime-genai",
+    "ort": "onnxruntime", "openvino": "openvino",
+}  # fmt: skip
+
+
+@pytest.mark.combination(adapter="lora", strategy="ddp", export=("none", "pytorch", *CONSUMERS))
+def test_a_second_input_works_by_changing_the_path_and_each_export_is_loaded_by_its_consumer(work: Path) -> None:
+    plan(work, dataset__path="alpaca.json", dataset__validation_split=0.2, export__formats=list(CONSUMERS))
     shown = finished(start(work))
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
     assert "llama.cpp" in shown and "onnxruntime-genai" in shown
-    command = [sys.executable, "-m", "axoc", "export", "axoc-output", "--formats", "vllm"]
+    command = [sys.executable, "-m", "axoc", "export", "axoc-output", "--formats", "pytorch"]
     more = subprocess.run(command, cwd=work, capture_output=True, text=True)
     assert more.returncode == 0, more.stderr
+    assert "torch.load" in more.stdout and "MB" in more.stdout
     found = json.loads((work / "axoc-output/exports/exports.json").read_text())["exports"]
-    assert set(found) == {"gguf", "onnx", "vllm"}
+    assert set(found) == {*CONSUMERS, "pytorch"}
     for name, row in found.items():
+        assert row["checked_by"].startswith(CONSUMERS.get(name, "transformers"))
         assert row["measured_on"] == "held-out rows"
         assert abs(row["measured"]["perplexity_difference"]) < 0.01, name
         card = (work / "axoc-output/exports" / row["folder"] / "README.md").read_text()
         manifest = json.loads((work / "bundle/axoc.bundle.json").read_text())
         assert manifest["bundle_digest"] in card and "lora, rank 16, merged" in card
+        assert "- Lock: `sha256:" in card and "- Spec: `sha256:" in card and "under `apache-2.0`" in card
+    job = json.loads((work / "bundle/job.json").read_text())
+    ran(of_job(job), *(of_job(job, name) for name in found))
 
 
 def test_killed_half_way_and_resumed(work: Path) -> None:

@@ -61,6 +61,7 @@ def metrics(work: Path) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.combination(strategy="{strategy}")
 @pytest.mark.parametrize("strategy", CONFIGS)
 def test_full_training_is_what_was_planned_and_resumes(work: Path, tiny: Path, runtime: Launch, strategy: str) -> None:
     job = of_strategy(work, strategy, tiny)
@@ -83,6 +84,7 @@ def test_full_training_is_what_was_planned_and_resumes(work: Path, tiny: Path, r
     assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-5)
 
 
+@pytest.mark.combination(strategy="single")
 def test_one_process_is_plain_and_joins_no_group(work: Path, tiny: Path, runtime: Launch) -> None:
     """torchrun starts it as it starts several; accelerate would wrap it in DDP."""
     alone = {"strategy": "single", "world_size": 1, "processes_per_node": 1, "data_parallel": 1}
@@ -94,6 +96,7 @@ def test_one_process_is_plain_and_joins_no_group(work: Path, tiny: Path, runtime
     assert metrics(work)["asserted"]["wrapper"] == "none"
 
 
+@pytest.mark.combination(adapter="lora", strategy="{strategy}")
 @pytest.mark.parametrize("strategy", ["ddp", "zero2"])
 def test_an_adapter_is_trained_saved_and_merged(work: Path, tiny: Path, runtime: Launch, strategy: str) -> None:
     width = 2 * 64 + 2 * (64 + 32) + 2 * 64 + 2 * (64 + 128) + (128 + 64)  # q, k, v, o, gate, up, down

@@ -57,6 +57,7 @@ def test_fsdp_still_cannot_step_with_bitsandbytes_states(work: Path, tiny: Path,
     assert "bitsandbytes.optimizer_update" in done.stderr and "sharding strategy" in done.stderr
 
 
+@pytest.mark.combination(adapter="lora", strategy="zero3")
 def test_zero3_recomputes_frozen_weights(work: Path, tiny: Path, runtime: Launch) -> None:
     """Every weight partitioned, norms too: those were the ones found empty. See zero3-checkpointed-adapter."""
     whole = {"stage3_param_persistence_threshold": 0}
@@ -66,6 +67,7 @@ def test_zero3_recomputes_frozen_weights(work: Path, tiny: Path, runtime: Launch
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
 
 
+@pytest.mark.combination(adapter="lora", strategy="ddp")
 def test_ddp_recomputes_beside_an_adapter(work: Path, tiny: Path, runtime: Launch) -> None:
     run(runtime, of_strategy(work, "ddp", tiny, **WITH_ADAPTER, training__gradient_checkpointing="full"))
     assert metrics(work)["asserted"]["blocks that recompute"] == [0, 1, 2, 3]
@@ -83,6 +85,7 @@ def test_zero3_trains_and_saves_whole_modules_beside_an_adapter(work: Path, tiny
     assert (head != original).any(dim=1).all(), "each row was trained, those of the other rank's shard too"
 
 
+@pytest.mark.combination(adapter="lora", strategy="fsdp")
 def test_fsdp_saves_the_whole_adapter_and_resumes(work: Path, tiny: Path, runtime: Launch) -> None:
     job = of_strategy(work, "fsdp", tiny, **WITH_ADAPTER)
     run(runtime, job)
