@@ -14,13 +14,26 @@ import os
 import shutil
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from axoc.ir.plan import Plan
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 GOLDEN: Final = ROOT / "golden"
 PAIRS: Final = GOLDEN / "pairs.toml"
-LEFT_OUT: Final = ("runtime/", "plugins/", "launch/", "launch.sh", "requirements.lock", "axoc.bundle.json")
+SAME_FOR_ALL: Final = ("config/target.sh", "config/ray_train.py")
+LEFT_OUT: Final = (
+    *SAME_FOR_ALL,
+    "runtime/",
+    "plugins/",
+    "launch/",
+    "launch.sh",
+    "requirements.lock",
+    "axoc.bundle.json",
+)
 
 
 def main() -> int:
@@ -84,7 +97,23 @@ def render(pair: dict[str, str]) -> dict[str, str]:
     files |= {"3-schedule.json": dumps(planned.result.schedule), "terminal.txt": render_plan(planned.result)}
     bundle = driver.bundle(planned, ROOT / "bundle")
     kept = (f for f in bundle.files if not f.path.startswith(LEFT_OUT))
-    return files | {f"bundle/{f.path}": f.content.decode() for f in kept}
+    files |= {f"bundle/{f.path}": f.content.decode() for f in kept}
+    return files | targets_of(planned.result)
+
+
+def targets_of(plan: Plan) -> dict[str, str]:
+    """``targets/<target>/config/...``: the same plan, as each engine is told it; what is the same for all plans is left out."""
+    from axoc.emit.launcher import launch_environment
+    from axoc.emit.targets.registry import target_files
+    from axoc.facts.targets import TARGETS
+
+    found = {}
+    for kind in TARGETS:
+        told = replace(plan, request=replace(plan.request, target=replace(plan.request.target, type=kind)))
+        kept = (f for f in target_files(told) if f.path not in SAME_FOR_ALL)
+        found |= {f"targets/{kind}/{f.path}": f.content.decode() for f in kept}
+        found[f"targets/{kind}/config/launch.env"] = launch_environment(told).render()
+    return found
 
 
 def facts_of(inputs: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A Slurm of two nodes on this machine: Debian's slurmctld and two slurmd, which differ in their names and ports.
+"""A Slurm of four nodes on this machine: Debian's slurmctld and four slurmd, which differ in their names and ports.
 
 No daemon of the system is used or touched: all state is in one folder, and nothing is left when it is closed.
 """
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
-NODES = ("n1", "n2")
+NODES = ("n1", "n2", "n3", "n4")
 CONFIGURATION = """\
 ClusterName=axoc
 SlurmctldHost=localhost(127.0.0.1)
@@ -37,11 +37,13 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 KillWait=5
 SlurmdParameters=config_overrides
-NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} CPUs=2 RealMemory=64000 State=UNKNOWN
-NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={second} CPUs=2 RealMemory=64000 State=UNKNOWN
+GresTypes=gpu
+{nodes}
 PartitionName=cpu Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=n1,n2,n3,n4 MaxTime=INFINITE State=UP
 """
-"""Nodes promise more memory than the machine has: Slurm only counts it here, and ends nothing for it."""
+NODE = "NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port} CPUs=256 RealMemory=4000000 Gres=gpu:8"
+"""They promise what the machine does not have: Slurm only counts it here, and ends nothing for it."""
 
 
 def unavailable() -> str | None:
@@ -85,9 +87,11 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     """Ready for jobs. ``folder``: short, of its own."""
     for name in ("state", *NODES):
         (folder / name).mkdir(parents=True)
-    port, first, second = free_ports(3)
-    text = CONFIGURATION.format(folder=folder, user=getpass.getuser(), port=port, first=first, second=second)
+    port, *ports = free_ports(1 + len(NODES))
+    nodes = "\n".join(NODE.format(name=name, port=its) for name, its in zip(NODES, ports, strict=True))
+    text = CONFIGURATION.format(folder=folder, user=getpass.getuser(), port=port, nodes=nodes)
     (folder / "slurm.conf").write_text(text)
+    (folder / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu Count=8\n")
     slurm = Cluster(folder)
     commands = [["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in NODES)]
     started: list[subprocess.Popen[bytes]] = []

@@ -177,3 +177,9 @@ def test_sbatch_reads_texts_as_they_were_meant(slurm: Cluster, tmp_path: Path) -
         meant = " ".join(text.split())
         assert read.get("comment", "") == meant, (text, read)
         assert read["nodes"] == "2"
+
+
+@pytest.mark.parametrize("golden", sorted((runs.ROOT / "golden").glob("*/targets/slurm")), ids=lambda p: p.parts[-3])
+def test_every_golden_is_one_that_slurm_would_start(slurm: Cluster, golden: Path, tmp_path: Path) -> None:
+    command = ["sbatch", "--test-only", "--partition=gpu", str(golden / "config/slurm.sbatch")]
+    assert "to start at" in slurm.run(*command, cwd=tmp_path)
