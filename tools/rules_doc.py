@@ -33,7 +33,7 @@ def _pins() -> str:
 
 
 def _rules() -> str:
-    rows = [_cells(f"`{r.id}`", _state(r), r.applies_to, r.fix, _link(r.link)) for r in BUILT_IN]
+    rows = [_cells(f'<a id="{r.id}"></a>`{r.id}`', _state(r), r.applies_to, r.fix, _link(r.link)) for r in BUILT_IN]
     title = f"## {len(BUILT_IN)} rules of the planner\n"
     return "\n".join(
         [title, _cells("rule", "", "fails with", "smallest fix", "evidence"), "|---|---|---|---|---|", *rows, ""]

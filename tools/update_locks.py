@@ -58,7 +58,16 @@ def main() -> int:
 
 def engine_entries(uv: str) -> str:
     """What targets' files are checked with: nothing of a bundle, so no rules of ours."""
-    command = [uv, "pip", "compile", str(TOOLS_ENGINES), "--generate-hashes", "--no-annotate", "--no-header", "--universal"]
+    command = [
+        uv,
+        "pip",
+        "compile",
+        str(TOOLS_ENGINES),
+        "--generate-hashes",
+        "--no-annotate",
+        "--no-header",
+        "--universal",
+    ]
     command += ["--python-version", OLDEST_PYTHON]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

@@ -74,8 +74,8 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     from axoc_runtime.callbacks.start import Start
     from axoc_runtime.callbacks.timing import Throughput, Timing
     from axoc_runtime.checkpoint.trainer import Restore
-    from axoc_runtime.objectives.registry import objective_of
     from axoc_runtime.models.tokenizer import load_tokenizer
+    from axoc_runtime.objectives.registry import objective_of
     from axoc_runtime.prepare import load_batches
 
     transformers.set_seed(job.training.seed)

@@ -79,7 +79,9 @@ def _job_set(plan: Plan) -> dict[str, Any]:
         {"name": "MASTER_ADDR", "value": f"{name}-node-0-0.{name}"},
         {"name": "MASTER_PORT", "value": str(PORT)},
     ]
-    spec: dict[str, Any] = {"network": {"enableDNSHostnames": True, "subdomain": name, "publishNotReadyAddresses": True}}
+    spec: dict[str, Any] = {
+        "network": {"enableDNSHostnames": True, "subdomain": name, "publishNotReadyAddresses": True}
+    }
     spec |= {"replicatedJobs": [_job(plan, place)], **_job_set_rules(plan)}
     return {"apiVersion": JOBSET, "kind": "JobSet", "metadata": _metadata(plan, queued=True), "spec": spec}
 
