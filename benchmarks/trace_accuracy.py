@@ -167,7 +167,9 @@ def model_value(row: dict[str, Any], facts: Any) -> dict[str, Any]:
         "kernels": row.get("kernels") or ("liger" if row.get("liger") else "none"),
         "compile": False,
         "quantization": nf4 if row["dtype"] == "nf4" else None,
+        "tokenizer": {"source": None, "type": None, "chat_template": None, "added_tokens": [], "embedding_rows": None},
         "trust_remote_code": False,
+        "licence": None,
     }
 
 
@@ -181,6 +183,9 @@ def adapter_value(row: dict[str, Any]) -> dict[str, Any]:
         "use_rslora": False,
         "use_dora": False,
         "modules_to_save": [],
+        "init": "default",
+        "init_iterations": None,
+        "loraplus_lr_ratio": None,
     }
 
 

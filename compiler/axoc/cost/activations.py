@@ -15,7 +15,7 @@ from axoc.cost import blocks, head, lengths, states
 from axoc.cost.blocks import Profile
 from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.distinct import distinct
-from axoc.cost.layers import Setting
+from axoc.cost.layers import FP32, Setting
 from axoc.cost.scenario import Scenario
 
 
@@ -136,8 +136,6 @@ def _summed(scenario: Scenario, c: Columns, tapes: _Tapes, entry: Floats) -> Act
 def _tapes(scenario: Scenario, c: Columns, tokens: Floats, known: dict[tuple[object, ...], _Groups]) -> _Tapes:
     """``known``: blocks that were followed for another variant, which differs in its loss alone."""
     s = setting(scenario, c)
-    if bool(c.deepspeed.any()):
-        s = replace(s, adapter=states.module_bytes(scenario))
     sizes = (tokens, s.tensor_parallel, s.gradient_bytes)
     key = (*scenario.program_of_blocks, s.stream, s.autocast, s.adapter, *(a.tobytes() for a in sizes))
     if key not in known:
@@ -162,6 +160,14 @@ def _gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, np.where(carried & ~c.uses("fsdp"), 0.0, size))
 
 
+def _adapter_bytes(scenario: Scenario, c: Columns) -> float:
+    """Of an adapter's weight as it is computed with: float32, but for DeepSpeed's module and FSDP2's mixed precision."""
+    if bool(c.deepspeed.any()):
+        return states.module_bytes(scenario)
+    lowered = bool(c.uses("fsdp").any()) and not scenario.quantized
+    return float(scenario.compute_bytes) if lowered else FP32
+
+
 def setting(scenario: Scenario, c: Columns) -> Setting:
     """Of rows that run one program."""
     low = bool((c.deepspeed | c.uses("fsdp")).any())
@@ -176,6 +182,7 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         expert_targets=frozenset() if adapter is None else blocks.expert_names(scenario.model, adapter.targets),
         tensor_parallel=c.tensor_parallel.astype(np.float64),
         gradient_bytes=_gradient_bytes(scenario, c),
+        adapter=_adapter_bytes(scenario, c),
         padded=bool(np.any(lengths.is_padded(scenario, c))),
     )
 

@@ -23,6 +23,8 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
     """Blocks first; accelerate goes on with what is not sharded yet: embedding, final norm and head, and the root."""
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
+    if adapts_low_weights(job):
+        accelerator.state.fsdp_plugin.mixed_precision_policy = adapters_policy()
     if blocks_per_unit(job) > 1 and not isinstance(model, FSDPModule):
         if accelerator.mixed_precision != "no":
             raise_trained(model)
@@ -32,6 +34,19 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
         # which has given the blocks another class: accelerate, which is to pass over them, looks for them by its name
         accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = ["FSDP" + job.model.decoder_block]
     return fsdp2_prepare_model(accelerator, model)
+
+
+def adapts_low_weights(job: Job) -> bool:
+    """Adapters are kept in float32 beside frozen weights in bfloat16. No autocast lowers them (precision_arguments), and
+    they would be multiplied in float32, at a tenth of the speed."""
+    return job.adapter is not None and job.model.dtype == "bfloat16" and job.model.quantization is None
+
+
+def adapters_policy() -> Any:
+    """Gathered and multiplied in bfloat16; their gradients, which are small, are summed in float32 as DDP does."""
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
 
 
 def units(job: Job, model: Any) -> list[list[Any]]:
