@@ -40,7 +40,7 @@ def chunked_loss(t: Tape, s: Setting, hidden: Value, weight: Parameter | None) -
     copied = matrix * s.compute if copies else 0.0
     t.scratch(copied + np.maximum(scores * chunk_bytes(s, low), scores * low + product))
     saves = [gradient.storage, *([of_weight] if of_weight is not None else [])]
-    kept = [] if weight is None else [Parameter(0.0, weight.kept, False)]
+    kept = [] if weight is None else [Parameter(0.0, weight.kept, False, whole=matrix * s.weight)]
     loss = t.apply(0.0, FP32, [gradient], saves=saves, flows=("over",), parameters=kept)
     for storage in saves:
         t.release(storage)

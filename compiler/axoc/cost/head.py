@@ -94,7 +94,7 @@ def fused_loss(t: Tape, s: Setting, hidden: Value) -> Value:
     if head_trained(s) and not t.records:
         t.cached = t.cached + _copied(s) * matrix
     saves = [gradient.storage, *([of_weight] if of_weight is not None else [])]
-    parameters = [Parameter(0.0, head_parameter(s, s.weight).kept, False)] if trained else []
+    parameters = [Parameter(0.0, head_parameter(s, s.weight).kept, False, whole=matrix * s.weight)] if trained else []
     loss = t.apply(0.0, FP32, [gradient], saves=saves, flows=("over",), parameters=parameters)
     for storage in saves:
         t.release(storage)

@@ -57,6 +57,8 @@ class Parameter:
     biased: bool = False
     """Products with a bias have their input's gradient first, others the weight's (torch's derivatives run by name: mat1,
     mat2; mat2, self)."""
+    whole: Size = 0.0
+    """Where nothing is computed, because the operation has saved it already: the gradient's bytes."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """CUDA's caching allocator with expandable segments: from allocations and frees to the bytes mapped.
 
-Source: c10/cuda/CUDACachingAllocator.cpp of torch 2.11. A pool is one range of addresses that grows at its end; a block
-is taken from the smallest free one that is large enough, and from the last one, behind which there is room without end,
-only where no other fits (get_free_block, expandable_size). Free neighbours merge. Nothing goes back to the driver.
+Source: c10/cuda/CUDACachingAllocator.cpp of torch 2.11. Each stream has pools of its own, whose free memory serves no
+other. A pool is one range of addresses that grows at its end; a block is taken from the smallest free one that is large
+enough, and from the last one, behind which there is room without end, only where no other fits (get_free_block,
+expandable_size). Free neighbours merge. Nothing goes back to the driver.
 """
 
 from __future__ import annotations
@@ -77,25 +78,31 @@ class Pool:
 
 
 class Allocator:
-    """The two pools of one device, and its bytes in use."""
+    """The two pools of each stream of one device, and its bytes in use. Stream 0 is the default one."""
 
     def __init__(self) -> None:
-        self.small, self.large = Pool(SMALL_PAGE_BYTES), Pool(LARGE_PAGE_BYTES)
+        self._pools: dict[tuple[bool, int], Pool] = {}
         self.allocated = self.peak_allocated = 0
 
     @property
     def reserved(self) -> int:
         """Pools never shrink: what is mapped at the end is the peak."""
-        return self.small.end + self.large.end
+        return sum(pool.end for pool in self._pools.values())
 
-    def allocate(self, num_bytes: float) -> Block | None:
+    def allocate(self, num_bytes: float, stream: int = 0) -> Block | None:
         """None for nothing."""
         rounded = -(-int(num_bytes) // BLOCK_BYTES) * BLOCK_BYTES
         if rounded <= 0:
             return None
         self.allocated += rounded
         self.peak_allocated = max(self.peak_allocated, self.allocated)
-        return (self.small if rounded <= SMALL_BYTES else self.large).allocate(rounded)
+        return self._pool(rounded <= SMALL_BYTES, stream).allocate(rounded)
+
+    def _pool(self, small: bool, stream: int) -> Pool:
+        found = self._pools.get((small, stream))
+        if found is None:
+            found = self._pools[small, stream] = Pool(SMALL_PAGE_BYTES if small else LARGE_PAGE_BYTES)
+        return found
 
     def free(self, block: Block | None) -> None:
         if block is not None:

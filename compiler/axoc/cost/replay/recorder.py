@@ -11,6 +11,10 @@ from axoc.cost.tape import Node, Parameter, Size, Storage, Tape, Value
 
 Program = Callable[[Tape, Value], Value]
 ENDLESS: Final = 1 << 62
+GATHERING: Final = 1
+"""FSDP2's stream that gathers are copied into (all_gather_copy_in_stream)."""
+REDUCING: Final = 2
+"""Its reduce_scatter_stream."""
 
 
 @dataclass(eq=False)
@@ -30,6 +34,14 @@ class Checkpoint:
     last_save: int
 
 
+@dataclass(frozen=True)
+class Call:
+    """What else happens at this point of the backward."""
+
+    run: Callable[[], None]
+    output: None = None
+
+
 class Recorder(Tape):
     """One candidate's tape: sizes are numbers, and every birth and death of a tensor reaches the allocator."""
 
@@ -37,6 +49,9 @@ class Recorder(Tape):
         self.allocator = allocator
         self.gradients: list[Storage] = []
         """Of parameters, until the optimizer has used them."""
+        self.reduces = False
+        """Gradients wait, whole, until their unit is reduced."""
+        self.unreduced: list[Storage] = []
         self.workspaces: list[float] = []
         """Bytes that the matrix library will ask for once, when a backward first multiplies."""
         self._cache: list[Storage] = []
@@ -65,6 +80,10 @@ class Recorder(Tape):
     def allocate(self, size: Size) -> Storage:
         wanted = size if self._until > 0 else 0.0
         return Placed(size, block=self.allocator.allocate(wanted))  # type: ignore[arg-type]
+
+    def allocate_on(self, stream: int, size: Size) -> Storage:
+        """Outside of what is recomputed."""
+        return Placed(size, block=self.allocator.allocate(size, stream))  # type: ignore[arg-type]
 
     def scratch(self, size: Size) -> None:
         if self._until > 0:
@@ -96,8 +115,10 @@ class Recorder(Tape):
     def backward(self, output: Value, gradient: Storage) -> None:
         output.gradient = gradient
         while self.nodes:
-            node: Node | Checkpoint = self.nodes.pop()
-            if isinstance(node, Checkpoint):
+            node: Node | Checkpoint | Call = self.nodes.pop()
+            if isinstance(node, Call):
+                node.run()
+            elif isinstance(node, Checkpoint):
                 self._recompute(node)
             else:
                 self._step(node)
@@ -128,12 +149,23 @@ class Recorder(Tape):
         """What stays is the tensor that was computed, or a copy in another dtype, or this rank's part; nothing where it
         is added to the gradient of the micro-step before. ``computed`` is nothing where the operation had saved it
         already (Liger's loss), whose memory is free at this moment."""
+        if self.reduces:
+            self._keep_whole(parameter, storage)
+            return
         if parameter.kept > 0 and parameter.kept == storage.size:
             self.gradients.append(storage)
             return
         if parameter.kept > 0:
             self.gradients.append(self.allocate(parameter.kept))
         self.release(storage)
+
+    def _keep_whole(self, parameter: Parameter, storage: Storage) -> None:
+        """What Liger's loss has saved is the head's gradient, and no tensor is made here."""
+        if parameter.computed > 0:
+            self.unreduced.append(storage)
+            return
+        self.release(storage)
+        self.unreduced.append(self.allocate(parameter.whole))
 
     def zero_gradients(self) -> None:
         for storage in self.gradients:

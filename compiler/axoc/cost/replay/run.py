@@ -20,8 +20,9 @@ from axoc.cost.layers import Setting, norm
 from axoc.cost.ledger import BLAS_HANDLES, ledgers, workspace_bytes
 from axoc.cost.replay.allocator import LARGE_PAGE_BYTES, Allocator
 from axoc.cost.replay.order import blocks_in_order, sub_groups, trained_elements
-from axoc.cost.replay.recorder import Recorder, last_save
+from axoc.cost.replay.recorder import Call, Recorder, last_save
 from axoc.cost.replay.streams import other_pools
+from axoc.cost.replay.units import Units
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Storage, Tape, Value
 
@@ -38,8 +39,8 @@ class Replayed:
 
 
 def replay(scenario: Scenario, c: Columns) -> Replayed:
-    """``c``: one candidate. What collectives gather and reduce is not replayed: it is taken to lie in a block of its own, under
-    ZeRO-3 one of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which
+    """``c``: one candidate. What FSDP2 gathers and reduces is replayed; what DeepSpeed does is taken to lie in a block of its
+    own, under ZeRO-3 one of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which
     is there from the start, and what its passes hold."""
     allocator = Allocator()
     run = Run(scenario, c, allocator)
@@ -48,7 +49,7 @@ def replay(scenario: Scenario, c: Columns) -> Replayed:
     if scenario.evaluates:
         run.evaluate()
     beside = _collectives(scenario, c, allocator.peak_allocated)
-    apart = other_pools(scenario, c, beside, allocator.peak_allocated)
+    apart = other_pools(scenario, c, beside)
     pages = sum(-(-round(size) // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES for size in apart)
     return Replayed(
         peak_allocated_bytes=allocator.peak_allocated + beside, peak_reserved_bytes=allocator.reserved + pages
@@ -76,6 +77,8 @@ class Run:
             kind: last_save(program, width, self.first.stream, not kind.first) for kind, program in programs.items()
         }
         self.states: list[Storage] = []
+        self.waiting: list[Storage] = []
+        self.units = Units(self.tape, scenario, c)
         self._load()
 
     def _load(self) -> None:
@@ -130,28 +133,78 @@ class Run:
         """One batch: the next one finds what it needs free."""
         t, s = self.tape, self.first
         t.records = False
-        value = t.value(self.scenario.model.hidden_size, s.stream)
-        for kind in self.kinds:
+        value = self._embedded(s)
+        for number, kind in enumerate(self.kinds):
+            self.units.begin(number)
             value = _next(t, value, _block(s, kind, t, value))
-        t.drop(_finished(t, s, value))
+            self.units.end(number, number == len(self.kinds) - 1)
+        t.drop(self._loss(s, value))
         t.end_autocast()
+        t.release(self.outside)
 
     def _micro_step(self, s: Setting, *, first: bool) -> None:
         t, checkpointed = self.tape, int(self.columns.checkpointed_layers[0])
-        embedded = t.value(self.scenario.model.hidden_size, s.stream, self.scenario.trains_embedding)
+        self.units.first = first
+        embedded = self._embedded(s)
         value = embedded
         for number, kind in enumerate(self.kinds):
             program = partial(_block, s, kind)
             again = number < checkpointed
+            self.units.begin(number)
             result = t.checkpointed(program, value, self.last_saves[kind]) if again else program(t, value)
             value = _next(t, value, result)
-        loss = _finished(t, s, value)
+            self.units.end(number, number == len(self.kinds) - 1)
+        loss = self._loss(s, value)
         t.end_autocast()
         t.drop(loss)
         before = len(t.gradients)
         t.backward(loss, t.allocate(4.0))
-        tied = self.scenario.trains_head and not self.scenario.sizes.lm_head and len(t.gradients) > before
-        self._embedding_gradient(embedded, t.gradients.pop(before) if tied else None, first=first)
+        made = self.waiting if t.reduces else t.gradients[before:]
+        tied = self.scenario.trains_head and self.units.tied and len(made) > 0
+        self._embedding_gradient(embedded, self._waited(made[0]) if tied else None, first=first)
+        if self.units.tied or not t.reduces:
+            t.release(self.outside)
+        if t.reduces:
+            self.units.finish()
+
+    def _embedded(self, s: Setting) -> Value:
+        """A tied matrix is gathered for all of the pass, another embedding for the lookup."""
+        t, units = self.tape, self.units
+        weight = units.gather(units.resident if units.tied else units.embedding)
+        value = t.value(self.scenario.model.hidden_size, s.stream, t.records and self.scenario.trains_embedding)
+        self.outside = weight
+        if not units.tied:
+            t.release(weight)
+        return value
+
+    def _loss(self, s: Setting, value: Value) -> Value:
+        """An untied head is gathered until its gradient is there."""
+        t, units = self.tape, self.units
+        if not units.tied:
+            self.outside = units.gather(units.resident)
+        if t.records and t.reduces:
+            t.nodes.append(Call(self._ended_head))  # type: ignore[arg-type]
+        loss = _finished(t, s, value)
+        units.flush()
+        return loss
+
+    def _waited(self, gradient: Storage) -> Storage:
+        """The head's, which is the embedding's too: it is the optimizer's no more until the two are one."""
+        t = self.tape
+        if t.reduces:
+            t.unreduced += self.waiting[1:]
+            self.waiting = []
+        else:
+            t.gradients.remove(gradient)
+        return gradient
+
+    def _ended_head(self) -> None:
+        """A tied matrix' gradient waits for the lookup's."""
+        if self.units.tied:
+            self.waiting, self.tape.unreduced = self.tape.unreduced, []
+            return
+        self.tape.release(self.outside)
+        self.units.reduce()
 
     def _embedding_gradient(self, embedded: Value, waiting: Storage | None, *, first: bool) -> None:
         """Of the lookup. A tied matrix' is added to the head's, which has waited: in a third tensor where that is a view
@@ -159,15 +212,20 @@ class Run:
         t, scenario = self.tape, self.scenario
         if embedded.gradient is None:
             return
-        made = t.allocate(scenario.sizes.embedding * float(scenario.weight_bytes))
+        element = float(
+            scenario.compute_bytes if t.reduces else scenario.weight_bytes
+        )  # FSDP2 gathers it in that dtype
+        made = t.allocate(scenario.sizes.embedding * element)
         t.release(embedded.gradient)
         if waiting is not None:
-            apart = not scenario.fused_loss and scenario.weight_bytes == scenario.compute_bytes
+            apart = not scenario.fused_loss and element == scenario.compute_bytes
             total = t.allocate(made.size) if apart else t.again_stored(waiting)
             t.release(made)
             t.release(waiting)
             made = total
-        if first:
+        if t.reduces:
+            t.unreduced.append(made)
+        elif first:
             t.gradients.append(made)
         else:
             t.release(made)
