@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ def main() -> int:
         return run(options.folder.resolve(), options.rows.resolve(), options.seconds)
     from several_gpus_report import reported
 
-    text = reported([json.loads(line) for line in options.rows.read_text().splitlines()])
+    text = reported(read(options.rows))
     print(text)
     if options.markdown:
         options.markdown.write_text(text + "\n", encoding="utf-8")
@@ -139,7 +140,8 @@ def run(folder: Path, rows: Path, seconds: float) -> int:
     assert not torch.cuda.is_initialized(), "a forked process could not use the GPUs"
     make_models(folder)
     print(f"imports and weights: {time.monotonic() - began:.0f} s", flush=True)
-    wanted = distinct(folder)
+    known = {(r["job"], r["variant"]) for r in read(rows) if "error" not in r}
+    wanted = [one for one in distinct(folder) if one not in known]
     for number, (job, name) in enumerate(wanted):
         if time.monotonic() - began > seconds:
             print(f"out of time: {len(wanted) - number} were not measured", flush=True)
@@ -158,7 +160,12 @@ def run(folder: Path, rows: Path, seconds: float) -> int:
             or f"{row['measured']['step_seconds']:.4f} s, {row['predicted']['step_seconds']:.4f} predicted"
         )
         print(f"{job} {name}: {found}; {time.monotonic() - started:.0f} s", flush=True)
+        shutil.rmtree(folder / job / f"out-{name}", ignore_errors=True)
     return 0
+
+
+def read(rows: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
 
 
 def distinct(folder: Path) -> list[tuple[str, str]]:
@@ -292,7 +299,7 @@ def _train(place: Path, name: str, wanted: dict[str, Any], rank: int) -> None:
     import torch
     from axoc_runtime import prepare, train
     from axoc_runtime.callbacks import plugins
-    from axoc_runtime.checkpoint import save
+    from axoc_runtime.checkpoint import save, trainer
     from axoc_runtime.job import read_job
 
     job = read_job(place / name / "job.json")
@@ -306,8 +313,9 @@ def _train(place: Path, name: str, wanted: dict[str, Any], rank: int) -> None:
         time.sleep(0.05)
     watched = exposed()
     plugins.own_callbacks = lambda: [watched]
-    if not wanted.get("evaluates"):
+    if not wanted.get("evaluates"):  # a Trainer saves after the last step, whatever its save_steps
         save.save_trained = lambda *_: None
+        trainer.Resumable._save_checkpoint = lambda *_: None
     train.run(job, fresh=True)
     if rank == 0:
         metrics = json.loads((job.output / "metrics.json").read_text())

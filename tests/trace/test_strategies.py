@@ -303,3 +303,19 @@ def test_tensor_parallel_ranks_hold_parts_of_what_the_runtime_splits(tmp_path: P
 def test_a_vocabulary_that_does_not_divide_stays_whole(tmp_path: Path) -> None:
     odd, even = (run(tmp_path, "fsdp", 2, 2, model={**SHALLOW, "vocab_size": n}).phases["load"] for n in (511, 512))
     assert abs(odd - even - 4 * 512 * 64 / 2 / 2) < 512 * 8
+
+
+def test_fsdp_multiplies_adapters_in_bfloat16_and_gathers_the_head_for_a_fused_loss(tmp_path: Path) -> None:
+    """The loss reads the head's weight without a call of the head: it is whole only if the norm before it gathers it."""
+    from axoc_runtime.strategies import units
+
+    wanted = {"adapter": LORA, "model__dtype": "bfloat16", "model__kernels": "liger"}
+    low = run(tmp_path, "fsdp", 2, **wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "adapts_low_weights", lambda job: False)
+        high = run(tmp_path, "fsdp", 2, **wanted)
+    assert max(low.phases.values()) < max(high.phases.values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "final_norm", units.FIND_FINAL_NORM)
+        with pytest.raises(Exception, match="DTensor"):
+            run(tmp_path, "fsdp", 2, **wanted)

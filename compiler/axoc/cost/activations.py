@@ -58,12 +58,12 @@ class _Tapes:
 
 def activations(scenario: Scenario, c: Columns, tokens: Floats) -> Activations:
     """Of all candidates. Those alike in all that a tape depends on are followed once."""
-    index, places = distinct(_gradient_bytes(scenario, c), _module_kind(c), c.micro_batch, c.tensor_parallel, c.variant)
+    index, places = distinct(_gradient_bytes(scenario, c), module_kind(c), c.micro_batch, c.tensor_parallel, c.variant)
     few = c.rows(index)
     known: dict[tuple[object, ...], _Groups] = {}
     parts = [
         (rows, _tapes(variant, few.rows(rows).of_one_variant(), tokens[index][rows], known))
-        for variant, rows in programs(scenario, few, _module_kind(few))
+        for variant, rows in programs(scenario, few, module_kind(few))
     ]
     stream = np.where(c.deepspeed | c.uses("fsdp"), *(_stream_bytes(scenario, low) for low in (True, False)))
     entry = cast(Floats, scenario.model.hidden_size * stream * tokens)
@@ -83,7 +83,7 @@ def programs(scenario: Scenario, c: Columns, module: Ints | Bools) -> Iterator[t
             yield variant, own & (kinds == kind)
 
 
-def _module_kind(c: Columns) -> Ints:
+def module_kind(c: Columns) -> Ints:
     """0: the model as it is; 1: FSDP2's, in the compute dtype; 2: DeepSpeed's, adapters and all."""
     return cast(Ints, np.where(c.deepspeed, 2, np.where(c.uses("fsdp"), 1, 0)))
 

@@ -13,7 +13,7 @@ from typing import Final, cast
 import numpy as np
 
 from axoc.cost import communication, flops, lengths, overlap, stretches
-from axoc.cost.activations import programs, timed_setting
+from axoc.cost.activations import module_kind, programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
 from axoc.cost.generation import generation_seconds
@@ -86,13 +86,13 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
 
 def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
     """(device seconds by part, seconds until the device is done). Rows that differ in nothing it depends on, once."""
-    low = c.deepspeed | c.uses("fsdp")
-    first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, low, c.variant)
+    kind = module_kind(c)
+    first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, kind, c.variant)
     few = c.rows(first)
     device = {part: np.zeros(len(few)) for part in PARTS}
     elapsed = np.zeros(len(few))
     known: Known = {}
-    for variant, alike in programs(scenario, few, low[first].astype(np.int64)):
+    for variant, alike in programs(scenario, few, kind[first]):
         if alike.any():
             parts, elapsed[alike] = _Line(variant, few.rows(alike).of_one_variant(), known).run()
             for part in PARTS:
@@ -114,7 +114,8 @@ class _Line:
         tokens = lengths.micro_batch_tokens(scenario, shapes)
         self.columns = c
         self.embedding = stretches.embedding(s, kernels, tokens)
-        key = (*scenario.program_of_blocks, s.stream, tokens.tobytes(), shapes.tensor_parallel.tobytes())
+        dtypes = (s.stream, s.autocast, s.adapter)
+        key = (*scenario.program_of_blocks, *dtypes, tokens.tobytes(), shapes.tensor_parallel.tobytes())
         if key not in known:
             known[key] = list(stretches.grouped_blocks(s, kernels, tokens))
         self.groups = known[key]

@@ -37,7 +37,7 @@ def add_adapter(job: Job, model: Any) -> Any:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.training.seed)  # a resumed run begins with the same matrices, and so with the same base
-        made = get_peft_model(model, config)
+        made = get_peft_model(model, config, autocast_adapter_dtype=not of_the_modules_dtype(job))
     if adapter.init == "loftq":
         from axoc_runtime.models.loftq import make_up_for_storage
 
@@ -45,6 +45,12 @@ def add_adapter(job: Job, model: Any) -> Any:
     if adapter.init in CHANGING:
         made.axoc_initial = _matrices(made)
     return made
+
+
+def of_the_modules_dtype(job: Job) -> bool:
+    """DeepSpeed computes in one dtype, that of the model, and keeps masters in float32. It casts adapters to it by itself,
+    but not what ZeRO-3 has already partitioned (deepspeed/runtime/engine.py, _cast_module_mixed_precision)."""
+    return job.distributed.strategy == "zero3" and job.model.dtype == "bfloat16" and job.model.quantization is None
 
 
 def tied(model: Any) -> bool:

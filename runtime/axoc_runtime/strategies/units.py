@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import torch
 from accelerate import accelerator as library
+from accelerate.utils import fsdp_utils
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
 from axoc_runtime.job import Job
 from axoc_runtime.models.load import decoder_blocks
 from axoc_runtime.strategies.arguments import read_config
+
+FIND_FINAL_NORM: Final = fsdp_utils._find_final_norm
 
 
 def shard_in_units(job: Job) -> None:
@@ -23,6 +26,7 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
     """Blocks first; accelerate goes on with what is not sharded yet: embedding, final norm and head, and the root."""
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
+    fsdp_utils._find_final_norm = final_norm
     if adapts_low_weights(job):
         accelerator.state.fsdp_plugin.mixed_precision_policy = adapters_policy()
     if blocks_per_unit(job) > 1 and not isinstance(model, FSDPModule):
@@ -34,6 +38,12 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
         # which has given the blocks another class: accelerate, which is to pass over them, looks for them by its name
         accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = ["FSDP" + job.model.decoder_block]
     return fsdp2_prepare_model(accelerator, model)
+
+
+def final_norm(model: Any) -> Any:
+    """accelerate gathers it together with the head, whose weight a fused loss then finds whole; but it does not look for it
+    behind PEFT's wrapper (accelerate 1.15, utils/fsdp_utils.py)."""
+    return FIND_FINAL_NORM(model.get_base_model() if hasattr(model, "get_base_model") else model)
 
 
 def adapts_low_weights(job: Job) -> bool:
