@@ -6,6 +6,8 @@ wait_for_unshard, pre_backward and post_backward (_fsdp_param_group.py).
 
 from __future__ import annotations
 
+from functools import partial
+
 from axoc.cost import states
 from axoc.cost.collectives import collectives
 from axoc.cost.columns import Columns
@@ -60,14 +62,14 @@ class Units:
         if self.block and (last or (number + 1) % self.blocks == 0):
             self._release(self._whole)
             if self.tape.records:
-                self.tape.nodes.append(Call(self._begin_backward))  # type: ignore[arg-type]
+                self.tape.nodes.append(Call(partial(self._begin_backward, number < self.blocks)))  # type: ignore[arg-type]
 
-    def _begin_backward(self) -> None:
-        """What was prefetched is copied out; then the next unit's gather begins."""
+    def _begin_backward(self, bottom: bool) -> None:
+        """What was prefetched is copied out; then the next unit's gather begins: behind the bottom one an untied embedding's."""
         flat = self._prefetched.pop() if self._prefetched else self.tape.allocate_on(GATHERING, self.block)
         self._whole.append(self.tape.allocate(self.block))
         self.tape.release(flat)
-        self._prefetched.append(self.tape.allocate_on(GATHERING, self.block))
+        self._prefetched.append(self.tape.allocate_on(GATHERING, self.embedding if bottom else self.block))
 
     def _ended_backward(self) -> None:
         self._release(self._whole)
