@@ -76,7 +76,7 @@ def test_shares_of_tensor_parallel_ranks_by_hand(versus: Any) -> None:
         assert split.matrix(scenario, odd)[0] == matrix
 
 
-@pytest.mark.parametrize(("name", "most"), [("a13", 0.04), ("a14", 0.01), ("a15", 0.01)])
+@pytest.mark.parametrize(("name", "most"), [("a13", 0.015), ("a14", 0.025), ("a15", 0.01)])
 def test_zero_on_one_rank_agrees_with_what_was_measured(
     versus: Any, monkeypatch: pytest.MonkeyPatch, name: str, most: float
 ) -> None:

@@ -95,7 +95,7 @@ def test_a_run_planned_with_a_pace_says_the_same_as_one_planned_without(tmp_path
 
 
 def test_links_are_told_by_runs_on_several(tmp_path: Path) -> None:
-    job = {"training__micro_batch_size": 1, "training__global_batch_size": 8, "distributed__type": "zero3"}
+    job = {"training__micro_batch_size": 1, "training__global_batch_size": 8, "distributed__type": "zero2"}
     told = job_dict(plan("meta-llama/Llama-3.1-8B", f"{H100}:8", **job))  # type: ignore[arg-type]
     links = told["prediction"]["step_breakdown"]["exposed communication"]
     seconds = told["prediction"]["step_seconds"] + 0.5 * links

@@ -32,7 +32,7 @@ GENERATED = {
     "long_scalar": (b"model: a/b\noutput_dir: " + b"x" * 200_000 + b"\n", ":2:13: output_dir is 200,000 characters"),
     "long_key": (b"k" * 900 + b": 1\n", ":1:1: 'kkkk"),
     "many_problems": (b"".join(b"k%d: 1\n" % i for i in range(20_000)), "and 19,9"),
-    "long_word": (b"model: a/b\ntarget: " + b"t" * 100_000 + b"\n", ":2:9: target is 'tttt"),
+    "long_word": (b"model: a/b\ntarget: " + b"t" * 100_000 + b"\n", ":2:9: target.type is 'tttt"),
 }
 
 

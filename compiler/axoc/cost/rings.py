@@ -13,6 +13,7 @@ from typing import Final, cast
 import numpy as np
 
 from axoc.cost.columns import Floats
+from axoc.cost.measured_links import GATHERS, SUMS, behind
 from axoc.cost.mesh import Axis, nodes_spanned, ring_rate
 from axoc.cost.scenario import Scenario
 from axoc.facts.links import LinkKind, Protocol, link_kind, protocols
@@ -23,6 +24,14 @@ TREE_RATE: Final = 0.92
 
 def gather_seconds(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
     """Also of a scatter of sums. ``num_bytes``: whole, as every rank has them afterwards."""
+    return _gather(scenario, num_bytes, axis) * behind(scenario, _gather, GATHERS, num_bytes, axis)
+
+
+def all_reduce_seconds(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
+    return _all_reduce(scenario, num_bytes, axis) * behind(scenario, _all_reduce, SUMS, num_bytes, axis)
+
+
+def _gather(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
     share = (axis.ranks - 1) / np.maximum(axis.ranks, 1)
     found = [
         _ring_latency(scenario, axis, p) + share * num_bytes / (ring_rate(scenario, axis) * p.rate)
@@ -31,7 +40,7 @@ def gather_seconds(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
     return _none_alone(axis, np.min(found, axis=0))
 
 
-def all_reduce_seconds(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
+def _all_reduce(scenario: Scenario, num_bytes: Floats, axis: Axis) -> Floats:
     """The faster of ring and tree."""
     share, rate = (axis.ranks - 1) / np.maximum(axis.ranks, 1), ring_rate(scenario, axis)
     found = [

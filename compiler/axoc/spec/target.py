@@ -10,7 +10,7 @@ from pydantic import Field
 
 from axoc.facts.targets import TARGETS, plugin_targets
 from axoc.spec.numbers import Number, Reader, Whole
-from axoc.spec.parts import Either, Part
+from axoc.spec.parts import EMPTY, Either, Part
 from axoc.spec.problems import wrong
 from axoc.spec.scalars import show
 from axoc.spec.words import Flag, Options, Text, Words
@@ -121,6 +121,7 @@ class Target(Part):
         description="What the engine takes beyond: "
         + "; ".join(f"{name}: {facts.options}" for name, facts in TARGETS.items() if facts.options)
         + ".",
+        json_schema_extra=EMPTY,
     )
 
 
