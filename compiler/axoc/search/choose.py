@@ -38,6 +38,7 @@ from axoc.search.scenarios import (
     sized_cluster,
 )
 from axoc.search.space import Combination, combinations, shared_global_batch
+from axoc.search.target_warnings import target_warnings
 from axoc.search.warnings import packed_one_by_one, warnings
 from axoc.search.ways import Ways, ways
 
@@ -90,7 +91,8 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         warnings=tuple(facts.notes)
         + warnings(request, facts.model, chosen)
         + packed_one_by_one(request, facts.model, cluster, chosen)
-        + host_warnings(cluster, chosen.estimate.memory),
+        + host_warnings(cluster, chosen.estimate.memory)
+        + target_warnings(request, cluster),
         fitting=len(ranked),
         objective=wanted.kind,
         pareto=tuple(p.scored(r) for p, r in pareto(ranked, wanted)),
