@@ -91,7 +91,9 @@ def cluster(folder: Path) -> Iterator[Cluster]:
     nodes = "\n".join(NODE.format(name=name, port=its) for name, its in zip(NODES, ports, strict=True))
     text = CONFIGURATION.format(folder=folder, user=getpass.getuser(), port=port, nodes=nodes)
     (folder / "slurm.conf").write_text(text)
-    (folder / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu Count=8\n")
+    for number in range(8):
+        (folder / f"gpu{number}").touch()  # without files a node says that it has none
+    (folder / "gres.conf").write_text(f"NodeName={','.join(NODES)} Name=gpu File={folder}/gpu[0-7]\n")
     slurm = Cluster(folder)
     commands = [["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in NODES)]
     started: list[subprocess.Popen[bytes]] = []
@@ -108,7 +110,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
 def until_idle(slurm: Cluster, folder: Path, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while True:
-        asked = ["sinfo", "--noheader", "--Node", "--format", "%T"]
+        asked = ["sinfo", "--noheader", "--Node", "--partition", "gpu", "--format", "%T"]
         shown = subprocess.run(asked, env=slurm.environment, capture_output=True, text=True)
         if shown.stdout.split() == ["idle"] * len(NODES):
             return
