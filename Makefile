@@ -35,8 +35,10 @@ test-slow: $(STAMP) $(MODEL)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e --ignore tests/cluster
 	$(PY) -m pytest -m slow tests/e2e
 
-# Hosts made of network namespaces (root, iproute2) and a Slurm of two nodes (slurmctld, slurmd): one test after another.
+# Hosts made of network namespaces (root, iproute2), a Slurm of four nodes (slurmctld, slurmd), a Ray, and the other engines' own
+# checks of every golden: one test after another.
 test-cluster: $(STAMP) $(MODEL)
+	./tools/install_engines.sh
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m cluster tests/cluster
 
 # Rewrites the goldens and shows what changed.

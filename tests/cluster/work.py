@@ -44,9 +44,11 @@ def launch_command(work: Path, *options: str) -> list[str]:
     return [str(work / "bundle" / "launch.sh"), "--no-install", "--python", sys.executable, *options]
 
 
-def wait_for(path: Path, seconds: float = 600) -> None:
+def wait_for(path: Path, seconds: float = 600, running: subprocess.Popen[str] | None = None) -> None:
+    """Which ``running`` is to write; where that ends first, what it told."""
     deadline = time.monotonic() + seconds
     while not path.exists():
+        assert running is None or running.poll() is None, running.communicate()[0]
         assert time.monotonic() < deadline, f"{path} was not written"
         time.sleep(0.1)
 

@@ -21,7 +21,7 @@ ray_python() {
   local candidate beside=''
   ! command -v ray >/dev/null || beside=$(dirname "$(command -v ray)")/python
   for candidate in ${AXOC_RAY_PYTHON:+"$AXOC_RAY_PYTHON"} ${beside:+"$beside"} python3 python; do
-    if [ "$DRY_RUN" = 1 ] || "$candidate" -c 'import ray.train' >/dev/null 2>&1; then echo "$candidate" && return; fi
+    if [ "$DRY_RUN" = 1 ] || "$candidate" -c 'import ray.train.collective, ray.train.v2.api' >/dev/null 2>&1; then echo "$candidate" && return; fi
   done
-  fail 11 'no Python here has Ray Train: pip install "ray[train]", or name one that has it in AXOC_RAY_PYTHON'
+  fail 11 'no Python here has Ray Train 2: pip install "ray[train]" (tried with 2.60), or name one that has it in AXOC_RAY_PYTHON'
 }

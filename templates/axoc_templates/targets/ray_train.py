@@ -54,9 +54,12 @@ def on_node(config: dict[str, Any]) -> None:
 
 
 def main(storage: str, options: list[str]) -> int:
+    os.environ["RAY_TRAIN_V2_ENABLED"] = (
+        "1"  # before Ray is imported; ray.train.data_parallel_trainer takes no classes of v2
+    )
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.data_parallel_trainer import DataParallelTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     settings = json.loads((BUNDLE / "config/ray.json").read_text(encoding="utf-8"))
     try:
