@@ -38,7 +38,7 @@ CATALOG: Final = Path(__file__).resolve().parent.parent / "compiler/axoc/facts/d
 STEPS: Final = 7
 DEVICE: Final = "cuda"
 SETTLED: Final = 3
-BLOCKS: Final = ("DecoderLayer", "NeoXLayer")
+BLOCKS: Final = ("DecoderLayer", "NeoXLayer", "GPT2Block")
 LOSS_ALONE: Final = {
     "rope": False, "rms_norm": False, "swiglu": False, "geglu": False, "fused_linear_cross_entropy": True,
 }  # fmt: skip

@@ -22,6 +22,7 @@ class Peak:
         if self.on_gpu:
             import torch
 
+            torch.cuda.init()  # the allocator knows no device before it
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
             return
