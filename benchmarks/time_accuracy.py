@@ -144,7 +144,7 @@ no table, are known to be short. Rows of two accelerators stand in
 [several-gpus.md](several-gpus.md).
 
 **The last look**, 20 blind rows on another H100 and host: profile 11.4% on average and 62.7% at worst (n15, experts with LoRA: the
-same lack as before), datasheet 13.5% and 66.3%; where the device is predicted to wait for the host by less than 1.5% of the step, 11 rows, 7.7%.
+same lack as before), datasheet 13.5% and 66.3%; where the device is predicted to wait for the host for at most 1% of the step, 9 rows, 5.0%.
 
 """
 
