@@ -71,7 +71,9 @@ of 2023 and its kernels); nothing was changed for them but what "since" names. N
 - The slowest of many sets the pace: accelerators of one kind differ by 8% (`cost/stragglers.py`).
 - Four GPUs of a board without a switch have a third of their links to each neighbour (`cost/mesh.py`).
 
-Since the blind reading ZeRO-3 and large FSDP units were changed, which no row uses.
+Since the blind reading ZeRO-3 and large FSDP units were changed, which no row uses. Collectives that a profile measured on one
+node were added, which is behind a switch; used for Kempner's boards without one too they gave 16.1% over the 57 rows, and now
+are not, which leaves each row where it was.
 
 **What remains.** torchtitan's H100 have a power limit of 500 W of 700, which no term knows: +29% to +42%. llm-foundry's H100 table
 was measured when kernels for Hopper were new: +20%. Kempner's 70B with accumulation (+24% to +75%): their framework keeps whole

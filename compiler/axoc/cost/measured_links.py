@@ -23,11 +23,12 @@ Formula = Callable[[Scenario, Floats, Axis], Floats]
 
 
 def behind(scenario: Scenario, formula: Formula, operations: tuple[str, ...], num_bytes: Floats, axis: Axis) -> Floats:
-    """Measured seconds over the formula's, interpolated over the logarithm of bytes; 1 between nodes or unmeasured."""
+    """Measured seconds over the formula's, interpolated over the logarithm of bytes; 1 between nodes or unmeasured, and on boards
+    without a switch, whose links are others than those of the profile's machine."""
     profile = profile_of(scenario)
     table = profile.tables.get("collectives") if profile is not None else None
     ranks = max(table.column("ranks"), default=1) if table is not None else 1
-    if table is None or ranks < 2:
+    if table is None or ranks < 2 or scenario.cluster.link_direct:
         return np.ones(len(axis.ranks))
     sizes, seconds = _measured(table, ranks, operations)
     same = Axis(ranks=np.full(len(sizes), float(ranks)), stride=np.ones(len(sizes)))
