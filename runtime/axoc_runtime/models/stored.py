@@ -42,9 +42,9 @@ def loading(job: Job) -> dict[str, Any]:
 def as_planned(job: Job, model: Any) -> Any:
     """A model that was loaded, with exact weights where the job asks for them, and 4-bit ones computed in the job's dtype:
     files name their own, float32 where whoever wrote them gave none."""
-    method = getattr(model, "quantization_method", None)
-    if method == COMPRESSED or getattr(method, "value", None) == COMPRESSED:
+    if stored_by(job) == COMPRESSED:  # the model itself no longer says so
         return _plain(model)
+    method = getattr(model, "quantization_method", None)
     if method is not None and job.model.quantization is None:
         return _saveable(model.dequantize())
     if method is not None and job.model.quantization is not None and job.model.quantization.method != "int8":
@@ -55,11 +55,12 @@ def as_planned(job: Job, model: Any) -> Any:
 def _plain(model: Any) -> Any:
     """Linear layers of torch: no rounding of inputs, which adapters would be trained around, nor scales beside weights."""
     for layer in model.modules():
-        if hasattr(layer, "quantization_scheme"):
-            for name in LEFT_OVER:
-                layer._parameters.pop(name, None)
+        kept = [name for name in LEFT_OVER if name in layer._parameters]
+        for name in kept:
+            del layer._parameters[name]
+        if kept or hasattr(layer, "quantization_scheme"):
             layer.__dict__.pop("forward", None)
-            del layer.quantization_scheme
+            layer.__dict__.pop("quantization_scheme", None)
     return _exact(model)
 
 

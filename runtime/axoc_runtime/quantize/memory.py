@@ -22,7 +22,8 @@ class Peak:
         if self.on_gpu:
             import torch
 
-            torch.cuda.init()  # the allocator knows no device before it
+            # the allocator knows no device before it
+            torch.cuda.init()  # type: ignore[no-untyped-call]
             for index in range(torch.cuda.device_count()):
                 torch.cuda.reset_peak_memory_stats(index)
             return
