@@ -144,7 +144,8 @@ no table, are known to be short. Rows of two accelerators stand in
 [several-gpus.md](several-gpus.md).
 
 **The last look**, 20 blind rows on another H100 and host: profile 11.4% on average and 62.7% at worst (n15, experts with LoRA: the
-same lack as before), datasheet 13.5% and 66.3%; where the device is predicted to wait for the host for at most 1% of the step, 9 rows, 5.0%.
+same lack as before), datasheet 13.5% and 66.3%; where the device is predicted to wait for the host
+for at most 1% of the step, 9 rows, 5.0%.
 
 """
 
