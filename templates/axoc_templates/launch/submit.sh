@@ -46,9 +46,17 @@ require_rendezvous() {
   local name
   [ "$PLAN_NODES" -gt 1 ] || return 0
   for name in NODE_RANK MASTER_ADDR MASTER_PORT; do
-    [ -n "${!name:-}" ] || fail 2 "the plan has $PLAN_NODES nodes: set NODE_RANK (0 to $((PLAN_NODES - 1))), MASTER_ADDR and MASTER_PORT on each; $name is not set"
+    [ -n "${!name:-}" ] || shown_as_name "$name" ||
+      fail 2 "the plan has $PLAN_NODES nodes: set NODE_RANK (0 to $((PLAN_NODES - 1))), MASTER_ADDR and MASTER_PORT on each; $name is not set"
   done
   [ "${NNODES:-$PLAN_NODES}" = "$PLAN_NODES" ] || fail 12 "NNODES is $NNODES, the plan was made for $PLAN_NODES nodes"
+}
+
+# Of a dry run, which needs no host's own values: what is not set stands there by its name.
+shown_as_name() {
+  [ "$DRY_RUN" = 1 ] || return 1
+  say "$1 is not set: each host has its own"
+  printf -v "$1" '%s' "<$1>"
 }
 
 # Where torchrun's ranks meet. With c10d hosts that are lost are waited for, and all start again when one has come.

@@ -16,6 +16,7 @@ use_c10d() {
   export AXOC_DYNAMIC_HOSTS=1 # hosts may be replaced, so none waits for all others
   MASTER_PORT=${MASTER_PORT:-29400}
   [ "$PLAN_NODES" -gt 1 ] || return 0
+  if [ -z "${MASTER_ADDR:-}" ] && shown_as_name MASTER_ADDR; then return 0; fi
   [ -n "${MASTER_ADDR:-}" ] || fail 2 "the plan has $PLAN_NODES nodes: set MASTER_ADDR on each to one of them; it is not set"
   [ -n "${NODE_RANK:-}" ] || helper is-here "$MASTER_ADDR" || FIRST_HOST=0
 }

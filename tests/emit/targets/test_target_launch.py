@@ -59,6 +59,16 @@ SUBMISSION = {
 }
 
 
+@pytest.mark.parametrize("rendezvous", ["static", "c10d"])
+def test_a_dry_run_of_torchrun_shows_what_each_host_would_run(launch: Launch, logged: Logged, rendezvous: str) -> None:
+    done = launch("torchrun", "--dry-run", rendezvous=rendezvous)
+    assert done.returncode == 0, done.stderr
+    assert f"--nnodes 2 --{'node_rank' if rendezvous == 'static' else 'rdzv_backend c10d'}" in done.stdout
+    assert "MASTER_ADDR is not set" in done.stdout + done.stderr and "\\<MASTER_ADDR\\>" in done.stdout
+    assert logged() == []
+    assert launch("torchrun", rendezvous=rendezvous).returncode == 2, "only a dry run does without"
+
+
 @pytest.mark.parametrize("kind", SUBMISSION)
 def test_a_dry_run_shows_what_would_be_submitted(launch: Launch, logged: Logged, kind: str) -> None:
     done = launch(kind, "--dry-run")
