@@ -85,7 +85,7 @@ def gpu_unasked() -> Iterator[None]:
     process from using it. A process of its own has asked."""
     import torch
 
-    able, count = _capability()
+    able, count = gpus()
     answers = {"get_device_capability": able, "is_available": count > 0, "device_count": count}
     asked = {name: getattr(torch.cuda, name) for name in answers}
     for name, answer in answers.items():
@@ -97,7 +97,7 @@ def gpu_unasked() -> Iterator[None]:
             setattr(torch.cuda, name, function)
 
 
-def _capability() -> tuple[tuple[int, int] | None, int]:
+def gpus() -> tuple[tuple[int, int] | None, int]:
     """Of the first GPU, None where there is none; and how many there are."""
     import torch
 

@@ -209,15 +209,16 @@ def import_runtime() -> None:
 def make_models(folder: Path) -> None:
     """Each in a process of its own, spread over the GPUs."""
     import make_model
+    from measure import gpus
 
-    count, children = 2, []
+    (_, count), children = gpus(), []
     for number, job in enumerate(sorted(JOBS, key=lambda j: len(j))):
         place = folder / job
         if not (place / "config.json").exists() or (place / "gpu-model" / "config.json").exists():
             continue
         child = os.fork()
         if child == 0:
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(number % count)
+            os.environ["CUDA_VISIBLE_DEVICES"] = str(number % max(count, 1))
             os.chdir(place)
             code = 1
             with contextlib.suppress(BaseException):

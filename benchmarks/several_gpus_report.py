@@ -20,7 +20,7 @@ ABOUT: Final = """# Several GPUs of one machine
 
 Two NVIDIA H200 (NVLink 4, 18 links each) of one host; rows in `benchmarks/rows/h200-several.jsonl`, measured by
 `benchmarks/several_gpus.py`: the jobs of bundles as `axoc plan` wrote them, nine steps each, 2,048 tokens a row, random weights
-of the published shapes. Memory is of rank 0. Errors are (predicted - measured) / measured. *Exposed*: a step's seconds in which
+of the published shapes. Memory is of the fullest rank. Errors are (predicted - measured) / measured. *Exposed*: a step's seconds in which
 the device did nothing but communicate, of one more step under torch's profiler.
 
 What the rows built, and so cannot judge: the streams of FSDP2's buffers in the account of reserved memory (its three full

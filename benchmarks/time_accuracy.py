@@ -138,7 +138,8 @@ blind.
 
 **What it lacks.** Where the device is kept busy, errors are a few percent; where it waits for the host they are the host's
 noise, and most four-bit models wait longer than the small ones of the calibration tell. Experts (-7 to -22%:
-something in their layers beside the kernels counted), ZeRO (DeepSpeed's own Python, most of all in ZeRO-3, -45%), elementwise
+something in their layers beside the kernels counted), ZeRO (DeepSpeed's own Python; that of ZeRO-3 is now counted,
+from rows of two accelerators and one of this page's kind), elementwise
 kernels on parts of a fused product (Phi 3, -7 to -11%) and LayerNorm's backward (GPT-NeoX, GPT-2, -5 to -8%), for which the profile has
 no table, are known to be short. Rows of two accelerators stand in
 [several-gpus.md](several-gpus.md).

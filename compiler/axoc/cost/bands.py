@@ -19,7 +19,8 @@ WAITING: Final = 0.1
 """Share of a step that the device waits for the host, from which on the host's speed decides: it differs more, and from one
 machine and day to the next."""
 SEVERAL: Final = 0.35
-"""Of a step's time on several accelerators: an allowance, within which 54 of 57 published rows are (docs/scale.md)."""
+"""Of a step's time on several accelerators: an allowance, within which 54 of 57 published rows (docs/scale.md) and all 20
+measured ones (docs/several-gpus.md) are."""
 UNMEASURED: Final = 0.15
 """Of the memory of an objective that no measured row is of: an allowance, wider than any error seen on rows of imitation
 that were looked at blind but one (docs/accuracy.md)."""

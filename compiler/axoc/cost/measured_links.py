@@ -7,6 +7,7 @@ measured over what rings.py says of that number of ranks; more ranks of one node
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final, cast
 
 import numpy as np
@@ -23,16 +24,20 @@ Formula = Callable[[Scenario, Floats, Axis], Floats]
 
 
 def behind(scenario: Scenario, formula: Formula, operations: tuple[str, ...], num_bytes: Floats, axis: Axis) -> Floats:
-    """Measured seconds over the formula's, interpolated over the logarithm of bytes; 1 between nodes or unmeasured, and on boards
-    without a switch, whose links are others than those of the profile's machine."""
+    """Measured seconds over the formula's, interpolated over the logarithm of bytes; 1 between nodes or unmeasured. A profile
+    that ships was measured behind a switch, and says nothing of boards whose ranks have a link for each neighbour."""
     profile = profile_of(scenario)
     table = profile.tables.get("collectives") if profile is not None else None
     ranks = max(table.column("ranks"), default=1) if table is not None else 1
-    if table is None or ranks < 2 or scenario.cluster.link_direct:
+    cluster = scenario.cluster
+    if table is None or ranks < 2 or (cluster.link_direct and cluster.calibration is None):
         return np.ones(len(axis.ranks))
     sizes, seconds = _measured(table, ranks, operations)
     same = Axis(ranks=np.full(len(sizes), float(ranks)), stride=np.ones(len(sizes)))
-    ratios = seconds / formula(scenario, sizes, same) * pace_of(scenario).links
+    measured_on = replace(
+        scenario, cluster=replace(cluster, accelerators_per_node=max(ranks, cluster.accelerators_per_node))
+    )
+    ratios = seconds / formula(measured_on, sizes, same) * pace_of(scenario).links
     found = np.interp(np.log(np.maximum(num_bytes, 1.0)), np.log(sizes), ratios)
     return cast(Floats, np.where(nodes_spanned(scenario, axis) > 1, 1.0, found))
 
