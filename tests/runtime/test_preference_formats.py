@@ -27,6 +27,7 @@ POOR = {"role": "assistant", "content": "poor"}
 PAIRS: list[dict[str, Any]] = [
     {"prompt": "q", "chosen": "good", "rejected": "poor"},
     {"question": "q", "chosen": "good", "rejected": "poor"},
+    {"input": "q", "chosen": "good", "rejected": "poor", "generations": ["good", "poor"]},
     {"prompt": ASKED, "chosen": [GOOD], "rejected": [POOR]},
     {"prompt": "q", "chosen": [*ASKED, GOOD], "rejected": [*ASKED, POOR]},
     {"chosen": [*ASKED, GOOD], "rejected": [*ASKED, POOR]},
@@ -83,9 +84,14 @@ def test_rated_answers_and_prompts() -> None:
 
 
 def test_the_objective_decides_where_columns_fit_several() -> None:
+    columns = frozenset({"prompt", "messages"})
+    assert schema_for(columns, "here:1", named("sft").accepts).name == "chat"
+    assert schema_for(columns, "here:1", (Prompt,)).name == "prompts"
+
+
+def test_answers_that_are_rated_bad_are_not_learned_as_good_ones() -> None:
     columns = frozenset({"prompt", "completion", "label"})
-    assert schema_for(columns, "here:1", named("sft").accepts).name == "question_answer"
-    assert schema_for(columns, "here:1", (Rated,)).name == "rated"
+    assert schema_for(columns, "here:1", named("sft").accepts).name == "rated"
 
 
 def prepared(folder: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any, rows: list[Any], **changes: Any) -> Any:

@@ -153,6 +153,21 @@ def test_results_of_several_calls_are_matched_by_their_ids() -> None:
         schema("chat").convert({"messages": [*asked, {**answers[0], "tool_call_id": "c"}]})
 
 
+def test_alpaca_with_each_row_once_more_as_text_is_alpaca() -> None:
+    """As the file was published."""
+    row = SFT["alpaca"][0]
+    assert schema_of(row | {"text": f"Below is an instruction. {row}"}, "here:1", TEXTS).name == "alpaca"
+
+
+def test_a_prompt_and_its_completion_may_be_turns() -> None:
+    (asked, said), system = SFT["chat"][0]["messages"], {"role": "system", "content": "Be brief."}
+    made = schema("question_answer").convert({"prompt": [system, asked], "completion": [said]})
+    assert isinstance(made, Conversation) and made.messages == (system, asked, said)
+    with pytest.raises(BadRow) as caught:
+        schema("question_answer").convert({"prompt": [system], "completion": []})
+    assert caught.value.column == "completion"
+
+
 def test_images_are_never_left_out_in_silence() -> None:
     record = Record(place="here:1", row={"instruction": "What is it?", "output": "A cat", "image": "cat.png"})
     with pytest.raises(Exception, match="no known format"):

@@ -9,7 +9,7 @@ from axoc_runtime.ingest.base import BadRow, Conversation, Message
 from axoc_runtime.ingest.messages import known_role, message, ordered, text
 from axoc_runtime.ingest.tool_calls import calls
 
-ASKED: Final = ("prompt", "question", "instruction", "conversations", "messages")
+ASKED: Final = ("prompt", "question", "instruction", "conversations", "messages", "input")
 """Columns that hold what is to be answered: text, or turns."""
 IMAGE_PARTS: Final = ("image", "image_url", "input_image")
 

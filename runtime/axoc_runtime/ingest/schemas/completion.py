@@ -14,7 +14,8 @@ class Completion(Schema):
     name = "completion"
     makes = Document
     columns = ("text",)
-    without = SHORT
+    without = (*SHORT, "instruction")
+    """Alpaca's own file has each row once more as ``text``, written out for a template."""
 
     def convert(self, row: Mapping[str, Any]) -> Document:
         return Document(text=text(row, "text"))
