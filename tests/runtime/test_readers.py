@@ -131,14 +131,54 @@ def test_a_json_list_is_read_whole_at_any_size_of_pieces(values: list[Any], chun
     content = json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(json_list, "CHUNK_BYTES", chunk)
-        try:
-            found = list(json_list.elements(io.BytesIO(content), "x"))
-        except ValueError as error:
-            assert "UTF-8" in str(error) and any(b >= 0xD8 for b in content)
-            return
-    assert [value for _, value in found] == values
-    for offset, value in found:
-        assert json.JSONDecoder().raw_decode(content[offset:].decode())[0] == value
+        found = list(json_list.elements(io.BytesIO(content), "x"))
+    whole = [(offset, value) for offset, value in found if not isinstance(value, json_list.Damaged)]
+    assert len(found) == len(values)
+    assert [value for _, value in whole] == [v for v in values if encodes(v)]
+    for offset, value in whole:
+        assert json.JSONDecoder().raw_decode(content[offset:].decode("utf-8", "replace"))[0] == value
+
+
+def encodes(value: Any) -> bool:
+    """Whether there is no half of a character in it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+WRONG = (0, 3, 4, 9, len(ROWS) - 1)
+BROKEN = {
+    "cut": lambda row: row[: len(row) // 2],
+    "quote lost": lambda row: row.replace('"answer"', 'answer"'),
+    "quote too many": lambda row: row[:-2] + '""}',
+    "comma lost": lambda row: row.replace('", ', '" ').replace('",\n', '"\n'),
+    "brace too many": lambda row: row + "}",
+    "bracket too many": lambda row: row + "]",
+    "not UTF-8": lambda row: row.replace("question", "quest\udce9ion", 1),
+    "a line in a text": lambda row: row[:-3] + "\n" + row[-3:],
+}
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_element_of_a_list_hides_no_other(how: str, indent: int | None, chunk: int) -> None:
+    written = [json.dumps(row, indent=indent, ensure_ascii=False) for row in ROWS]
+    broken = [BROKEN[how](row) if i in WRONG else row for i, row in enumerate(written)]
+    content = f"[{', '.join(broken)}]".encode("utf-8", "surrogateescape")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_list, "CHUNK_BYTES", chunk)
+        found = list(json_list.elements(io.BytesIO(content), "x"))
+    assert [value for _, value in found if not isinstance(value, json_list.Damaged)] == [
+        row for i, row in enumerate(ROWS) if i not in WRONG
+    ]
+    told = [offset for offset, value in found if isinstance(value, json_list.Damaged)]
+    places = [
+        len("".join(["[", *(f"{row}, " for row in broken[:i])]).encode("utf-8", "surrogateescape")) for i in WRONG
+    ]
+    assert told == places
 
 
 @pytest.mark.parametrize("name", ["a.arrow", "stream.arrow"])

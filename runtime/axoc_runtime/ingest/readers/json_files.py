@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, Final
 
 from axoc_runtime.ingest.base import BadRow, Reader, Record, Source
-from axoc_runtime.ingest.readers.json_list import elements
-from axoc_runtime.ingest.readers.lines import BOM, LONGEST_LINE_BYTES, decoded, lines, shown
+from axoc_runtime.ingest.readers.json_list import Damaged, elements
+from axoc_runtime.ingest.readers.lines import BOM, LONGEST_LINE_BYTES, SAMPLE, decoded, lines, shown
 
 LISTS: Final = ("data", "rows", "examples", "train")
 """Keys under which an object may hold the list of rows."""
@@ -84,7 +84,7 @@ class Json(Reader):
         try:
             row, problem, raw = an_object(value), None, ""
         except BadRow as error:
-            row, problem, raw = {}, error, json.dumps(value, ensure_ascii=False)[:4096]
+            row, problem, raw = {}, error, getattr(error, "raw", "") or json.dumps(value, ensure_ascii=False)[:SAMPLE]
         return Record(place=place, row=row, file=written, number=index + 1, offset=offset, problem=problem, raw=raw)
 
 
@@ -105,6 +105,8 @@ def rows_of(value: Any) -> list[Any]:
 
 
 def an_object(value: Any) -> dict[str, Any]:
+    if isinstance(value, Damaged):
+        raise value
     if not isinstance(value, dict):
         message = f"expected an object, found {type(value).__name__}"
         raise BadRow(message, check="malformed", fix="make each row an object: column name to value")
