@@ -60,11 +60,11 @@ def delimited(delimiter: str) -> bytes:
     return "\r\n".join([f"question{delimiter}answer", *(delimiter.join(r) for r in quoted)]).encode("utf-8-sig")
 
 
-def zipped(**files: bytes) -> bytes:
+def archive(files: dict[str, bytes]) -> bytes:
     sink = io.BytesIO()
-    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as made:
         for name, content in files.items():
-            archive.writestr(name.replace("__", "/").replace("_", "."), content)
+            made.writestr(name, content)
     return sink.getvalue()
 
 
@@ -90,8 +90,8 @@ WAYS: dict[str, bytes] = {
     "a.json.zst": zstd(json.dumps(ROWS).encode()),
     "a.csv.gz": gzip.compress(delimited(",")),
     "a.parquet.gz": gzip.compress(PARQUET),
-    "a.zip": zipped(deep__a_jsonl=LINES, README=b"no data"),
-    "p.zip": zipped(a_parquet=PARQUET),
+    "a.zip": archive({"deep/a.jsonl": LINES, "README": b"no data"}),
+    "p.zip": archive({"a.parquet": PARQUET}),
 }
 
 
@@ -120,6 +120,27 @@ def test_a_folder_of_compressed_files_and_archives(tmp_path: Path) -> None:
         (tmp_path / "d" / name).write_bytes(WAYS[name])
     (tmp_path / "d" / "notes.pdf").touch()
     assert [dict(r.row) for r in rows(tmp_path, "d")] == ROWS + ROWS
+
+
+def test_what_stands_beside_data_is_no_data(tmp_path: Path) -> None:
+    """A repository of the hub as it is cloned, and an archive as macOS makes it."""
+    for name in ("snap/README.md", "snap/.cache/a.jsonl", "snap/data/_delta_log/1.json", "snap/dataset_infos.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"{}")
+    (tmp_path / "snap/data/train.parquet").write_bytes(PARQUET)
+    (tmp_path / "mac.zip").write_bytes(archive({"a.jsonl": LINES, "__MACOSX/._a.jsonl": b"\0"}))
+    for path in ("snap", "mac.zip", "snap/**/*.parquet", "*/data/*.parquet"):
+        assert [dict(r.row) for r in rows(tmp_path, path)] == ROWS, path
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/README.md").write_text("all there is")
+    assert len(rows(tmp_path, "docs")) == 1
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("d/a", "d/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "rows.jsonl").write_bytes(LINES)
+    assert {r.file for r in rows(tmp_path, "d")} == {"a/rows.jsonl", "b/rows.jsonl"}
 
 
 @given(
@@ -259,6 +280,14 @@ def test_a_database_is_only_read(database: Path, options: dict[str, str]) -> Non
     assert len(rows(database, "tickets.db", options={"table": "tickets"})) == len(ROWS)
 
 
+def test_a_database_may_be_packed(database: Path) -> None:
+    content = (database / "tickets.db").read_bytes()
+    (database / "packed.db.gz").write_bytes(gzip.compress(content))
+    (database / "packed.zip").write_bytes(archive({"tickets.db": content}))
+    for name in ("packed.db.gz", "packed.zip"):
+        assert len(rows(database, name, options={"table": "tickets"})) == len(ROWS)
+
+
 def test_rows_of_a_database_are_prepared_again_when_they_change(database: Path) -> None:
     from dataclasses import replace
 
@@ -289,6 +318,7 @@ def test_rows_behind_an_address(tmp_path: Path, server: str) -> None:
     for name in ("a.jsonl.gz", "a.parquet", "a.zip"):
         (tmp_path / "www" / name).write_bytes(WAYS[name])
         assert [dict(r.row) for r in rows(tmp_path, f"{server}/{name}")] == ROWS
+    assert len(rows(tmp_path, f"{server}/a.jsonl.gz?download=true#top")) == len(ROWS)
     with pytest.raises(RuntimeFailure, match=r"gone\.jsonl"):
         rows(tmp_path, f"{server}/gone.jsonl")
 
@@ -347,6 +377,36 @@ def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
     assert len(rows(tmp_path, "two", options={"split": "test"})) == len(ROWS)
     with pytest.raises(RuntimeFailure, match="no split gone, but train, test"):
         rows(tmp_path, "two", options={"split": "gone"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_of_the_hub_are_as_they_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
+) -> None:
+    """The library itself, with a folder in the place of the hub. What is larger than the disk is not copied to it."""
+    import datasets
+
+    asked: list[Any] = []
+    load, features = datasets.load_dataset, datasets.Features({"image": datasets.Image(), "n": datasets.Value("int64")})
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pictures = [{"image": {"bytes": format_rows.picture(), "path": None}, "n": n} for n in range(3)]
+    (tmp_path / "hub").mkdir()
+    datasets.Dataset.from_list(pictures, features=features).to_parquet(tmp_path / "hub/train.parquet")
+
+    def loaded(*args: Any, **more: Any) -> Any:
+        asked.append((args, more["split"], more["revision"]))
+        return load(str(tmp_path / "hub"), **{**more, "revision": None, "cache_dir": str(tmp_path / "cache")})
+
+    monkeypatch.setattr(datasets, "load_dataset", loaded)
+    options = {"config": "small", "revision": "abc"}
+    assert [r.row for r in rows(tmp_path, "owner/name", options=options, streaming=streaming)] == pictures
+    assert asked == [(("owner/name", "small"), "train", "abc")]
+    assert streaming != any((tmp_path / "cache").rglob("*.arrow"))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: 1 / 0)
+    with pytest.raises(RuntimeFailure, match="neither a file here nor a dataset"):
+        rows(tmp_path, "owner/name")
 
 
 @pytest.mark.slow

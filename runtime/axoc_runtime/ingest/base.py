@@ -55,11 +55,16 @@ class Source:
     """Where it lies on a store instead; ``path`` then means nothing."""
     member: str | None = None
     """Of the zip archive that ``path`` or ``url`` is."""
+    streaming: bool = False
+    """True where the data may be larger than the disk: nothing of them may be kept there."""
 
     @property
     def name(self) -> str:
-        """Of the file, with all its endings."""
-        return self.member or (self.url or str(self.path)).rpartition("/")[2]
+        """Of the file, with all its endings, and without what an address asks for beside."""
+        whole = str(self.path) if self.url is None else self.url
+        if self.url is not None and self.url.startswith("http"):
+            whole = self.url.partition("#")[0].partition("?")[0]
+        return self.member or whole.rpartition("/")[2]
 
     def open(self) -> BinaryIO:
         """The bytes, decompressed as they are read. Raises OSError, and what a damaged archive raises."""

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from glob import glob
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from axoc_runtime.errors import EXIT_DATA, RuntimeFailure
@@ -18,6 +19,12 @@ from axoc_runtime.job import DatasetJob, Located
 
 Part = tuple[Reader, Source]
 WILDCARDS: Final = frozenset("*?[")
+POSTGRES: Final = "postgres://"
+"""As libpq takes it too."""
+NO_DATA: Final = (".", "_")
+"""Files and folders beginning with one of them are what tools keep for themselves, as Arrow and Spark have it."""
+ABOUT_DATA: Final = frozenset({"readme", "license", "licence", "dataset_infos"})
+"""Files that stand beside data, as on the hub, and are data only where nothing else is there."""
 
 
 def parts(job: Located, dataset: DatasetJob) -> list[Part]:
@@ -28,19 +35,20 @@ def parts(job: Located, dataset: DatasetJob) -> list[Part]:
     chosen = named(dataset.type)
     fixed = chosen if isinstance(chosen, Reader) else None
     local = job.resolve(written)
-    here = Source(written=written, path=local, options=dataset.options)
-    if fixed is None and _has_scheme(written):
-        fixed = reader_for(written, "")
+    here = Source(written=written, path=local, options=dataset.options, streaming=dataset.streaming)
     if is_remote(written):
         return _stored(here, fixed)
-    if fixed is not None and not local.exists() and not WILDCARDS & set(local.name):
+    if (own := _of_scheme(written)) is not None:
+        return [(fixed or own, here)]
+    if fixed is not None and not local.exists() and not WILDCARDS & set(written):
         return [(fixed, here)]
     if local.is_dir() and is_saved(local):
         return [(_builtin("saved"), here)]
-    files = _files(local)
-    if files:
-        return [part for file in files for part in _parts(_named(here, file, local), fixed)]
-    return [_remote(here)]
+    if local.is_file():
+        return _parts(here, fixed)
+    root = _root(local)
+    found = [part for name in _files(local, root) for part in _parts(_named(here, root, name), fixed)]
+    return found or [_remote(here)]
 
 
 def records(job: Located, dataset: DatasetJob) -> Iterator[Record]:
@@ -80,8 +88,10 @@ def fingerprints(job: Located, dataset: DatasetJob) -> list[str]:
     return [f"{reader.name}:{reader.fingerprint(source)}" for reader, source in parts(job, dataset)]
 
 
-def _has_scheme(written: str) -> bool:
-    return any(r.scheme is not None and written.startswith(f"{r.scheme}:") for r in readers())
+def _of_scheme(written: str) -> Reader | None:
+    if written.startswith(POSTGRES):
+        return _builtin("postgres")
+    return next((r for r in readers() if r.scheme is not None and written.startswith(f"{r.scheme}:")), None)
 
 
 def _known() -> set[str]:
@@ -94,20 +104,30 @@ def _builtin(name: str) -> Reader:
     return found
 
 
-def _named(here: Source, file: Path, local: Path) -> Source:
-    return replace(here, written=here.written if file == local else file.name, path=file)
+def _named(here: Source, root: Path, name: str) -> Source:
+    return replace(here, written=name, path=root / name)
 
 
-def _files(local: Path) -> list[Path]:
-    """A file, the readable files of a folder, or those a glob matches; sorted by path."""
-    if local.is_file():
-        return [local]
+def _root(local: Path) -> Path:
+    """The folder itself, or the one that a glob begins in."""
+    return local if local.is_dir() else next(p for p in local.parents if p.is_dir())
+
+
+def _files(local: Path, root: Path) -> list[str]:
+    """The readable files of a folder, or those a glob matches; sorted, with their paths from ``root``."""
     if local.is_dir():
         known = _known() | {ARCHIVE}
-        return sorted(p for p in local.rglob("*") if p.is_file() and endings(p.name)[0] in known)
-    if WILDCARDS & set(local.name):
-        return sorted(p for p in local.parent.glob(local.name) if p.is_file())
-    return []
+        files = sorted(p for p in local.rglob("*") if p.is_file() and endings(p.name)[0] in known)
+        return _data([str(p.relative_to(local)) for p in files])
+    pattern = str(local.relative_to(root))
+    matched = glob(pattern, root_dir=root, recursive=True) if WILDCARDS & set(pattern) else []
+    return sorted(name for name in matched if (root / name).is_file())
+
+
+def _data(names: list[str]) -> list[str]:
+    """Of a folder or an archive, those that are data."""
+    shown = [n for n in names if not any(part.startswith(NO_DATA) for part in PurePosixPath(n).parts)]
+    return [n for n in shown if PurePosixPath(n).name.lower().partition(".")[0] not in ABOUT_DATA] or shown
 
 
 def _stored(here: Source, fixed: Reader | None) -> list[Part]:
@@ -117,7 +137,9 @@ def _stored(here: Source, fixed: Reader | None) -> list[Part]:
     except OSError as error:
         raise RuntimeFailure(f"{here.written}: {error}", EXIT_DATA, "check the address and the credentials") from None
     if len(urls) > 1:
-        urls = [u for u in urls if endings(u)[0] in _known() | {ARCHIVE}]
+        within = len(here.written.partition("*")[0].rpartition("/")[0]) + 1
+        known = [u for u in urls if endings(u)[0] in _known() | {ARCHIVE}]
+        urls = [u for u in known if u[within:] in _data([k[within:] for k in known])]
     if not urls:
         raise RuntimeFailure(f"{here.written}: no data found", EXIT_DATA, "check dataset.path")
     return [p for u in urls for p in _parts(replace(here, url=u, written=u if len(urls) > 1 else here.written), fixed)]
@@ -132,7 +154,8 @@ def _parts(source: Source, fixed: Reader | None) -> list[Part]:
         names = members(source)
     except (*DAMAGED, OSError) as error:
         raise RuntimeFailure(f"{source.written}: not a zip archive: {error}", EXIT_DATA, "make it again") from None
-    inside = [replace(source, written=f"{source.written}/{n}", member=n) for n in names if endings(n)[0] in _known()]
+    data = _data([n for n in names if endings(n)[0] in _known()])
+    inside = [replace(source, written=f"{source.written}/{n}", member=n) for n in data]
     if not inside:
         message = f"{source.written}: holds no file that a format reads"
         raise RuntimeFailure(message, EXIT_DATA, f"known endings: {', '.join(sorted(_known()))}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Reader, Record, Source
+from axoc_runtime.ingest.opening import endings
 
 BATCH_ROWS: Final = 512
 
@@ -38,13 +42,28 @@ class Sqlite(_Query):
 
     def rows(self, source: Source, query: str) -> Iterator[dict[str, Any]]:
         try:
-            with closing(sqlite3.connect(f"{source.path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            with (
+                _plain_file(source) as path,
+                closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection,
+            ):
                 connection.execute("pragma query_only = on")
                 connection.row_factory = sqlite3.Row
                 for row in connection.execute(query):
                     yield dict(row)
         except (sqlite3.Error, sqlite3.Warning, UnicodeDecodeError) as error:
             raise BadRow(f"{source.written}: {error}", check="malformed", fix="check options.query") from None
+
+
+@contextmanager
+def _plain_file(source: Source) -> Iterator[Path]:
+    """Of a database that is packed, or lies on a store, a copy: SQLite opens files only."""
+    if source.url is None and source.member is None and not endings(source.name)[1]:
+        yield source.path
+        return
+    with source.open() as stream, tempfile.NamedTemporaryFile(prefix="axoc-") as copy:
+        shutil.copyfileobj(stream, copy, 1 << 20)
+        copy.flush()
+        yield Path(copy.name)
 
 
 class Postgres(_Query):
