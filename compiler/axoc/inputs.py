@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.cluster import is_cpu, with_processes
+from axoc.facts.first_row import image_column
 from axoc.facts.inventory import parse_inventory
-from axoc.facts.lock import DATA_SUFFIXES, lock_text, parse_lock
+from axoc.facts.lock import DATA_SUFFIXES, local_files, lock_text, parse_lock
 from axoc.facts.models import lookup_model
 from axoc.facts.vocabulary import grown, with_trained_rows
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
@@ -47,6 +48,7 @@ def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inpu
     content = read_bytes(spec_path, "the spec")
     request = load_spec(content, str(spec_path))
     folder = spec_path.parent
+    _of_texts(request, folder)
     request = with_template(request, folder)
     model, notes = _model(request, folder)
     request, told = with_trained_rows(request, model)
@@ -161,6 +163,21 @@ def _absent_data(request: PlanRequest, folder: Path) -> list[str]:
     written = [d.path for d in request.datasets if d.path is not None]
     absent = [w for w in written if looks_local(w) and not find(w, folder).exists()]
     return [f"dataset.path {w} is not here: the run needs it where it is launched" for w in absent]
+
+
+def _of_texts(request: PlanRequest, folder: Path) -> None:
+    """Raises UserError where `auto` would find images: nobody should wait for a machine to be told. A plugin may read them."""
+    for dataset in request.datasets if not request.plugins else ():
+        if dataset.path is None or dataset.type != "auto":
+            continue
+        file = next(iter(local_files(dataset.path, lambda written: find(written, folder))), None)
+        column = None if file is None else image_column(file)
+        if column is not None:
+            message = (
+                f"dataset.path {dataset.path}: the first row has images ({column}), and models of text are trained here"
+            )
+            fix = "take a dataset of text, or name in dataset.type the format of text that is to be made of its other columns"
+            raise UserError(Diagnostic(message=message, file=str(file), fix=fix))
 
 
 def looks_local(written: str) -> bool:

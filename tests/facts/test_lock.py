@@ -32,7 +32,7 @@ def facts(folder: Path, *written: str | None) -> tuple[DataFacts, ...]:
         ("a.csv", 'q,a\n1,"two\nlines"\n3,4\n', 2),
         ("a.tsv", "q\ta\n1\t2\n", 1),
         ("empty.csv", "", 0),
-        ("a.txt", "one\ntwo\n", 2),
+        ("a.txt", "one\ntwo\n", None),
         ("a.parquet", "PAR1", None),
     ],
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from axoc_runtime.ingest.base import BadRow, Conversation, Document, Pictured, Record
-from axoc_runtime.ingest.checks import secrets
+from axoc_runtime.ingest.checks import content, secrets
 from axoc_runtime.ingest.checks.facts import fact_of
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, WARNING, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.ledger import Ledger
@@ -55,6 +55,7 @@ WRONG: list[tuple[dict[str, Any], tuple[str, str, str | None]]] = [
     ({"conversation": SOUND[0]["conversations"]}, (ERROR, "missing-column", "conversations")),
     ({"conversations": 7}, (ERROR, "type", "conversations")),
     (spoken(("human", "q"), ("gpt", "\ud800")), (ERROR, "encoding", "conversations[1].value")),
+    ({**SOUND[0], "image": "cat.png"}, (WARNING, "image", "image")),
     ({**SOUND[0], "\ud800": 1}, (ERROR, "encoding", "(names of columns)")),
     (spoken(("human", "caf\u00c3\u00a9?"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
     (spoken(("human", "q\x00"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
@@ -147,6 +148,18 @@ def test_the_outline_hides_no_match(parts: list[str]) -> None:
     assert all(shape.outline in outline for shape in secrets.SHAPES if shape.pattern.search(text))
     assert secrets.CARD_OUTLINE in outline.translate(None, b" -") or not secrets.CARD.search(text)
     assert secrets.IBAN_OUTLINE in outline or not secrets.IBAN.search(text)
+
+
+BROKEN = [*PIECES, "### Response:", "<|im_end|>", "\x07", "\ufffd", "\ud800", "Ã©", "â€™", "gh", "p_", "a" * 36, "kim@corp.io", "://u:pw1@h"]
+
+
+@given(parts=st.lists(st.sampled_from(BROKEN), max_size=8), cut=st.integers(0, 8))
+def test_one_look_at_all_text_hides_no_finding(parts: list[str], cut: int) -> None:
+    """A row is looked at column by column only where all its text together says that there may be something."""
+    row = {"a": "".join(parts[:cut]), "b": [{"c": "".join(parts[cut:]), "".join(parts[:1]): 1}]}
+    record = Record(place="x:1", row=row)
+    each = [f for column, text in texts(row) for f in content._of_text(record, column, text)]
+    assert list(content.content_findings(record)) == each
 
 
 def whole(*groups: list[dict[str, Any]], **changes: Any) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,6 +30,8 @@ DATA_SUFFIXES: Final = (
     ".gz",
     ".zst",
 )
+ABOUT_DATA: Final = frozenset({"readme", "license", "licence", "dataset_infos"})
+"""Files beside data, and data only where nothing else is there."""
 _TOP: Final = ("version", "model", "datasets")
 _DATASET: Final = ("path", "sha256", "bytes", "rows")
 _ENTRY: Final = (*_DATASET, "lengths")
@@ -84,13 +87,21 @@ def local_files(written: str, locate: Callable[[str], Path]) -> tuple[Path, ...]
     if "://" in written:
         return ()
     path = locate(written)
-    if path.is_dir():
-        return tuple(p for p in sorted(path.rglob("*")) if p.is_file() and p.suffix.lower() in DATA_SUFFIXES)
     if path.is_file():
         return (path,)
-    if any(c in path.name for c in "*?["):
-        return tuple(p for p in sorted(path.parent.glob(path.name)) if p.is_file())
-    return ()
+    root = path if path.is_dir() else next(p for p in path.parents if p.is_dir())
+    names = _names(path, root)
+    return tuple(root / name for name in sorted(names) if (root / name).is_file())
+
+
+def _names(path: Path, root: Path) -> list[str]:
+    """Of a folder's data, without what stands beside them, or of what a glob matches: as the runtime reads them."""
+    pattern = str(path.relative_to(root))
+    if not path.is_dir():
+        return glob(pattern, root_dir=root, recursive=True) if set(pattern) & set("*?[") else []
+    found = [p.relative_to(root) for p in path.rglob("*") if p.suffix.lower() in DATA_SUFFIXES]
+    shown = [p for p in found if not any(part.startswith((".", "_")) for part in p.parts)]
+    return [str(p) for p in shown if p.name.lower().partition(".")[0] not in ABOUT_DATA] or [str(p) for p in shown]
 
 
 def _facts(written: str, files: Sequence[Path]) -> DataFacts:

@@ -10,17 +10,16 @@ from axoc.errors import Diagnostic, UserError
 
 
 def count_rows(file: Path) -> int | None:
-    """Rows of JSON, JSON Lines, CSV, TSV or text; None for other formats. Raises UserError where it is not that."""
+    """Rows of JSON, JSON Lines, CSV or TSV; None for other formats. A text is one document of any number of rows of tokens.
+    Raises UserError where it is not that."""
     suffix = file.suffix.lower()
     try:
         if suffix == ".json":
             return _json(file)
         if suffix in (".jsonl", ".ndjson"):
-            return _lines(file, skip_blank=True)
+            return _lines(file)
         if suffix in (".csv", ".tsv"):
             return _table(file, "\t" if suffix == ".tsv" else ",")
-        if suffix in (".txt", ".md"):
-            return _lines(file, skip_blank=False)
     except (ValueError, csv.Error, RecursionError) as error:
         message = f"not {suffix[1:].upper()}: {error}"
         raise UserError(Diagnostic(message=message, file=str(file), fix="repair the file or its name")) from None
@@ -35,14 +34,14 @@ def _json(file: Path) -> int | None:
         value = json.loads(file.read_bytes())
     except ValueError:
         if first.startswith(b"{") and first.endswith(b"}"):
-            return _lines(file, skip_blank=True)
+            return _lines(file)
         raise
     return len(value) if isinstance(value, list) else None
 
 
-def _lines(file: Path, *, skip_blank: bool) -> int:
+def _lines(file: Path) -> int:
     with file.open("rb") as stream:
-        return sum(1 for line in stream if line.strip() or not skip_blank)
+        return sum(1 for line in stream if line.strip())
 
 
 def _table(file: Path, delimiter: str) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from axoc_runtime.datacheck.job import DataJob
 from axoc_runtime.datacheck.shown import show
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
-from axoc_runtime.ingest.base import BadRow, Example, Record, Schema
+from axoc_runtime.ingest.base import BadRow, Example, Pictured, Record, Schema
 from axoc_runtime.ingest.checks.facts import fact_of
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.ledger import Ledger
@@ -53,7 +53,7 @@ class Check:
     def run(self) -> None:
         for index, dataset in enumerate(self.job.datasets):
             read = counted(self._records(index, dataset), f"checking {dataset.path}")
-            source = Gathered(read, chosen_schema(dataset), self.objective.accepts)
+            source = Gathered(read, chosen_schema(dataset), (*self.objective.accepts, Pictured))
             while batch := list(islice(source, BATCH_ROWS)):
                 self._batch(index, dataset, source.schema, batch)
         self.ledger.add(*self.whole.findings())

@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from axoc_runtime.ingest.base import BadRow, Example, Pictured, Record, Schema
+from axoc_runtime.ingest.base import IMAGES, BadRow, Example, Pictured, Record, Schema
 from axoc_runtime.ingest.checks.content import content_findings
-from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error, of_row
+from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, WARNING, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.images import image_findings
 from axoc_runtime.ingest.checks.speech import speech_findings
+from axoc_runtime.ingest.gather import NO_IMAGES
 from axoc_runtime.job import DatasetJob
 
 
@@ -44,6 +45,7 @@ def examine(
         *content_findings(record),
         *speech_findings(record, example, dataset),
         *image_findings(record, example, folder or Path()),
+        *_images_left_out(record, schema),
         *_unwanted(record, example, schema, wanted),
     )
     unusable = any(f.level in (ERROR, LEFT_OUT) for f in findings)
@@ -68,11 +70,17 @@ def _unwanted(record: Record, example: Example, schema: Schema, wanted: Wanted) 
     message = f"is in the format {schema.name}: objective {wanted.objective} needs {wanted.wants}"
     fix = "set training.objective, or another dataset"
     if isinstance(example, Pictured):
-        message = (
-            f"is in the format {schema.name}: this runtime trains models of text, and reads and checks images only"
-        )
+        message = f"is in the format {schema.name}: {NO_IMAGES}"
         fix = "take a dataset of text"
     yield of_row(ERROR, "objective", record, message, fix=fix)
+
+
+def _images_left_out(record: Record, schema: Schema) -> Iterator[Finding]:
+    """By a format of texts that the spec names: `auto` takes none for such rows."""
+    for name in IMAGES - {*schema.columns, *schema.optional}:
+        if record.row.get(name):
+            message = f"is left out: {schema.name} is a format of texts"
+            yield of_row(WARNING, "image", record, message, column=name, fix="remove what is asked about images")
 
 
 def holds_something(value: Any) -> bool:

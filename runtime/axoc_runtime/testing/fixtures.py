@@ -9,7 +9,17 @@ from typing import Any, Final
 
 import pytest
 
-from axoc_runtime.ingest.base import Conversation, Document, Preference, Prompt, Rated, Schema, Segments, Tokens
+from axoc_runtime.ingest.base import (
+    Conversation,
+    Document,
+    Pictured,
+    Preference,
+    Prompt,
+    Rated,
+    Schema,
+    Segments,
+    Tokens,
+)
 from axoc_runtime.ingest.examine import Examined, Wanted, examine
 from axoc_runtime.ingest.gather import Gathered
 from axoc_runtime.ingest.sources import records
@@ -53,7 +63,9 @@ def axoc_examined(tmp_path: Path) -> Callable[..., list[Examined]]:
         (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         wanted = Wanted(objective="any", accepts=EVERY_KIND, wants="an example")
         of, named = dataset_of("rows.jsonl", **dataset), dataset.get("type", "auto")
-        found = Gathered(records(_Here(tmp_path), of), None if named == "auto" else _schema(named), EVERY_KIND)
+        found = Gathered(
+            records(_Here(tmp_path), of), None if named == "auto" else _schema(named), (*EVERY_KIND, Pictured)
+        )
         gathered = list(found)
         assert found.schema is not None, "no row holds anything"
         return [examine(record, found.schema, of, wanted, tmp_path) for record in gathered]
