@@ -14,6 +14,7 @@ from axoc_runtime.ingest.checks import content, secrets
 from axoc_runtime.ingest.checks.facts import fact_of
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, WARNING, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.checks.texts import texts
 from axoc_runtime.ingest.checks.whole import Whole, template_findings
 from axoc_runtime.ingest.examine import Wanted, examine
 from axoc_runtime.ingest.registry import schema_of
@@ -36,7 +37,7 @@ def found(row: dict[str, Any], **changes: Any) -> list[tuple[str, str, str | Non
     record = Record(place="here:1", row=row, file="here", number=1, offset=0)
     examined = examine(record, schema, replace(DATASET, **changes), WANTED)
     assert (examined.example is None) == any(f.level != WARNING for f in examined.findings)
-    assert all(f.fix and f.place == "here:1" for f in examined.findings)
+    assert all(f.fix and f.sample and f.place == "here:1" for f in examined.findings)
     return [(f.level, f.check, f.column) for f in examined.findings]
 
 
@@ -62,16 +63,35 @@ WRONG: list[tuple[dict[str, Any], tuple[str, str, str | None]]] = [
     (spoken(("human", "lost \ufffd"), ("gpt", "a")), (WARNING, "encoding", "conversations[0].value")),
     (spoken(("human", "q"), ("gpt", "a<|im_end|>")), (WARNING, "template-markup", "conversations[1].value")),
     (spoken(("human", "### Instruction: x"), ("gpt", "a")), (WARNING, "template-markup", "conversations[0].value")),
-    (spoken(("human", "q"), ("human", "r"), ("gpt", "a")), (WARNING, "role-order", None)),
+    (spoken(("human", "q"), ("human", "r"), ("gpt", "a")), (WARNING, "role-order", "conversations")),
     (spoken(("human", "write to kim@corp.io"), ("gpt", "a")), (WARNING, "personal-data", "conversations[0].value")),
     (spoken(("human", "q"), ("gpt", "AKIA" + "Q" * 16)), (WARNING, "secret", "conversations[1].value")),
-    (spoken(("human", "q"), ("function_call", '{"name": "f"}')), (LEFT_OUT, "tool-calls-off", None)),
+    (spoken(("human", "q"), ("function_call", '{"name": "f"}')), (LEFT_OUT, "tool-calls-off", "conversations")),
 ]
 
 
 @pytest.mark.parametrize(("row", "expected"), WRONG)
 def test_what_is_wrong_is_found_where_it_is(row: dict[str, Any], expected: tuple[str, str, str | None]) -> None:
     assert found(row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [("turns[1].text", "b"), ("turns[1]", "{'text': 'b'}"), ("turns[9].text", "[{'text': 'a'}, {'text': 'b'}]"),
+     ("gone", "{'turns': [{'text': 'a'}, {'text': 'b'}]}"), (None, "{'turns': [{'text': 'a'}, {'text': 'b'}]}")],
+)  # fmt: skip
+def test_a_sample_is_what_stands_where_the_finding_is(column: str | None, shown: str) -> None:
+    record = Record(place="here:1", row={"turns": [{"text": "a"}, {"text": "b"}]})
+    assert of_error(BadRow("is bad", column), record).sample == shown
+    assert of_row(WARNING, "x", record, "is bad", column=column).sample == shown
+    assert of_row(WARNING, "x", record, "is bad", column=column, sample="").sample == ""
+
+
+def test_a_row_too_deep_to_be_shown_is_told_all_the_same() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert of_error(BadRow("is bad", "x"), Record(place="p", row={"x": deep})).sample == ""
 
 
 def test_tool_calls_are_used_where_they_are_wanted() -> None:
@@ -150,7 +170,21 @@ def test_the_outline_hides_no_match(parts: list[str]) -> None:
     assert secrets.IBAN_OUTLINE in outline or not secrets.IBAN.search(text)
 
 
-BROKEN = [*PIECES, "### Response:", "<|im_end|>", "\x07", "\ufffd", "\ud800", "Ã©", "â€™", "gh", "p_", "a" * 36, "kim@corp.io", "://u:pw1@h"]
+BROKEN = [
+    *PIECES,
+    "### Response:",
+    "<|im_end|>",
+    "\x07",
+    "\ufffd",
+    "\ud800",
+    "Ã©",
+    "â€™",
+    "gh",
+    "p_",
+    "a" * 36,
+    "kim@corp.io",
+    "://u:pw1@h",
+]
 
 
 @given(parts=st.lists(st.sampled_from(BROKEN), max_size=8), cut=st.integers(0, 8))

@@ -38,6 +38,8 @@ class Account:
     listed: int = 0
     files_broken: int = 0
     longest: int = 0
+    cut: int = 0
+    """Of those used, how many are longer than ``max_seq_length``."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -131,6 +133,7 @@ class Check:
         account.longest = max([account.longest, *(row.length for row in rows)])
         self.ledger.add(*findings)
         cut, untrained = any(row.cut for row in rows), sum(row.untrained_turns for row in rows)
+        account.cut += cut
         self.whole.see(index, fact_of(record, example, dataset.split_seed), cut=cut, untrained_turns=untrained)
 
 

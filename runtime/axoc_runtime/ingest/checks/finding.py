@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Record
 
@@ -14,6 +16,8 @@ LEFT_OUT: Final = "left out"
 WARNING: Final = "warning"
 """The row is used."""
 SAMPLE_CHARACTERS: Final = 120
+STEP: Final = re.compile(r"[^.\[\]]+")
+"""Of a column's path: ``messages[1].content``."""
 AS_ASKED: Final = ("too-long",)
 """Checks that leave a row out because the spec says so: nothing is wrong with it."""
 
@@ -42,7 +46,8 @@ class Finding:
 
 
 def of_row(level: str, check: str, record: Record, message: str, **more: str | None) -> Finding:
-    """``more``: column, sample, fix."""
+    """``more``: column, sample, fix. Without a sample it is how the row, or what is in the column, begins."""
+    column, sample = more.get("column"), more.get("sample")
     return Finding(
         level=level,
         check=check,
@@ -50,9 +55,9 @@ def of_row(level: str, check: str, record: Record, message: str, **more: str | N
         file=record.file or record.place,
         row=record.number,
         offset=record.offset,
-        column=more.get("column"),
+        column=column,
         message=message,
-        sample=shortened(more.get("sample") or ""),
+        sample=shortened(standing(record, column) if sample is None else sample),
         fix=more.get("fix") or "",
     )
 
@@ -60,10 +65,26 @@ def of_row(level: str, check: str, record: Record, message: str, **more: str | N
 def of_error(error: BadRow, record: Record) -> Finding:
     column = error.column
     level = LEFT_OUT if error.check in AS_ASKED else ERROR
-    value = record.row.get((column or "").partition("[")[0]) if record.problem is None else record.raw
-    sample = "" if value is None else str(value)
     fix = error.fix or FIXES.get(error.check, "repair or remove the row")
-    return of_row(level, error.check, record, str(error), column=column, sample=sample, fix=fix)
+    return of_row(level, error.check, record, str(error), column=column, fix=fix)
+
+
+def standing(record: Record, column: str | None) -> str:
+    """What stands where the finding is: in the column, as far as its path leads, else in the row."""
+    if record.problem is not None:
+        return record.raw
+    value: Any = record.row
+    for step in STEP.findall(column or ""):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, Sequence) and not isinstance(value, str) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            break
+    try:
+        return str(dict(value) if value is record.row else value)
+    except RecursionError:  # as deep as its reader went, and a little deeper from here
+        return ""
 
 
 def of_dataset(check: str, path: str, message: str, fix: str, *, column: str | None = None) -> Finding:
@@ -85,7 +106,7 @@ FIXES: Final = {
     "unknown-role": "rename the role",
     "tool-call": "give every call a result, and every result its call",
     "empty": "fill it in or remove the row",
-    "type": "write it as text",
+    "type": "write it as the format has it, or name another in dataset.type",
     "encoding": "convert the file to UTF-8",
     "template": "repair the row, or use a model whose chat template takes it",
 }
