@@ -79,7 +79,7 @@ def dispatch(command: str, job: Job, *, options: set[str]) -> None:
     elif command == "prepare":
         from axoc_runtime.prepare import run as prepare
 
-        prepare(job)
+        prepare(job, alone=True)
     elif command == "train":
         from axoc_runtime.train import run as train
 

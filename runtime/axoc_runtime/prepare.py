@@ -17,6 +17,7 @@ from axoc_runtime.ingest.checks.ledger import Ledger
 from axoc_runtime.ingest.checks.whole import Whole
 from axoc_runtime.job import Job
 from axoc_runtime.models.tokenizer import load_tokenizer
+from axoc_runtime.models.without_torch import import_transformers
 from axoc_runtime.preparation import facts, shards, whole
 from axoc_runtime.preparation.digest import digest_of
 from axoc_runtime.preparation.pool import over_processes, processes
@@ -31,19 +32,25 @@ QUARANTINE: Final = "quarantine.jsonl"
 """In the output folder."""
 
 
-def run(job: Job) -> None:
+def run(job: Job, *, alone: bool = False) -> None:
     """Leaves the prepared rows under ``<output_dir>/.prepared``; does nothing where they are there already, and goes on
     where it was stopped. Of several processes of a machine one does the work, and the others wait for it. Of rows that are
-    streamed only the first window is made, to see that they can be."""
+    streamed only the first window is made, to see that they can be. ``alone``: this process will do nothing else."""
     if is_streamed(job):
-        _look_into_stream(job, load_tokenizer(job))
+        _look_into_stream(job, _tokenizer(job, alone))
         return
     with locked(job.output / ".prepared" / ".lock"):
         folder = prepared_folder(job)
         if not whole.is_whole(folder):
             whole.is_packed(job)  # what cannot be packed is told before anything is made of it
-            _prepare(job, load_tokenizer(job), folder)
+            _prepare(job, _tokenizer(job, alone), folder)
     say(job, folder)
+
+
+def _tokenizer(job: Job, alone: bool) -> Any:
+    if alone:
+        import_transformers(job)
+    return load_tokenizer(job)
 
 
 def load_prepared(job: Job) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.preparation import digest, shards, whole, work
 from axoc_runtime.preparation.digest import Memory
 
-from runtime.jobs import make_job
+from runtime.jobs import make_job, write_job
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = 16
@@ -264,3 +264,18 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/status").read_text().split("State:")[1].split("\n")[0].strip()
     except OSError:
         return "Z (gone)"
+
+
+def test_torch_is_not_imported_to_prepare(tmp_path: Path, tokenizer: Any) -> None:
+    """It takes longer than some thousands of rows, and its memory is each process's."""
+    write_rows(tmp_path, 20)
+    tokenizer.save_pretrained(tmp_path / "model")
+    job = write_job(tmp_path, model__id=str(tmp_path / "model"), dataset__max_seq_length=128)
+    script = (
+        "import sys; from axoc_runtime import __main__ as entry; code = entry.main(sys.argv[1:]); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", f"{script}; sys.exit(code)", "prepare", str(job)]
+    done = subprocess.run(command, cwd=ROOT / "runtime", capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1].split()
+    assert "transformers" in modules and "torch" not in modules
+    assert "20 rows read, 20 kept" in done.stdout and not done.stderr

@@ -33,7 +33,8 @@ def spelled(tokenizer: Any, example: Conversation) -> Conversation:
 
 def writes_calls(tokenizer: Any) -> bool:
     """Whether the chat template has a call's name in what it writes."""
-    template = repr(getattr(tokenizer, "chat_template", None))
+    template = getattr(tokenizer, "chat_template", None)
+    template = template if isinstance(template, str) else repr(template)
     if template not in _WRITES:
         call = {"type": "function", "id": "a" * 9, "function": {"name": PROBE, "arguments": {"x": 1}}}
         said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [call]}]

@@ -6,17 +6,18 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Longs = NDArray[np.int64]
+CANONICAL: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 def row_key(row: Mapping[str, Any], seed: int) -> int:
     """A number that depends on the row and the seed alone; the same rows have the same."""
-    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=str)
+    text = CANONICAL.encode(row)
     return int.from_bytes(hashlib.sha256(f"{seed}\n{text}".encode("utf-8", "surrogatepass")).digest()[:7], "big")
 
 

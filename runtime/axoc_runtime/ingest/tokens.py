@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
+from typing import Any, Final
+
+import numpy as np
+
+from axoc_runtime.ingest.widths import Longs, widths_of
 
 Span = tuple[int, int]
 """Characters from, to (exclusive); or tokens."""
 Tokenized = tuple[list[int], list[Span]]
 """Ids, and the ranges of them that begin inside the spans asked for."""
+AT_ONCE: Final = 256
+"""Texts in the tokenizer together: it holds some hundred bytes a token of each."""
 
 
 def tokenized(tokenizer: Any, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Tokenized]:
@@ -19,6 +25,48 @@ def tokenized(tokenizer: Any, texts: Sequence[str], spans: Sequence[Sequence[Spa
         return []
     if not getattr(tokenizer, "is_fast", False):
         return [_by_segment(tokenizer, text, inside) for text, inside in zip(texts, spans, strict=True)]
+    widths = widths_of(tokenizer) if _is_as_called(tokenizer) else None
+    found: list[Tokenized] = []
+    for start in range(0, len(texts), AT_ONCE):
+        part, asked = texts[start : start + AT_ONCE], spans[start : start + AT_ONCE]
+        found += _by_places(tokenizer, part, asked) if widths is None else _by_widths(tokenizer, widths, part, asked)
+    return found
+
+
+def _is_as_called(tokenizer: Any) -> bool:
+    """Whether a call would change nothing of the tokenizer below before it asks it."""
+    below = tokenizer.backend_tokenizer
+    changed = below.truncation is not None or below.padding is not None
+    return not changed and below.encode_special_tokens == tokenizer.split_special_tokens
+
+
+def _by_widths(tokenizer: Any, widths: Longs, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Tokenized]:
+    """Where tokens begin is counted up from their widths."""
+    made = tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+    every = [encoding.ids for encoding in made]
+    edges = np.cumsum([0, *map(len, every)]).tolist()
+    flat = np.fromiter(chain.from_iterable(every), np.int64, edges[-1])
+    begins = np.concatenate([[0], np.cumsum(widths[flat])])
+    found: list[Tokenized] = []
+    for ids, (first, last), text, inside in zip(every, pairwise(edges), texts, spans, strict=True):
+        at = _bytes_before(text, [*chain.from_iterable(inside), len(text)])
+        if begins[last] - begins[first] != at[-1]:  # something of the text became no token
+            found += _by_places(tokenizer, [text], [inside])
+            continue
+        tokens = np.searchsorted(begins[first : last + 1], begins[first] + at[:-1]).tolist()
+        found.append((ids, list(zip(tokens[::2], tokens[1::2], strict=True))))
+    return found
+
+
+def _bytes_before(text: str, characters: list[int]) -> Longs:
+    """Of each of these places in the text."""
+    if not text.isascii():
+        characters = [len(text[:n].encode("utf-8")) for n in characters]
+    return np.asarray(characters, np.int64)
+
+
+def _by_places(tokenizer: Any, texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> list[Tokenized]:
+    """Where tokens begin is asked of the tokenizer."""
     made = tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)
     return [
         (ids, [_range(encoding, span, len(text)) for span in inside])

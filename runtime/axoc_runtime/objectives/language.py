@@ -93,7 +93,8 @@ def _readers(job: Job) -> dict[str, Any]:
 
 def _learned(labels: list[int]) -> int:
     """The first token is never predicted."""
-    return len(labels[1:]) - labels[1:].count(IGNORED)
+    first_is_learned = labels[:1] not in ([], [IGNORED])
+    return len(labels) - labels.count(IGNORED) - first_is_learned
 
 
 def _row(encoded: Encoded) -> Row:

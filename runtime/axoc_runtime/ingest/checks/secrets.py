@@ -75,6 +75,15 @@ def outlined(text: str) -> bytes:
     return text.encode("utf-8", "replace").translate(OUTLINE)
 
 
+def possible(text: str, outline: bytes) -> bool:
+    """False where nothing can be found in ``text``, nor in any part of it. Far faster than `found`."""
+    return (
+        any(shape.hint in text and shape.outline in outline for shape in SHAPES)
+        or CARD_OUTLINE in outline.translate(None, b" -")
+        or IBAN_OUTLINE in outline
+    )
+
+
 def found(text: str) -> Iterator[tuple[str, str, str]]:
     """(check, what it is, the match with its middle left out), at most one of a shape."""
     outline = outlined(text)
