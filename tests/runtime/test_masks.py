@@ -126,6 +126,9 @@ def test_the_plain_template_begins_as_the_tokenizer_begins(tokenizer: Any, puts_
     assert learned(own, row) == "one</s>two</s>"
     document = one(own, Document(text="abc"))
     assert document.input_ids.count(own.bos_token_id) == int(puts_one)
+    if puts_one:
+        for text in ("<s>abc", "<s>abc</s>", "<s><s>abc</s></s>"):
+            assert one(own, Document(text=text)) == document
 
 
 def test_a_row_that_is_cut_on_the_left_keeps_its_beginning_token_and_its_end(tokenizer: Any) -> None:

@@ -125,10 +125,15 @@ def with_system(example: Conversation, system_prompt: str | None) -> Conversatio
 
 
 def _document(tokenizer: Any, ids: list[int], rules: Rules) -> list[Encoded]:
-    """Ended by the end-of-text token. A long one is split whatever is said of conversations, unless it is to be dropped:
-    every piece of a text is text."""
-    if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
-        ids.append(tokenizer.eos_token_id)
+    """Ended by the end-of-text token, and begun and ended by one alone where the text brings its own. A long one is split
+    whatever is said of conversations, unless it is to be dropped: every piece of a text is text."""
+    first, last = tokenizer.bos_token_id, tokenizer.eos_token_id
+    while first is not None and ids[:2] == [first, first]:
+        del ids[0]
+    while last is not None and ids[-2:] == [last, last]:
+        del ids[-1]
+    if last is not None and ids[-1:] != [last]:
+        ids.append(last)
     rows = cut(ids, list(ids), rules.limit, "drop" if rules.truncation == "drop" else "split", None)
     return [Encoded(input_ids=i, labels=labels) for i, labels in rows if len(i) > 1]
 
