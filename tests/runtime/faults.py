@@ -89,13 +89,15 @@ class Planted:
 
 
 def damaged_file(path: Path, count: int, *, seed: int = 7, share: float = 0.01) -> list[Planted]:
-    """``count`` rows as JSON Lines, a share of them damaged; where, and how."""
+    """``count`` rows as JSON Lines, or as one JSON list, a share of them damaged; where, and how."""
+    begins, between, ends = (b"[", b",\n", b"]") if path.suffix == ".json" else (b"", b"\n", b"\n")
     draw = random.Random(seed)
     rows, kinds = sound_rows(count, seed), list(DAMAGES)
     wrong = sorted(draw.sample(range(1, count), max(len(kinds), round(share * count))))
     planted: list[Planted] = []
-    offset, damaged = 0, set(wrong)
+    offset, damaged = len(begins), set(wrong)
     with path.open("wb") as file:
+        file.write(begins)
         for index, row in enumerate(rows):
             line = as_line(row)
             if index in damaged:
@@ -107,6 +109,7 @@ def damaged_file(path: Path, count: int, *, seed: int = 7, share: float = 0.01) 
                 else:
                     line = damage(row, line, draw)
                 planted.append(Planted(line=index + 1, offset=offset, damage=kind, check=check))
-            file.write(line)
-            offset += len(line)
+            written = line.removesuffix(b"\n") + (between if index + 1 < count else ends)
+            file.write(written)
+            offset += len(written)
     return planted

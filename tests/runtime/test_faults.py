@@ -28,8 +28,8 @@ def tokens(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
     monkeypatch.setattr(prepare, "check_vocabulary", lambda job, highest: None)
 
 
-def data_job(folder: Path) -> DataJob:
-    job = make_job(folder, **WANTED)
+def data_job(folder: Path, name: str) -> DataJob:
+    job = make_job(folder, **WANTED, dataset__path=name)
     model = DataModel(id="model", revision=None, trust_remote_code=False, tokenizer=job.model.tokenizer)
     training = DataTraining(objective="sft", grpo=None)
     return DataJob(
@@ -47,11 +47,11 @@ def expected(planted: list[Planted]) -> list[tuple[int, int, str]]:
     return [(p.line, p.offset, p.check) for p in planted]
 
 
-def examine(folder: Path, count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    planted = damaged_file(folder / "data.jsonl", count)
+def examine(folder: Path, count: int, capsys: pytest.CaptureFixture[str], name: str = "data.jsonl") -> None:
+    planted = damaged_file(folder / name, count)
     assert Counter(p.damage for p in planted).keys() == DAMAGES.keys()
     capsys.readouterr()
-    assert datacheck.run(data_job(folder), None, as_json=True) == 1
+    assert datacheck.run(data_job(folder, name), None, as_json=True) == 1
     told = json.loads(capsys.readouterr().out)
     assert sorted(reported(folder / "out/data-check.csv")) == expected(planted)
     (account,) = told["datasets"]
@@ -60,10 +60,12 @@ def examine(folder: Path, count: int, capsys: pytest.CaptureFixture[str]) -> Non
     assert account["listed"] == len(planted) - copies
 
 
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json"])
 def test_every_damaged_row_is_told_and_no_other(
-    tmp_path: Path, tokens: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tokens: None, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    examine(tmp_path, ROWS, capsys)
+    """Lines, and one list of all rows."""
+    examine(tmp_path, ROWS // 2, capsys, name)
 
 
 @pytest.mark.slow
