@@ -13,6 +13,7 @@ from axoc_runtime import prepare
 from axoc_runtime.datacheck import check as datacheck
 from axoc_runtime.datacheck.job import DataJob, DataModel, DataTraining
 from axoc_runtime.errors import RuntimeFailure
+from axoc_runtime.models import tokenizer as loading
 from axoc_runtime.preparation.whole import read_report
 
 from runtime.faults import DAMAGES, Planted, damaged_file
@@ -24,7 +25,8 @@ WANTED = {"dataset__support_tool_calls": True, "dataset__max_seq_length": 4096}
 
 @pytest.fixture
 def tokens(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
-    monkeypatch.setattr(prepare, "load_tokenizer", lambda job: tokenizer)
+    for module in (prepare, loading):
+        monkeypatch.setattr(module, "load_tokenizer", lambda job: tokenizer)
     monkeypatch.setattr(prepare, "check_vocabulary", lambda job, highest: None)
 
 
