@@ -102,6 +102,14 @@ def test_a_broken_row_is_given_with_its_place_and_the_others_are_read(tmp_path: 
     assert bad.problem is not None and bad.problem.check == check and bad.problem.fix
 
 
+def test_another_delimiter(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text;n\none, two;2\n")
+    assert [r.row for r in rows(tmp_path, "a.csv", options={"delimiter": ";"})] == [{"text": "one, two", "n": "2"}]
+    for wrong in ("", ";;", '"', 7):
+        with pytest.raises(RuntimeFailure, match="no single character"):
+            rows(tmp_path, "a.csv", options={"delimiter": wrong})
+
+
 def test_rows_after_a_broken_one_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n{"te\n\xff\n{"text": "two"}\n')
     (tmp_path / "a.csv").write_bytes(b'text,n\none,1\nx,y,z\n"a"b,1\ntwo,2\n')
@@ -124,6 +132,16 @@ BROKEN = {
     "fake.warc": (b"no warc", "fake.warc: not WARC"),
     "fake.sqlite": (b"no database" * 100, "fake.sqlite: no query says"),
 }
+
+
+def test_a_cut_archive_says_to_fetch_it_again(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    packed = pa.Codec("zstd").compress(b'{"text": "one"}\n' * 999, asbytes=True)
+    (tmp_path / "cut.jsonl.zst").write_bytes(packed[:-9])
+    with pytest.raises(RuntimeFailure) as caught:
+        rows(tmp_path, "cut.jsonl.zst")
+    assert caught.value.fix == "fetch or compress it again"
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -168,6 +168,26 @@ def test_a_prompt_and_its_completion_may_be_turns() -> None:
     assert caught.value.column == "completion"
 
 
+PICTURE = {"type": "base64", "media_type": "image/png", "data": "iVBORw0K"}
+PARTS: list[tuple[dict[str, Any], Any]] = [
+    ({"type": "image_url", "image_url": {"url": "a.png"}}, "a.png"),
+    ({"type": "input_image", "image_url": "a.png"}, "a.png"),
+    ({"type": "image", "image": {"bytes": b"x", "path": None}}, {"bytes": b"x", "path": None}),
+    ({"type": "image", "source": PICTURE}, "data:image/png;base64,iVBORw0K"),
+    ({"type": "image", "source": {"type": "url", "url": "https://a/b.png"}}, "https://a/b.png"),
+]
+
+
+@pytest.mark.parametrize(("part", "image"), PARTS)
+def test_images_within_turns_in_every_spelling(part: dict[str, Any], image: Any) -> None:
+    (asked, said) = SFT["chat"][0]["messages"]
+    row = {"messages": [{**asked, "content": [part, {"type": "text", "text": "What is it?"}]}, said]}
+    assert schema_of(row, "here:1", (Pictured,)).name == "vision_chat"
+    made = schema("vision_chat").convert(row)
+    assert isinstance(made, Pictured) and made.images == (image,)
+    assert made.conversation.messages[0]["content"] == "<image>What is it?"
+
+
 def test_images_are_never_left_out_in_silence() -> None:
     record = Record(place="here:1", row={"instruction": "What is it?", "output": "A cat", "image": "cat.png"})
     with pytest.raises(Exception, match="no known format"):

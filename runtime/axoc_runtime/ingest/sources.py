@@ -74,7 +74,8 @@ def records_of(part: Part) -> Iterator[Record]:
         raise RuntimeFailure(message, EXIT_DATA, "fetch or compress it again") from None
     except OSError as error:
         message = f"{source.written}: {error.strerror or error}"
-        raise RuntimeFailure(message, EXIT_DATA, "check the path") from None
+        fix = "check the path" if error.errno is not None else "fetch or compress it again"
+        raise RuntimeFailure(message, EXIT_DATA, fix) from None
     except Exception as error:
         if source.url is None:
             raise

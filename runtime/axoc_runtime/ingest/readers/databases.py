@@ -87,7 +87,11 @@ class Postgres(_Query):
                     yield from cursor.execute(query.encode())
         except psycopg.Error as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise BadRow(f"{source.written}: {first}", check="malformed", fix="check options.query") from None
+            reached = error.sqlstate is not None  # what the server says; else it was not reached
+            fix = (
+                "check options.query" if reached else "check the address, PGUSER, PGPASSWORD, and that the server runs"
+            )
+            raise BadRow(f"{source.written}: {first}", check="malformed", fix=fix) from None
 
 
 WORD: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_.")

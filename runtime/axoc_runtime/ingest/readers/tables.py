@@ -29,6 +29,8 @@ class _Lines:
 
 
 class Csv(Reader):
+    """Options: ``delimiter``, where it is another one."""
+
     name = "csv"
     suffixes = (".csv",)
     delimiter = ","
@@ -36,7 +38,7 @@ class Csv(Reader):
     def read(self, source: Source) -> Iterator[Record]:
         with source.open() as stream:
             taken = _Lines(lines(stream, source.written))
-            rows = csv.reader(taken, delimiter=self.delimiter, strict=True)
+            rows = csv.reader(taken, delimiter=self._delimiter(source), strict=True)
             try:
                 header = next(rows, [])
             except csv.Error as error:
@@ -52,6 +54,13 @@ class Csv(Reader):
                     fields, problem = [], self._why(error)
                 if fields or problem:
                     yield self._record(source.written, header, fields, problem, taken.taken)
+
+    def _delimiter(self, source: Source) -> str:
+        found = source.options.get("delimiter", self.delimiter)
+        if not isinstance(found, str) or len(found) != 1 or found in '"\r\n':
+            fix = "set dataset.options: {delimiter: ';'}"
+            raise BadRow(f"{source.written}: options.delimiter is no single character", check="malformed", fix=fix)
+        return found
 
     def _record(
         self, written: str, header: list[str], fields: list[str], problem: BadRow | None, taken: list[Any]

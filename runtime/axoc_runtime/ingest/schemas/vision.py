@@ -81,9 +81,13 @@ def _parts(value: Any) -> bool:
 
 
 def _image(part: Mapping[str, Any]) -> Any:
-    """In OpenAI's spelling ``image_url`` is {url}."""
-    found = part.get("image_url", part.get("image", part.get("url", part.get("path"))))
-    return found.get("url", found) if isinstance(found, Mapping) else found
+    """In OpenAI's spelling ``image_url`` is {url}; in Anthropic's ``source`` is {type: base64, media_type, data}, or {url}."""
+    found = next((part[name] for name in ("image_url", "image", "source", "url", "path") if part.get(name)), None)
+    if not isinstance(found, Mapping):
+        return found
+    if found.get("type") == "base64":
+        return f"data:{found.get('media_type')};base64,{found.get('data')}"
+    return found.get("url", found)
 
 
 def _beside(row: Mapping[str, Any]) -> list[Any]:
