@@ -56,6 +56,7 @@ def _latin(row: dict[str, Any], line: bytes, draw: random.Random) -> bytes:
 
 
 DAMAGES: dict[str, tuple[str, Damage]] = {
+    "column renamed": ("missing-column", lambda row, line, draw: as_line({"conversation": row["conversations"]})),
     "cut off": ("malformed", lambda row, line, draw: line[: draw.randint(2, len(line) - 3)] + b"\n"),
     "no object": ("malformed", lambda row, line, draw: b"[" + line.strip() + b"]\n"),
     "no UTF-8": ("encoding", _latin),
@@ -63,7 +64,6 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
         "encoding",
         lambda row, line, draw: line.replace(b"Question", b"\\ud83d Question", 1),
     ),
-    "column renamed": ("missing-column", lambda row, line, draw: as_line({"conversation": row["conversations"]})),
     "column of another type": ("type", lambda row, line, draw: as_line({"conversations": 12})),
     "answer empty": ("empty", lambda row, line, draw: _turns(row, lambda t: t[-1].update(value="  "))),
     "all empty": ("empty", lambda row, line, draw: as_line({"conversations": None, "id": ""})),
@@ -93,7 +93,7 @@ def damaged_file(path: Path, count: int, *, seed: int = 7, share: float = 0.01) 
     begins, between, ends = (b"[", b",\n", b"]") if path.suffix == ".json" else (b"", b"\n", b"\n")
     draw = random.Random(seed)
     rows, kinds = sound_rows(count, seed), list(DAMAGES)
-    wrong = sorted(draw.sample(range(1, count), max(len(kinds), round(share * count))))
+    wrong = [0, *sorted(draw.sample(range(2, count), max(len(kinds), round(share * count)) - 1))]
     planted: list[Planted] = []
     offset, damaged = len(begins), set(wrong)
     with path.open("wb") as file:

@@ -54,11 +54,18 @@ class Check:
 
     def run(self) -> None:
         for index, dataset in enumerate(self.job.datasets):
-            read = counted(self._records(index, dataset), f"checking {dataset.path}")
-            source = Gathered(read, chosen_schema(dataset), (*self.objective.accepts, Pictured))
-            while batch := list(islice(source, BATCH_ROWS)):
-                self._batch(index, dataset, source.schema, batch)
+            try:
+                self._dataset(index, dataset)
+            except RuntimeFailure as failure:
+                self._broken(index, dataset.path or "", failure)
         self.ledger.add(*self.whole.findings())
+
+    def _dataset(self, index: int, dataset: DatasetJob) -> None:
+        """Raises RuntimeFailure where its rows are of no format."""
+        read = counted(self._records(index, dataset), f"checking {dataset.path}")
+        source = Gathered(read, chosen_schema(dataset), (*self.objective.accepts, Pictured))
+        while batch := list(islice(source, BATCH_ROWS)):
+            self._batch(index, dataset, source.schema, batch)
 
     def _records(self, index: int, dataset: DatasetJob) -> Iterator[Record]:
         """A file that cannot be read does not hide what the others hold."""

@@ -8,9 +8,11 @@ from typing import Final
 
 from axoc_runtime.errors import EXIT_DATA, RuntimeFailure
 from axoc_runtime.ingest.base import Pictured, Record, Schema, columns_of
-from axoc_runtime.ingest.registry import named, schema_of
+from axoc_runtime.ingest.registry import NoFormat, named, schema_of
 from axoc_runtime.job import DatasetJob
 
+STRANGE: Final = 64
+"""Records that fit no format are held, and looked beyond, before it is said that there is none."""
 NO_IMAGES: Final = "this runtime trains models of text, and reads and checks images only"
 
 
@@ -21,10 +23,11 @@ def chosen_schema(dataset: DatasetJob) -> Schema | None:
 
 
 class Gathered(Iterator[Record]):
-    """``schema`` is the one given, else that of the first record that holds anything; None until there was one.
+    """``schema`` is the one given, else that of the first record that fits any; None until there was one. Records before
+    it are that schema's too: they are strange to it, and told of.
 
-    Raises RuntimeFailure where that record fits no schema, or one of images, and these are not accepted: reading all of them
-    would only tell the same of each.
+    Raises RuntimeFailure where the first records fit no schema, or one fits several, or one of images, and these are not
+    accepted: reading all of them would only tell the same of each.
     """
 
     def __init__(self, records: Iterable[Record], schema: Schema | None, accepts: tuple[type, ...]) -> None:
@@ -35,14 +38,29 @@ class Gathered(Iterator[Record]):
         return next(self._records)
 
     def _gathered(self, records: Iterator[Record]) -> Iterator[Record]:
+        strange: list[Record] = []
+        reason: NoFormat | None = None
         for record in records:
-            if self.schema is None and record.problem is None and columns_of(record.row):
-                self.schema = schema_of(record.row, record.place, self.accepts)
+            try:
+                self._choose(record)
+            except NoFormat as failure:
+                reason = reason or failure
             if self.schema is not None:
                 self._of_texts(self.schema, record)
-                yield from self.schema.gather(chain([record], records))
+                yield from self.schema.gather(chain(strange, [record], records))
                 return
-            yield record
+            if reason is None:
+                yield record
+                continue
+            strange.append(record)
+            if len(strange) >= STRANGE:
+                raise reason
+        if reason is not None:
+            raise reason
+
+    def _choose(self, record: Record) -> None:
+        if self.schema is None and record.problem is None and columns_of(record.row):
+            self.schema = schema_of(record.row, record.place, self.accepts)
 
     def _of_texts(self, schema: Schema, record: Record) -> None:
         if schema.makes is Pictured and Pictured not in self.accepts:

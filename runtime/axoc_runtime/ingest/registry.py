@@ -68,6 +68,10 @@ BUILTIN: Final[dict[str, str]] = {
 Format = Reader | Schema
 
 
+class NoFormat(RuntimeFailure):
+    """No schema has a row's columns."""
+
+
 @cache
 def formats() -> dict[str, Format]:
     """All formats by name, plugins first. Raises RuntimeFailure where a plugin cannot be loaded."""
@@ -131,7 +135,7 @@ def _only(fitting: list[Schema], columns: frozenset[str], place: str, accepted: 
         )
     known = "; ".join(f"{s.name}: {', '.join(s.columns) or 'see docs/formats.md'}" for s in schemas())
     message = f"{place}: no known format has the columns {shown}"
-    raise RuntimeFailure(message, EXIT_DATA, f"rename columns, or add a format as a plugin; known are {known}")
+    raise NoFormat(message, EXIT_DATA, f"rename columns, or add a format as a plugin; known are {known}")
 
 
 def _most_specific(fitting: list[Schema]) -> list[Schema]:

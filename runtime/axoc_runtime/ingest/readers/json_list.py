@@ -21,6 +21,7 @@ AFTER_A_NUMBER: Final = (*SPACE, ",", "]")
 """Anything else, and the end of what was read so far, may be a part of it."""
 OPENING: Final = re.compile(r'\{\s{0,200}"[^"\\]{1,200}"\s{0,9}:')
 """Of an object, to the end of its first name. Inside a string its quotes would be escaped."""
+MOST_OPENINGS: Final = 16
 UNDECODED: Final = re.compile("[\udc80-\udcff]")
 """Bytes that are no UTF-8, as surrogateescape has them."""
 
@@ -82,20 +83,21 @@ class _Window:
                 if not goes_on or len(self.text) - self.at > LONGEST_ELEMENT or not self.more():
                     raise ValueError(error.msg.removesuffix(" at")) from None
 
-    def skip_to(self, opening: str) -> bool:
+    def skip_to(self, openings: set[str]) -> bool:
         """To where the next element begins as others do. False where none does."""
         self.move(1)
-        while (found := self.text.find(opening, self.at)) < 0:
-            self.move(max(0, len(self.text) - self.at - len(opening)))
-            if not self.more() and opening not in self.text[self.at :]:
+        known, longest = re.compile("|".join(map(re.escape, openings))), max(map(len, openings))
+        while (found := known.search(self.text, self.at)) is None:
+            self.move(max(0, len(self.text) - self.at - longest))
+            if not self.more() and known.search(self.text, self.at) is None:
                 return False
-        self.move(found - self.at)
+        self.move(found.start() - self.at)
         return True
 
 
 def elements(stream: BinaryIO, written: str) -> Iterator[tuple[int, Any]]:
     """(bytes before it, value) of every element; the value is a Damaged where it cannot be read. Reading goes on where
-    an element begins as the first one did. Raises BadRow where that one has no beginning."""
+    an element begins as one before it did. Raises BadRow where the first has no beginning."""
     window = _Window(stream)
     window.more()
     if window.text.startswith(BOM.decode()):
@@ -106,28 +108,30 @@ def elements(stream: BinaryIO, written: str) -> Iterator[tuple[int, Any]]:
     window.move(distance + 1)
     if window.after(0)[0] == "]" and not window.after(window.after(0)[1] + 1)[0]:
         return
-    opening, follows = "", ","
+    openings: set[str] = set()
+    follows = ","
     while follows == ",":
         window.move(window.after(0)[1])
         start = window.offset
         try:
             value, size, follows = _element(window)
         except ValueError as error:
-            opening = opening or _opening(window)
-            if not opening:
+            openings = openings or _opening(window)
+            if not openings:
                 raise _broken(written, window, str(error)) from None
             yield start, _damaged(window, str(error))
-            follows = "," if window.skip_to(opening) else ""
+            follows = "," if window.skip_to(openings) else ""
             continue
-        opening = opening or _opening(window)
+        if len(openings) < MOST_OPENINGS:
+            openings |= _opening(window)
         yield start, _decoded(window, value, size)
         window.move(size + (follows == ","))
 
 
-def _opening(window: _Window) -> str:
+def _opening(window: _Window) -> set[str]:
     """How the element begins; empty where not as an object does."""
     found = OPENING.match(window.text, window.at)
-    return "" if found is None else found[0]
+    return set() if found is None else {found[0]}
 
 
 def _element(window: _Window) -> tuple[Any, int, str]:
