@@ -102,6 +102,25 @@ def test_tools_and_calls_come_out_in_one_spelling() -> None:
         assert made.tools[0]["function"]["parameters"]["type"] == "object"
 
 
+@pytest.mark.parametrize("name", ["preference", "rated", "prompts"])
+def test_tools_are_offered_where_answers_are_compared_too(name: str) -> None:
+    row = OTHERS[name] | {"tools": SFT["openai_tools"][0]["tools"]}
+    found = schema_of(row, "here:1", ACCEPTS[name])
+    made: Any = found.convert(row)
+    assert found.name == name and [t["function"]["name"] for t in made.prompt.tools] == ["look_up"]
+
+
+def test_anthropics_blocks_are_taken_whole_or_refused() -> None:
+    row = SFT["anthropic_tools"][0]
+    made = schema("anthropic_tools").convert(row | {"system": [{"type": "text", "text": "Be brief."}]})
+    assert isinstance(made, Conversation) and made.messages[0] == {"role": "system", "content": "Be brief."}
+    said = json.loads(json.dumps(row["messages"]))
+    said[2]["content"][0]["content"] = [{"type": "image", "source": {"type": "base64", "data": "x"}}]
+    with pytest.raises(BadRow) as caught:
+        schema("anthropic_tools").convert(row | {"messages": said})
+    assert (caught.value.column, caught.value.check) == ("messages[2]", "image")
+
+
 def spoken(*turns: tuple[str, str], **more: Any) -> dict[str, Any]:
     return {"conversations": [{"from": who, "value": what} for who, what in turns], **more}
 

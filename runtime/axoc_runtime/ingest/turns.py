@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Conversation, Message
 from axoc_runtime.ingest.messages import known_role, message, ordered, text
-from axoc_runtime.ingest.tool_calls import calls
+from axoc_runtime.ingest.tool_calls import calls, tools
 
 ASKED: Final = ("prompt", "question", "instruction", "conversations", "messages", "input")
 """Columns that hold what is to be answered: text, or turns."""
@@ -92,13 +92,13 @@ def asked(row: Mapping[str, Any]) -> tuple[str, list[Message]] | None:
     return column, [message("system", system), *said] if system and said[0]["role"] != "system" else said
 
 
-def to_answer(messages: Sequence[Message], column: str) -> Conversation:
-    """A prompt: it ends where the assistant is to speak. Raises BadRow."""
+def to_answer(messages: Sequence[Message], column: str, offered: Any = None) -> Conversation:
+    """A prompt: it ends where the assistant is to speak. ``offered``: the row's tools. Raises BadRow."""
     roles = [m["role"] for m in messages]
     if not roles or roles[-1] not in ("user", "tool"):
         raise BadRow("must end with a user's turn: the answers come after it", column, check="role-order")
     ordered(messages, column)
-    return Conversation(messages=tuple(messages))
+    return Conversation(messages=tuple(messages), tools=tools(offered, "tools"))
 
 
 def answer(said: Sequence[Message], column: str) -> Message:

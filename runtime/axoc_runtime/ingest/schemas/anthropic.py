@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axoc_runtime.ingest.base import BadRow, Conversation, Message, Schema
-from axoc_runtime.ingest.messages import conversation, known_role, message, text
+from axoc_runtime.ingest.messages import conversation, known_role, message
 from axoc_runtime.ingest.schemas.chat import blocks
 from axoc_runtime.ingest.tool_calls import calls, tools
-from axoc_runtime.ingest.turns import turn
+from axoc_runtime.ingest.turns import content_of, turn
 
 
 class AnthropicTools(Schema):
@@ -31,7 +31,7 @@ class AnthropicTools(Schema):
         value = row["messages"]
         if not isinstance(value, list) or not value:
             raise BadRow("is no list of turns", "messages", check="type")
-        system = text(row, "system", default="")
+        system = content_of(row.get("system"), "system")
         said = [m for i, one in enumerate(value) for m in self._messages(one, f"messages[{i}]")]
         first = [message("system", system)] if system else []
         return conversation([*first, *said], "messages", tools(row.get("tools"), "tools"))
@@ -58,9 +58,5 @@ class AnthropicTools(Schema):
 
 
 def _result(block: Mapping[str, Any], column: str) -> str:
-    content = block.get("content")
-    if isinstance(content, list):
-        content = "".join(str(p.get("text") or "") for p in content if isinstance(p, Mapping))
-    if not isinstance(content, str):
-        raise BadRow("has a tool's result that is no text", column, check="type")
-    return content
+    """A tool may have nothing to say. Raises BadRow for what is no text, and would be left out."""
+    return content_of(block.get("content"), column)

@@ -15,7 +15,7 @@ class PreferencePairs(Schema):
     name = "preference"
     makes = Preference
     columns = ("chosen", "rejected")
-    optional = ("prompt", "question", "instruction", "input", "conversations", "messages", "system")
+    optional = ("prompt", "question", "instruction", "input", "conversations", "messages", "system", "tools")
 
     def recognizes(self, row: Mapping[str, Any]) -> bool:
         return super().recognizes(row) and not (is_transcript(row["chosen"]) and not columns_of(row) & set(ASKED))
@@ -28,7 +28,7 @@ class PreferencePairs(Schema):
         self._same(prompt, rejected, "rejected")
         if answer(chosen, "chosen")["content"] == answer(rejected, "rejected")["content"]:
             raise BadRow("is the same as chosen", "rejected", check="same-answers", fix="remove the pair")
-        return Preference(prompt=to_answer(prompt, column), chosen=chosen[-1], rejected=rejected[-1])
+        return Preference(prompt=to_answer(prompt, column, row.get("tools")), chosen=chosen[-1], rejected=rejected[-1])
 
     @staticmethod
     def _same(prompt: list[Message], said: list[Message], column: str) -> None:

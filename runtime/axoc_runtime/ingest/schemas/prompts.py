@@ -14,7 +14,7 @@ class Prompts(Schema):
     name = "prompts"
     makes = Prompt
     columns = ("prompt",)
-    optional = ("answer", "system")
+    optional = ("answer", "system", "tools")
     without = ("completion", "response", "chosen", "rejected", "label")
 
     def convert(self, row: Mapping[str, Any]) -> Prompt:
@@ -22,4 +22,4 @@ class Prompts(Schema):
         if found is None:
             raise BadRow("is empty", "prompt")
         column, prompt = found
-        return Prompt(prompt=to_answer(prompt, column), answer=text(row, "answer", default=""))
+        return Prompt(prompt=to_answer(prompt, column, row.get("tools")), answer=text(row, "answer", default=""))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from axoc_runtime.ingest.base import BadRow, Rated, Schema
 from axoc_runtime.ingest.turns import ASKED, answer, asked, to_answer, turns
 
-LABELS: Final = {"true": True, "1": True, "false": False, "0": False}
+LABELS: Final = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 """As CSV has them."""
 
 
@@ -16,7 +16,7 @@ class RatedAnswers(Schema):
     name = "rated"
     makes = Rated
     columns = ("completion", "label")
-    optional = ("prompt", "question", "instruction", "input", "conversations", "messages", "system")
+    optional = ("prompt", "question", "instruction", "input", "conversations", "messages", "system", "tools")
 
     def fits(self, columns: frozenset[str]) -> bool:
         return super().fits(columns) and bool(columns & set(ASKED))
@@ -27,7 +27,9 @@ class RatedAnswers(Schema):
             raise BadRow("has no prompt", "prompt")
         column, prompt = found
         said = answer(turns(row["completion"], "completion", role="assistant"), "completion")
-        return Rated(prompt=to_answer(prompt, column), completion=said, good=self._label(row["label"]))
+        return Rated(
+            prompt=to_answer(prompt, column, row.get("tools")), completion=said, good=self._label(row["label"])
+        )
 
     @staticmethod
     def _label(value: Any) -> bool:
