@@ -92,11 +92,19 @@ def test_masks_are_those_of_the_tokenizers_own_places(
 
 
 def test_a_text_with_what_no_token_stands_for_is_asked_about(alphabet: list[str]) -> None:
-    """Bytes of é, 😀 and 日 are missing: one unknown token stands for as many of them as follow one another."""
+    """Bytes of é, 😀 and 日 are missing: one unknown token stands for as many of them as follow one another. Of the first text it
+    stands for ten and for twelve, which are twice its own eleven together."""
     tokenizer = trained([c for c in alphabet if c.isascii()])
     assert widths_of(tokenizer) is not None
-    texts = ["é and so on", "😀" * 3 + " ab", "plain", "日本語" * 4, "<|unknown|>é<|im_end|>"]
-    spans = [[(0, 1), (2, len(text))] for text in texts]
+    texts = [
+        "ééééé ab 日日日日 cd",
+        "é and so on",
+        "😀" * 3 + " ab",
+        "plain words",
+        "日本語" * 4,
+        "<|unknown|>é<|im_end|>",
+    ]
+    spans = [[(0, 1), (6, len(text))] for text in texts]
     assert tokenized(tokenizer, texts, spans) == tokens._by_places(tokenizer, texts, spans)
 
 
