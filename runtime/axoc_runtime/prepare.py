@@ -14,6 +14,7 @@ from axoc_runtime.errors import EXIT_DATA, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.files import locked
 from axoc_runtime.ingest.checks.finding import ERROR, Finding
 from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.checks.looked_up import looked_up
 from axoc_runtime.ingest.checks.whole import Whole
 from axoc_runtime.job import Job
 from axoc_runtime.models.tokenizer import load_tokenizer
@@ -75,7 +76,7 @@ def _look_into_stream(job: Job, tokenizer: Any) -> None:
         together = Whole(job.datasets, job.training.objective)
         for index, fact, cut, untrained in ((i, *fact) for i, made in windows.made for fact in made.facts):
             together.see(index, fact, cut=cut, untrained_turns=untrained)
-        ledger.add(*together.findings())
+        ledger.add(*looked_up(job, job.datasets, together.findings()))
     rows = [row for item in found for row in item.get("documents", [item])]
     if not rows:
         message = f"the first {WINDOW_RECORDS:,} records have no row with an answer to train on"
@@ -154,7 +155,7 @@ def _accounts(job: Job, folder: Path, count: int) -> tuple[list[Tally], Any]:
                 errors = [f.text for f in findings if f.level == ERROR] if dataset.on_bad_row == "fail" else []
                 failing += bool(errors)
                 shown += errors[: SHOWN_PROBLEMS - len(shown)]
-        ledger.add(*together.findings())
+        ledger.add(*looked_up(job, job.datasets, together.findings()))
     if failing:
         raise RuntimeFailure(
             _listed(shown, failing), EXIT_DATA, "repair or remove these rows, or set dataset.on_bad_row"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,18 @@ from axoc_runtime.ingest.checks import content, secrets
 from axoc_runtime.ingest.checks.facts import fact_of
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, WARNING, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.checks.looked_up import looked_up
 from axoc_runtime.ingest.checks.texts import texts
 from axoc_runtime.ingest.checks.whole import Whole, template_findings
 from axoc_runtime.ingest.examine import Wanted, examine
 from axoc_runtime.ingest.registry import schema_of
+from axoc_runtime.ingest.sources import records
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import format_rows
 from runtime.jobs import BASE
-from runtime.test_formats import DATASET
+from runtime.test_formats import DATASET, Here
 
 WANTED = Wanted(objective="sft", accepts=(Conversation, Document), wants="conversations")
 SOUND = [
@@ -216,6 +219,23 @@ def test_copies_are_told_with_what_they_are_copies_of() -> None:
         ("duplicate", "1.jsonl:1", 10),
     ]
     assert "same row as 0.jsonl:2" in found[0].message and "0.jsonl:3" in found[1].message
+
+
+@pytest.mark.parametrize(("name", "indent"), [("a.jsonl", None), ("a.json", None), ("a.json", 2), ("a.jsonl.gz", None)])
+def test_copies_are_shown_where_they_can_be_looked_up(tmp_path: Path, name: str, indent: int | None) -> None:
+    twice = [SOUND[0], SOUND[1], SOUND[0]]
+    lines = "\n".join(json.dumps(row) for row in twice)
+    content = (json.dumps(twice, indent=indent) if name.endswith("json") else lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    dataset = replace(DATASET, path=name)
+    seen = Whole([dataset], "sft")
+    for record in records(Here(tmp_path), dataset):  # type: ignore[arg-type]
+        seen.see(0, fact_of(record, schema_of(record.row, "", WANTED.accepts).convert(record.row), 42))
+    gone = replace(DATASET, path="gone.jsonl")
+    (found,) = looked_up(Here(tmp_path), [gone, dataset], seen.findings())  # type: ignore[arg-type]
+    shown = "" if name.endswith("gz") else '{ "conversations": [' if indent else '{"conversations": ['
+    assert found.check == "duplicate" and found.sample.startswith(shown) and bool(found.sample) == bool(shown)
+    assert len(found.sample) <= 121
 
 
 def test_a_question_on_both_sides_of_the_split_is_told() -> None:

@@ -16,6 +16,7 @@ from axoc_runtime.ingest.base import BadRow, Example, Pictured, Record, Schema
 from axoc_runtime.ingest.checks.facts import fact_of
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.ledger import Ledger
+from axoc_runtime.ingest.checks.looked_up import looked_up
 from axoc_runtime.ingest.checks.whole import Whole, template_findings
 from axoc_runtime.ingest.examine import Wanted, examine
 from axoc_runtime.ingest.gather import Gathered, chosen_schema
@@ -58,7 +59,7 @@ class Check:
                 self._dataset(index, dataset)
             except RuntimeFailure as failure:
                 self._broken(index, dataset.path or "", failure)
-        self.ledger.add(*self.whole.findings())
+        self.ledger.add(*looked_up(self.job, self.job.datasets, self.whole.findings()))
 
     def _dataset(self, index: int, dataset: DatasetJob) -> None:
         """Raises RuntimeFailure where its rows are of no format."""
