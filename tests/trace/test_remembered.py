@@ -28,7 +28,7 @@ def seen(value: Any, given: list[Any]) -> Any:
         return value
     storage = value.untyped_storage()
     owners = [i for i, t in enumerate(given) if t.untyped_storage()._cdata == storage._cdata]
-    attributes = {k: v for k, v in vars(value).items() if k != "fake_mode"}
+    attributes = {k: v for k, v in vars(value).items() if k not in ("fake_mode", "axoc_ordinary")}
     form = (value.dtype, value.shape, value.stride(), value.storage_offset(), value.device)
     return (form, storage.nbytes(), owners, [value is t for t in given], value.requires_grad, value.is_leaf, attributes)
 
@@ -91,13 +91,16 @@ def test_what_differs_is_not_mistaken() -> None:
 def test_a_trace_is_the_same_without_memory(tmp_path: Path, monkeypatch: Any, config: dict[str, Any]) -> None:
     from axoc_runtime.trace import cuda_as_cpu
     from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.remembered import UNKNOWN
     from axoc_runtime.trace.step import trace_depth
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     made = job(tmp_path, config, training__gradient_checkpointing="full", model__dtype="bfloat16")
     shallow = {**config, "num_hidden_layers": 3}
     quick = trace_depth(made, shallow, DEVICES["h100"], 1)
-    monkeypatch.setattr(cuda_as_cpu, "RememberingMode", lambda: FakeTensorMode(allow_non_fake_inputs=True))
+    forgetful: Any = FakeTensorMode(allow_non_fake_inputs=True)
+    forgetful.remembered = lambda *operation: UNKNOWN
+    monkeypatch.setattr(cuda_as_cpu, "RememberingMode", lambda: forgetful)
     slow = trace_depth(made, shallow, DEVICES["h100"], 1)
     assert quick.phases == slow.phases
     assert [e.num_bytes for e in quick.events if e.num_bytes > 0] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from axoc.cli import main
-from axoc.errors import UserError
-from axoc.review import verify
+from axoc.errors import Diagnostic, UserError
+from axoc.review import tracing, verify
 from click.testing import CliRunner
 
 SPEC = """\
@@ -66,18 +66,22 @@ def test_a_python_without_torch_is_told_so(spec: Path, tmp_path: Path) -> None:
     assert missing.exit_code == 1 and "cannot be started" in missing.stderr
 
 
-def finished(code: int, out: str = "", err: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.CompletedProcess([], code, out, err)
-
-
 def test_the_traces_reason_is_passed_on() -> None:
     with pytest.raises(UserError, match=r"the trace failed: zero3 cannot be traced yet; fix: trace a plan of"):
-        verify.answer(
-            finished(1, "", "axoc: zero3 cannot be traced yet\n  fix: trace a plan of strategy single\n"), "py"
-        )
+        tracing.answer(1, "", "axoc: zero3 cannot be traced yet\n  fix: trace a plan of strategy single\n", "py")
     with pytest.raises(UserError, match="py lacks what a trace runs"):
-        verify.answer(finished(11, "", "axoc: this Python lacks what a trace runs: No module named 'torch'\n"), "py")
-    assert verify.answer(finished(0, 'noise\n{"seconds": 1}\n'), "py") == {"seconds": 1}
+        tracing.answer(11, "", "axoc: this Python lacks what a trace runs: No module named 'torch'\n", "py")
+    assert tracing.answer(0, 'noise\n{"seconds": 1}\n', "", "py") == {"seconds": 1}
+
+
+def test_a_spec_that_cannot_be_planned_ends_the_trace(tmp_path: Path) -> None:
+    waiting = tmp_path / "waiting"
+    waiting.write_text("#!/bin/sh\nread line\n")
+    waiting.chmod(0o755)
+    with pytest.raises(UserError), tracing.tracer(str(waiting)) as made:
+        raise UserError(Diagnostic(message="no plan"))
+    assert made.process is not None and made.process.returncode == -signal.SIGKILL
+    assert not made.folder.exists()
 
 
 def test_differences_are_said_in_words() -> None:

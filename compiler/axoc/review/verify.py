@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from axoc import driver
-from axoc.emit import sources
 from axoc.emit.bundle import strategy_config
 from axoc.emit.job import job_dict
 from axoc.emit.placement import placement
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.catalog import find_entry
 from axoc.inputs import find, read_bytes
-from axoc.ir.bundle import BundleFile
 from axoc.ir.canonical import dumps
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import PlanRequest
+from axoc.review import tracing
 from axoc.units import GIB, duration
 
 TOLERANCE: Final = 0.03
 """The share by which the two may differ and still be said to agree: the margin that a plan keeps free by default."""
-TIMEOUT_SECONDS: Final = 1800
-RUNTIME_ENVIRONMENT_EXIT: Final = 11
-"""docs/job.md: the environment lacks what the runtime needs."""
 TRACED: Final = ("sft", "pretrain")
 """Objectives whose step the trace knows."""
 PHASES: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
@@ -82,21 +75,11 @@ class Verified:
 
 def verify(spec: Path, inventory: str | None, python: str) -> Verified:
     """Plans, traces the chosen candidate with ``python``, compares. Raises UserError."""
-    planned = driver.plan(spec, inventory)
-    if isinstance(planned.result, NoPlan):
-        fix = "axoc plan says what is missing"
-        raise UserError(Diagnostic(message="no plan fits, so there is nothing to verify", file=str(spec), fix=fix))
-    plan = planned.result
-    objective = plan.request.training.objective
-    if objective not in TRACED:
-        message = f"the trace runs sft and pretrain, and this plan's objective is {objective}"
-        fix = "verify the same spec with training.objective: sft; what the objective adds rests on docs/objectives.md"
-        raise UserError(Diagnostic(message=message, file=str(spec), fix=fix))
-    if placement(plan).device == "cpu":
-        fix = "pass --inventory, e.g. h100-sxm-80gb"
-        raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))
-    files = strategy_config(plan, planned.inputs.config_text)
-    traced = run_trace(dumps(job_dict(plan)), config_text(plan.request, spec.parent), python, files)
+    with tracing.tracer(python) as tracer:
+        planned = driver.plan(spec, inventory)
+        plan = traceable(planned.result, spec)
+        files = strategy_config(plan, planned.inputs.config_text)
+        traced = tracer.run(dumps(job_dict(plan)), config_text(plan.request, spec.parent), files)
     return Verified(
         plan=plan,
         rows=rows(plan, traced),
@@ -104,6 +87,22 @@ def verify(spec: Path, inventory: str | None, python: str) -> Verified:
         layers=tuple(traced["layers_run"]),
         notes=tuple(traced.get("notes", ())),
     )
+
+
+def traceable(result: Plan | NoPlan, spec: Path) -> Plan:
+    """The plan, where there is one that the trace knows how to run. Raises UserError."""
+    if isinstance(result, NoPlan):
+        fix = "axoc plan says what is missing"
+        raise UserError(Diagnostic(message="no plan fits, so there is nothing to verify", file=str(spec), fix=fix))
+    objective = result.request.training.objective
+    if objective not in TRACED:
+        message = f"the trace runs sft and pretrain, and this plan's objective is {objective}"
+        fix = "verify the same spec with training.objective: sft; what the objective adds rests on docs/objectives.md"
+        raise UserError(Diagnostic(message=message, file=str(spec), fix=fix))
+    if placement(result).device == "cpu":
+        fix = "pass --inventory, e.g. h100-sxm-80gb"
+        raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))
+    return result
 
 
 def config_text(request: PlanRequest, folder: Path) -> str:
@@ -117,54 +116,6 @@ def config_text(request: PlanRequest, folder: Path) -> str:
     entry = find_entry(model.id or "")
     assert entry is not None, model.id  # planning looked it up before
     return json.dumps(entry.config)
-
-
-def run_trace(job: str, config: str, python: str, more: Sequence[BundleFile] = ()) -> dict[str, Any]:
-    """The runtime's own sources, run by ``python`` in a process of its own: the compiler never imports torch. ``more``:
-    files that the job names."""
-    with tempfile.TemporaryDirectory(prefix="axoc-verify-") as name:
-        folder = Path(name)
-        (folder / "job.json").write_text(job, encoding="utf-8")
-        (folder / "config.json").write_text(config, encoding="utf-8")
-        for file in (*sources.runtime_files(), *more):
-            path = folder / file.path
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(file.content)
-        return answer(_run([python, "-m", "axoc_runtime.trace", "job.json", "--config", "config.json"], folder), python)
-
-
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(folder / "runtime"), "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        return subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-    except OSError as error:
-        message = f"{command[0]} cannot be started: {error.strerror}"
-        raise UserError(Diagnostic(message=message, fix="pass --python with the path of a Python")) from None
-    except subprocess.TimeoutExpired:
-        raise UserError(Diagnostic(message=f"the trace took longer than {duration(TIMEOUT_SECONDS)}")) from None
-
-
-def answer(done: subprocess.CompletedProcess[str], python: str) -> dict[str, Any]:
-    """The trace's JSON. Raises UserError with the reason it gave."""
-    if done.returncode == 0:
-        value: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-        return value
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    if done.returncode == RUNTIME_ENVIRONMENT_EXIT or "ModuleNotFoundError" in said[-1]:
-        message = f"{python} lacks what a trace runs: {said[-1] if 'Error' in said[-1] else said[0]}"
-        fix = "pass --python with the Python of a bundle's environment (no GPU is needed)"
-        raise UserError(Diagnostic(message=message, expected="torch, transformers, peft and accelerate", fix=fix))
-    reasons = [line for line in said if line.startswith(("axoc: ", "  fix: "))] or said[-1:]
-    told = "; ".join(line.removeprefix("axoc: ").strip() for line in reasons)
-    raise UserError(Diagnostic(message=f"the trace failed: {told}"))
 
 
 def rows(plan: Plan, traced: Mapping[str, Any]) -> tuple[Row, ...]:

@@ -144,7 +144,7 @@ def safe_softmax(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[
     scores = args[0]
     made = scores.nbytes, scores.numel(), scores.numel() // scores.shape[-1]
     blocks = [(mode.allocate(rounded(size)), rounded(size)) for size in made]
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     mode.see(result)
     for block, size in reversed(blocks):
         mode.free(block, size)
@@ -153,7 +153,7 @@ def safe_softmax(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[
 
 def softmax_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """ATen/native/cuda/SoftMax.cu, softmax_backward_cuda_out: the gradient times the output is a tensor of its own."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     mode.see(result)
     mode.scratch(args[0].nbytes)
     return result
@@ -161,7 +161,7 @@ def softmax_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: d
 
 def flash_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """flash_api.cpp, mha_bwd: fp32 accumulators of dq, row sums, and dk, dv of each query head where heads share."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     for tensor in result:
         mode.see(tensor)
     mode.scratch(accumulators(args[1]) + expanded_bytes(args[1], args[2]))
@@ -171,7 +171,7 @@ def flash_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dic
 def cudnn_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """cudnn/MHA.cpp allocates the workspace that cuDNN's plan asks for. Read off an H100's allocations, nine shapes, to
     the byte: dq and the row sums of dO x O in fp32, dk and dv of each query head where heads share, 256 bytes."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     for tensor in result:
         if isinstance(tensor, torch.Tensor):
             mode.see(tensor)

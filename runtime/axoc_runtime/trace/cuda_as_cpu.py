@@ -32,7 +32,8 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
     import transformers.integrations.sdpa_attention
     import transformers.trainer_pt_utils  # noqa: F401  what modules make when they are imported must not be counted
 
-    live = Liveness(rules(device))
+    fakes = RememberingMode()
+    live = Liveness(rules(device), fakes)
     with ExitStack() as stack:
         stack.enter_context(replaced(torch.nn.functional, "scaled_dot_product_attention", attention(device)))
         stack.enter_context(grouped_queries())
@@ -41,7 +42,7 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
         if not padded:
             stack.enter_context(masks_by_value())
         stack.enter_context(recomputed_alike())
-        stack.enter_context(RememberingMode())
+        stack.enter_context(fakes)
         stack.enter_context(CudaAutocast())
         stack.enter_context(live)
         yield live
@@ -189,7 +190,7 @@ class BlasWorkspaces:
         self.given: set[tuple[bool, bool]] = set()
 
     def __call__(self, mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
+        result = mode.run(func, args, kwargs)
         biased = func is aten.addmm.default and args[0].dim() == 1
         handle = (biased, torch._C._current_graph_task_id() != -1)
         if handle not in self.given:
@@ -202,7 +203,7 @@ class BlasWorkspaces:
 def embedding_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Above 3,072 tokens the gradient's rows are summed in parts (ATen/native/cuda/EmbeddingBackwardKernel.cu):
     fp32 rows, one for each ten tokens and one for each token that may be different."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     gradient, indices, rows = args[0], args[1], args[2]
     if indices.numel() > EMBEDDING_SORTS_ABOVE:
         mode.see(result)
@@ -212,7 +213,7 @@ def embedding_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs:
 
 def logsumexp(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The scores minus their maxima are a tensor of their own (ATen/native/ReduceOps.cpp, logsumexp_out_impl)."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     mode.see(result)
     mode.scratch(args[0].nbytes)
     return result

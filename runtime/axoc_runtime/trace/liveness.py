@@ -10,6 +10,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from axoc_runtime.trace.remembered import UNKNOWN, RememberingMode
+
 BLOCK_BYTES: Final = 512
 """Every allocation on a GPU is rounded up to it (c10/core/AllocatorConfig.h, kMinBlockSize)."""
 
@@ -36,12 +38,16 @@ Rule = Callable[["Liveness", Any, tuple[Any, ...], dict[str, Any]], Any]
 class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of storages that operations made and that are still referenced.
 
-    ``rules`` replace single operations: those a GPU does otherwise than the CPU's code under fake tensors.
+    ``rules`` replace single operations: those a GPU does otherwise than the CPU's code under fake tensors. ``memory``
+    is the mode beneath this one, asked first.
     """
 
-    def __init__(self, rules: dict[Any, Rule] | None = None) -> None:
+    def __init__(self, rules: dict[Any, Rule] | None = None, memory: RememberingMode | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.rules = rules or {}
+        self.memory = memory
+        self._plain: set[Any] = set()
+        """Types of arguments, seen before, of which none is a DTensor."""
         self.phase = "load"
         self.stream = 0
         self.live = 0
@@ -60,10 +66,10 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is DEVICE_OF:  # asked twice for each operation
             return args[0].fake_device
-        if any(t.__name__ == "DTensor" for t in types):
+        if types not in self._plain and not self._counts(types):
             return NotImplemented  # it acts on the tensors inside it, which come back here
         rule = self.rules.get(func)
-        result = func(*args, **(kwargs or {})) if rule is None else rule(self, func, args, kwargs or {})
+        result = self.run(func, args, kwargs or {}) if rule is None else rule(self, func, args, kwargs or {})
         if isinstance(result, torch.Tensor):
             self.see(result)
         elif isinstance(result, (tuple, list)):
@@ -71,6 +77,17 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if isinstance(item, torch.Tensor):
                     self.see(item)
         return result
+
+    def _counts(self, types: Any) -> bool:
+        """Whether tensors of these types have memory themselves."""
+        if any(t.__name__ == "DTensor" for t in types):
+            return False
+        self._plain.add(types)
+        return True
+
+    def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        known = UNKNOWN if self.memory is None else self.memory.remembered(func, args, kwargs)
+        return func(*args, **kwargs) if known is UNKNOWN else known
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:

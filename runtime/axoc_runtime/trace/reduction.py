@@ -51,7 +51,7 @@ def sum_rule(device: Device) -> Rule:
     """Adds the buffer to sums over all dimensions but the last ones."""
 
     def run(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = func(*args, **kwargs)
+        result = mode.run(func, args, kwargs)
         value, dims = args[0], sorted(d % max(1, args[0].dim()) for d in (args[1] or []))
         if dims == list(range(len(dims))) and 0 < len(dims) < value.dim() and value.is_contiguous():
             mode.see(result)

@@ -10,13 +10,20 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 CPU: Final = torch.device("cpu")
-NAMESPACES: Final = frozenset({"aten", "prims"})
+META: Final = torch.device("meta")
+UNKNOWN: Final = object()
+"""There is no answer yet."""
+NAMESPACES: Final = frozenset({"aten", "prims", "fsdp", "torch_attn"})
 UNSURE: Final = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view)
 """Operations whose answer is not a matter of their arguments' shapes, or that change a tensor's shape."""
-PLAIN: Final = (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+PLAIN: Final = frozenset(
+    (bool, int, float, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(None))
+)
+ORDINARY: Final = "axoc_ordinary"
+"""An attribute of tensors that were looked at."""
 
 
 class Unhashable(Exception):
@@ -60,7 +67,7 @@ class RememberingMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         tensors: list[FakeTensor] = []
         try:
-            key = (id(func), torch.get_default_dtype(), key_of(args, tensors), key_of(kwargs.items(), tensors))
+            key = whole_key(func, args, kwargs, tensors)
         except Unhashable:
             return super().__torch_dispatch__(func, types, args, kwargs)
         if answer := self.answers.get(key):
@@ -70,59 +77,80 @@ class RememberingMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             self.answers[key] = described(result, tensors) if repeats(func) else None
         return result
 
+    def remembered(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The answer to an operation that was run before, or UNKNOWN: for another mode, which is spared the dispatcher."""
+        tensors: list[FakeTensor] = []
+        try:
+            answer = self.answers.get(whole_key(func, args, kwargs, tensors))
+        except Unhashable:
+            return UNKNOWN
+        return self._made(answer, tensors) if answer else UNKNOWN
+
     def _made(self, answer: Answer, tensors: Sequence[FakeTensor]) -> Any:
-        made = [None if output is None else self._tensor(output, tensors) for output in answer.outputs]
+        with torch._C._DisableTorchDispatch():
+            made = [None if output is None else self._tensor(output, tensors) for output in answer.outputs]
         return tuple(made) if answer.several else made[0]
 
     def _tensor(self, output: Output, tensors: Sequence[FakeTensor]) -> Any:
-        if output.given is not None:
-            return tensors[output.given]
-        with in_kernel_invocation_manager(self):
-            if output.owner is None:
-                made = torch.empty_strided(output.shape, output.stride, dtype=output.dtype, device="meta")
-            else:
-                made = torch.empty(0, dtype=output.dtype, device="meta")
-                made.set_(tensors[output.owner].untyped_storage(), output.offset, output.shape, output.stride)
+        given, owner, shape, stride, offset, dtype = output
+        if given is not None:
+            return tensors[given]
+        if owner is None:
+            return self._fake(torch.empty_strided(shape, stride, dtype=dtype, device=META))
+        made = torch.empty(0, dtype=dtype, device=META)
+        made.set_(tensors[owner].untyped_storage(), offset, shape, stride)
         return self._fake(made)
 
     def _fake(self, made: torch.Tensor) -> Any:
         """FakeTensor(self, made, CPU), without its looking at what was passed."""
         if not self.attributes:
-            self.attributes = dict(vars(FakeTensor(self, made, CPU)))
+            self.attributes = vars(FakeTensor(self, made, CPU)) | {ORDINARY: True}
         fake = torch.Tensor._make_subclass(FakeTensor, made, dispatch_device=True, device_for_backend_keys=CPU)
         torch._C._set_throw_on_mutable_data_ptr(fake)
-        vars(fake).update(self.attributes)
+        fake.__dict__.update(self.attributes)
         return fake
 
 
-def key_of(values: Iterable[Any], tensors: list[FakeTensor]) -> tuple[Any, ...]:
+def whole_key(func: Any, args: Any, kwargs: Any, tensors: list[FakeTensor]) -> tuple[Any, ...]:
+    """Stands for an operation and what it is given. Raises Unhashable."""
+    places: dict[int, int] = {}
+    given = key_of(args, tensors, places)
+    named = key_of([part for item in kwargs.items() for part in item], tensors, places) if kwargs else None
+    return (func, torch.get_default_dtype(), given, named)
+
+
+def key_of(values: Iterable[Any], tensors: list[FakeTensor], places: dict[int, int]) -> tuple[Any, ...]:
     """Stands for arguments; the tensors among them are gathered in ``tensors``. Raises Unhashable."""
     found: list[Any] = []
     for value in values:
-        if isinstance(value, FakeTensor):
-            found.append(tensor_key(value, tensors))
-        elif isinstance(value, PLAIN):
-            found.append((type(value), value))  # 1, 1.0 and True are equal, and give other dtypes
+        kind = type(value)
+        if kind is FakeTensor:
+            found.append(tensor_key(value, tensors, places))
+        elif kind in PLAIN:
+            found += (kind, value)  # 1, 1.0 and True are equal, and give other dtypes
         elif isinstance(value, (list, tuple)):
-            found.append(key_of(value, tensors))
+            found.append(key_of(value, tensors, places))
         else:
             raise Unhashable
     return tuple(found)
 
 
-def tensor_key(value: FakeTensor, tensors: list[FakeTensor]) -> tuple[Any, ...]:
-    """Tensors that are passed twice are told from two that are alike."""
-    if not ordinary(value):
+def tensor_key(value: FakeTensor, tensors: list[FakeTensor], places: dict[int, int]) -> tuple[Any, ...]:
+    """Tensors that are passed twice are told from two that are alike, by the first place of each."""
+    if ORDINARY not in value.__dict__ and not ordinary(value):
         raise Unhashable
-    same = next((i for i, other in enumerate(tensors) if other is value), -1)
+    first = places.setdefault(id(value), len(tensors))
     tensors.append(value)
-    return (value.dtype, value.shape, value.stride(), value.storage_offset(), same)
+    return (value.dtype, value.shape, value.stride(), value.storage_offset(), first)
 
 
 def ordinary(value: FakeTensor) -> bool:
     """Nothing about it matters but what a key holds."""
     strided = value.layout == torch.strided and not value.is_complex()
-    return strided and value.constant is None and value.fake_device == CPU
+    found = strided and value.constant is None and value.fake_device == CPU
+    if found:
+        value.__dict__[ORDINARY] = True
+    return found
 
 
 def repeats(func: Any) -> bool:
@@ -135,7 +163,7 @@ def described(result: Any, tensors: Sequence[FakeTensor]) -> Answer | None:
     """How to make ``result`` again, or None where it is more than tensors, or tensors that share new memory."""
     several = isinstance(result, (list, tuple))
     values = list(result) if several else [result]
-    if not all((v is None and several) or (isinstance(v, FakeTensor) and ordinary(v)) for v in values):
+    if not all(v is None or (isinstance(v, FakeTensor) and ordinary(v)) for v in values):
         return None
     outputs = tuple(None if v is None else output_of(v, tensors) for v in values)
     new = [v for v, o in zip(values, outputs, strict=True) if o is not None and o.given is None and o.owner is None]

@@ -52,7 +52,7 @@ def capable(device: Device) -> Iterator[None]:
 def backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """fp32 accumulators of dq and row sums, a tile longer for each document, and dk, dv of each query head where heads
     share."""
-    result = func(*args, **kwargs)
+    result = mode.run(func, args, kwargs)
     for tensor in result:
         mode.see(tensor)
     query, key, documents = args[1], args[2], args[6].shape[0] - 1

@@ -41,6 +41,9 @@ class Part:
     def numel(self) -> int:
         return self.shape.numel()
 
+    def empty(self, elements: int) -> Any:
+        return torch.empty(elements, dtype=self.shard.dtype)
+
 
 class Flight:
     """An all-gather of several parameters: one flat buffer, from which each is copied once it is waited for
@@ -48,11 +51,11 @@ class Flight:
 
     def __init__(self, parts: list[Part], world: int) -> None:
         self.parts = parts
-        self.flat = parts[0].shard.new_empty(sum(p.per_rank for p in parts) * world)
+        self.flat = torch.empty(sum(p.per_rank for p in parts) * world, dtype=parts[0].shard.dtype)
 
     def wait(self) -> None:
         for part in self.parts:
-            part.parameter.data = part.shard.new_empty(part.numel).view(part.shape)
+            part.parameter.data = part.empty(part.numel).view(part.shape)
             part.here, part.flight = True, None
 
 
@@ -139,7 +142,7 @@ class Fetching:
                     part.flight = flight
                 return
             for part in parts:
-                whole = part.shard if self.world == 1 else part.shard.new_empty(part.per_rank * self.world)
+                whole = part.shard if self.world == 1 else part.empty(part.per_rank * self.world)
                 part.parameter.data = whole[: part.numel].view(part.shape)
                 part.here = True
 
@@ -198,7 +201,7 @@ class Fetching:
 
     def _let_go(self, part: Part) -> None:
         if part.here and not part.users:
-            part.parameter.data = part.shard.new_empty(0)
+            part.parameter.data = part.empty(0)
             part.here = False
             self.gathered -= part.numel
 
