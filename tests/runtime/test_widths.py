@@ -108,6 +108,17 @@ def test_a_text_with_what_no_token_stands_for_is_asked_about(alphabet: list[str]
     assert tokenized(tokenizer, texts, spans) == tokens._by_places(tokenizer, texts, spans)
 
 
+def test_a_text_that_is_normalized_is_asked_about(alphabet: list[str]) -> None:
+    """The first text's letters lose three bytes by it, and its last one gains three."""
+    from tokenizers import normalizers
+
+    tokenizer = trained(alphabet, normalizer=normalizers.NFC())
+    assert widths_of(tokenizer) is not None
+    texts = ["e\u0301" * 3 + " ab \u0958 cd", "é and so on"]
+    spans = [[(0, 2), (7, len(text))] for text in texts]
+    assert tokenized(tokenizer, texts, spans) == tokens._by_places(tokenizer, texts, spans)
+
+
 def test_a_token_that_is_added_later_is_counted_too(alphabet: list[str]) -> None:
     tokenizer = trained(alphabet)
     before = widths_of(tokenizer)
@@ -122,7 +133,7 @@ def test_tokenizers_that_move_places_are_asked(alphabet: list[str], tokenizer: A
 
     assert widths_of(trained(alphabet)) is not None
     assert widths_of(tokenizer) is None, "its tokens are characters"
-    assert widths_of(trained(alphabet, normalizer=normalizers.NFC())) is None
+    assert widths_of(trained(alphabet, normalizer=normalizers.NFKC())) is None
     assert widths_of(trained(alphabet, pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True))) is None
     assert widths_of(trained(alphabet, post_processor=processors.ByteLevel(trim_offsets=True))) is None
     assert widths_of(trained(alphabet, post_processor=processors.ByteLevel(trim_offsets=False))) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import Any, Final
+from unicodedata import is_normalized
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def _by_widths(tokenizer: Any, widths: Longs, texts: Sequence[str], spans: Seque
     found: list[Tokenized] = []
     for ids, (first, last), text, inside in zip(every, pairwise(edges), texts, spans, strict=True):
         at = _bytes_before(text, [*chain.from_iterable(inside), len(text)])
-        if begins[last] - begins[first] != at[-1]:  # something of the text became no token
+        as_it_stands = begins[last] - begins[first] == at[-1] and is_normalized("NFC", text)
+        if not as_it_stands:  # some of it became another text, or no token of its own
             found += _by_places(tokenizer, [text], [inside])
             continue
         tokens = np.searchsorted(begins[first : last + 1], begins[first] + at[:-1]).tolist()

@@ -32,7 +32,7 @@ def widths_of(tokenizer: Any) -> Longs | None:
 
 
 def _keeps_bytes(tokenizer: Any) -> bool:
-    """Byte-level BPE that leaves the text as it is, called in transformers' own way."""
+    """Byte-level BPE that leaves text in Unicode's form C as it is, called in transformers' own way."""
     from transformers import PreTrainedTokenizerFast as Fast
 
     kind = type(tokenizer)
@@ -43,7 +43,7 @@ def _keeps_bytes(tokenizer: Any) -> bool:
     backend = tokenizer.backend_tokenizer
     trimmed = '"trim_offsets":true' in json.dumps(_state(backend.post_processor), separators=(",", ":"))
     greedy = any(token.lstrip or token.rstrip for token in tokenizer.added_tokens_decoder.values())
-    leaves_text = _state(backend.normalizer) in ({}, {"type": "Sequence", "normalizers": []})
+    leaves_text = _state(backend.normalizer) in ({}, {"type": "Sequence", "normalizers": []}, {"type": "NFC"})
     return _is_bytes_bpe(backend) and leaves_text and not trimmed and not greedy
 
 
