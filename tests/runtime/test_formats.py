@@ -82,7 +82,6 @@ BAD_ROWS = {
     "cut.json": (b'[{"text": "one"}, {"text": "tw', "cut.json[1]", 18, "malformed"),
     "latin.json": ('[{"a": "é"}, '.encode() + b'{"a": "\xe9"}, {"a": 3}]', "latin.json[1]", 14, "encoding"),
     "comma.json": (b'[{"a": 1}, {"a": 2} {"a": 3}]', "comma.json[1]", 11, "malformed"),
-    "two.json": (b'[{"a": 1}] [2]', "two.json[0]", 1, "malformed"),
     "wide.csv": (b"a,b\n1,2\n1,2,3\n", "wide.csv:3", 8, "malformed"),
     "short.csv": (b"a,b\n1\n", "short.csv:2", 4, "malformed"),
     "quote.csv": (b'a,b\n"x"y,2\n', "quote.csv:2", 4, "malformed"),
@@ -121,6 +120,9 @@ def test_rows_after_a_broken_one_are_read(tmp_path: Path) -> None:
 
 BROKEN = {
     "bad.json": (b"[{]", "bad.json: not JSON: .* byte 1"),
+    "two.json": (b'[{"a": 1}] [2]', "two.json: not JSON: something follows"),
+    "lost.json": (b'[{"x": 1,}, {"a": 2}, {"a": 3}]', "lost.json: not JSON: .* byte 1; what follows cannot be read"),
+    "end.json": (b'[{"a": 1}, {"a": 2}, {"a": }, {"b": 3}]', "end.json: not JSON: .* byte 21; what follows"),
     "number.json": (b"3", "number.json: expected a list of objects"),
     "twice.csv": (b"a,a\n1,2\n", "the header has 'a' more than once"),
     "wide.jsonl": ('{"text": "one"}'.encode("utf-16"), "wide.jsonl: is UTF-16"),

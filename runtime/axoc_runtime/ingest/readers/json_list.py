@@ -90,6 +90,7 @@ class _Window:
         while (found := known.search(self.text, self.at)) is None:
             self.move(max(0, len(self.text) - self.at - longest))
             if not self.more() and known.search(self.text, self.at) is None:
+                self.move(len(self.text) - self.at)
                 return False
         self.move(found.start() - self.at)
         return True
@@ -97,7 +98,7 @@ class _Window:
 
 def elements(stream: BinaryIO, written: str) -> Iterator[tuple[int, Any]]:
     """(bytes before it, value) of every element; the value is a Damaged where it cannot be read. Reading goes on where
-    an element begins as one before it did. Raises BadRow where the first has no beginning."""
+    an element begins as one before it did. Raises BadRow where none is found, and what is passed over is more than one element."""
     window = _Window(stream)
     window.more()
     if window.text.startswith(BOM.decode()):
@@ -109,7 +110,7 @@ def elements(stream: BinaryIO, written: str) -> Iterator[tuple[int, Any]]:
     if window.after(0)[0] == "]" and not window.after(window.after(0)[1] + 1)[0]:
         return
     openings: set[str] = set()
-    follows = ","
+    follows, longest = ",", 0
     while follows == ",":
         window.move(window.after(0)[1])
         start = window.offset
@@ -119,13 +120,17 @@ def elements(stream: BinaryIO, written: str) -> Iterator[tuple[int, Any]]:
             openings = openings or _opening(window)
             if not openings:
                 raise _broken(written, window, str(error)) from None
-            yield start, _damaged(window, str(error))
+            damaged = _damaged(window, str(error))
             follows = "," if window.skip_to(openings) else ""
+            if not follows and window.offset - start > longest:  # there may be others in it
+                raise _broken(written, window, str(error), start) from None
+            yield start, damaged
             continue
         if len(openings) < MOST_OPENINGS:
             openings |= _opening(window)
         yield start, _decoded(window, value, size)
         window.move(size + (follows == ","))
+        longest = max(longest, window.offset - start)
 
 
 def _opening(window: _Window) -> set[str]:
@@ -165,9 +170,9 @@ def _shown(window: _Window, found: Damaged) -> Damaged:
     return found
 
 
-def _broken(written: str, window: _Window, why: str) -> BadRow:
+def _broken(written: str, window: _Window, why: str, at: int | None = None) -> BadRow:
     return BadRow(
-        f"{written}: not JSON: {why}, in the element at byte {window.offset}; what follows cannot be read",
+        f"{written}: not JSON: {why}, in the element at byte {window.offset if at is None else at}; what follows cannot be read",
         check="malformed",
         fix="repair the file; JSON Lines (an object a line) would lose only the broken row",
     )
