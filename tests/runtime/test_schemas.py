@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.feather
 import pytest
 from axoc_runtime.ingest.base import (
     BadRow,
@@ -21,9 +23,11 @@ from axoc_runtime.ingest.base import (
     Steps,
     Tokens,
 )
+from axoc_runtime.ingest.gather import Gathered
 from axoc_runtime.ingest.registry import BUILTIN, formats, named, schema_of
 
 from runtime import format_rows
+from runtime.test_formats import rows
 
 SFT = format_rows.sft_rows(*format_rows.GIVEN[0])
 OTHERS = format_rows.other_rows(*format_rows.GIVEN[0])
@@ -52,7 +56,7 @@ def told(example: Conversation) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", SFT)
 @pytest.mark.parametrize("given", range(0, 20, 5))
-def test_conversations_survive_the_way_through_a_file(tmp_path: Path, name: str, given: int) -> None:
+def test_conversations_mean_what_they_say(name: str, given: int) -> None:
     row, expected = format_rows.sft_rows(*format_rows.GIVEN[given])[name]
     read = json.loads(json.dumps(row))
     made = schema(name).convert(read)
@@ -60,6 +64,44 @@ def test_conversations_survive_the_way_through_a_file(tmp_path: Path, name: str,
     found = schema_of(read, "here:1", TEXTS)
     assert found.name == SAME.get(name, name)
     assert found.convert(read) == made
+
+
+def real_rows(name: str) -> list[dict[str, Any]]:
+    if name == "openassistant_messages":  # a message a row: those of a tree together
+        trees = [format_rows.messages_of_a_tree(*given, tree=f"t{n}") for n, given in enumerate(format_rows.GIVEN)]
+        return [row for tree in trees for row in tree]
+    if name in SFT:
+        return [format_rows.sft_rows(*given)[name][0] for given in format_rows.GIVEN]
+    return [format_rows.other_rows(*given)[name] for given in format_rows.GIVEN]
+
+
+def plain(value: Any) -> Any:
+    """Without what is null: a table has a column in every row, and JSON only where there is something."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items() if inner is not None}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("name", [*SFT, *OTHERS])
+def test_real_rows_survive_the_way_through_files(tmp_path: Path, name: str) -> None:
+    """Written, read, their format found, and converted: as the rows themselves are."""
+    kinds, given = ACCEPTS.get(name, TEXTS), real_rows(name)
+    ways = []
+    if name != "anthropic_tools":  # whose contents are texts and lists, and a table's column is of one type
+        pa.feather.write_feather(pa.Table.from_pylist(given), tmp_path / "a.feather")
+        ways.append("a.feather")
+    if name != "vision_qa":  # whose bytes JSON has no words for
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
+        (tmp_path / "a.json").write_text(json.dumps(given, indent=2))
+        ways += ["a.jsonl", "a.json"]
+    records = [Record(place="here", row=row) for row in given]
+    direct = [schema(name).convert(r.row) for r in schema(name).gather(records)]
+    assert len(direct) == len(format_rows.GIVEN)
+    for way in ways:
+        found = Gathered(rows(tmp_path, way), None, kinds)
+        made = [found.schema.convert(r.row) for r in found if found.schema is not None]
+        assert found.schema is not None and found.schema.name == SAME.get(name, name)
+        assert [plain(vars(m)) for m in made] == [plain(vars(m)) for m in direct], way
 
 
 def test_what_is_no_conversation_means_what_it_says() -> None:
