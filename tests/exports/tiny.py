@@ -67,8 +67,8 @@ def run_of(family: str, folder: Path, *, pieces: bool = False, **changes: Any) -
     torch.manual_seed(0)
     tokenizer = tokenizer_of(pieces)
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    padded = len(tokenizer) + 24  # as many models pad it
-    model = transformers.AutoModelForCausalLM.from_config(config_of(family, vocab_size=padded, **special | changes))
+    padded = {"vocab_size": len(tokenizer) + 24}  # as many models pad it
+    model = transformers.AutoModelForCausalLM.from_config(config_of(family, **padded | special | changes))
     for parameter in model.parameters():  # norms and biases too: one that is lost or scaled must show
         if parameter.ndim < 2:
             parameter.data += 0.2 * torch.randn_like(parameter)
