@@ -137,9 +137,16 @@ def test_secrets_are_found_and_not_told_again(what: str) -> None:
     assert SECRETS[what] not in shown and SECRETS[what][-6:] not in shown
 
 
+@pytest.mark.parametrize("what", SECRETS)
+def test_samples_of_other_findings_hide_them_too(what: str) -> None:
+    row = {"text": f"{'x' * 100} see {SECRETS[what]}, please"}
+    shown = of_error(BadRow("is bad", "text"), Record(place="p", row=row)).sample
+    assert "see " in shown and SECRETS[what][4:16] not in shown
+
+
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_only_looks_a_little_like_one_is_left_alone(text: str) -> None:
-    assert list(secrets.found(text)) == []
+    assert list(secrets.found(text)) == [] and secrets.hidden(text) == text
 
 
 PIECES = (

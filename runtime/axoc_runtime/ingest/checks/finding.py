@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from axoc_runtime.ingest.base import BadRow, Record
+from axoc_runtime.ingest.checks import secrets
 
 ERROR: Final = "error"
 """The row cannot be used: ``dataset.on_bad_row`` says what follows."""
@@ -16,6 +17,8 @@ LEFT_OUT: Final = "left out"
 WARNING: Final = "warning"
 """The row is used."""
 SAMPLE_CHARACTERS: Final = 120
+LOOKED_AT: Final = 4 * SAMPLE_CHARACTERS
+"""Characters: a secret that begins in a sample ends in them."""
 STEP: Final = re.compile(r"[^.\[\]]+")
 """Of a column's path: ``messages[1].content``."""
 AS_ASKED: Final = ("too-long",)
@@ -95,8 +98,8 @@ def of_dataset(check: str, path: str, message: str, fix: str, *, column: str | N
 
 
 def shortened(text: str) -> str:
-    """One line that can be shown: what cannot be printed is escaped."""
-    cut = text[: SAMPLE_CHARACTERS + 1]
+    """One line that can be shown: what cannot be printed is escaped, and secrets are masked."""
+    cut = secrets.hidden(text[:LOOKED_AT])[: SAMPLE_CHARACTERS + 1]
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
     return line if len(cut) <= SAMPLE_CHARACTERS else line[:SAMPLE_CHARACTERS] + "…"
 

@@ -102,6 +102,16 @@ def found(text: str) -> Iterator[tuple[str, str, str]]:
             yield "personal-data", "an account number (IBAN)", masked(account)
 
 
+def hidden(text: str) -> str:
+    """The text with all that can be found in it masked, for what is shown of it."""
+    if not possible(text, outlined(text)):
+        return text
+    for shape in SHAPES:
+        text = shape.pattern.sub(lambda m: masked(m[0]), text)
+    text = CARD.sub(lambda m: masked(m[0]) if _luhn(m[0]) else m[0], text)
+    return IBAN.sub(lambda m: masked(m[0]) if _mod_97(m[0]) else m[0], text)
+
+
 def masked(secret: str) -> str:
     """Enough to find it by, not enough to use it."""
     head = min(4, len(secret) // 4)
