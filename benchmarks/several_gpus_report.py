@@ -24,11 +24,13 @@ of the published shapes. Memory is of the fullest rank. Errors are (predicted - 
 the device did nothing but communicate, of one more step under torch's profiler.
 
 What the rows built, and so cannot judge: the streams of FSDP2's buffers in the account of reserved memory (its three full
-rows), the host's seconds of ZeRO-3's hooks (its three rows), and the measured collectives of the profile, which are of the same
-machine. Everything else stood before. Not explained yet: what ZeRO-2 allocates beyond ZeRO-1 (1.4 to 7% more than
-predicted), and the reserve of 8B under ZeRO-1 and ZeRO-2, which is predicted 15 to 20% too high. Steps take 3 to 8% longer than
-predicted: about 20 to 35 ms of each, whatever the model, in which the device waits, and kernels of larger models that run 2 to
-6% slower on two busy devices than on one.
+rows); ZeRO-1's and ZeRO-2's buffers in it, and which rank of ZeRO-2 is the fullest (all their rows); that a second gradient is
+added in a third tensor where the first is a view (8B LoRA); the host's seconds of ZeRO-3's hooks (its three rows); and the
+measured collectives of the profile, which are of the same machine. As it stood when they ran, the closed form was short by
+1.4, 4.2 and 7.2% of what ZeRO-2 allocates for 1B, 3B and 8B, and 15 and 20% too high for what 8B reserves under ZeRO-1 and
+ZeRO-2; the trace was short for ZeRO-2 alike, whose first rank it followed, and had ZeRO-1 to 0.00%, allocated and reserved, with
+nothing of these rows in it. Steps take 3 to 8% longer than predicted: about 20 to 35 ms of each, whatever the model, in which the
+device waits, and kernels of larger models that run 2 to 6% slower on two busy devices than on one.
 """
 HEAD: Final = (
     "| job | strategy | micro-batch | allocated GiB | error | reserved | used | step s | predicted | error | exposed s | predicted |",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from axoc.cost.partition import _fullest
+from axoc.cost.partition import _shares
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED_BUCKET = 500_000_000
@@ -135,8 +135,10 @@ def test_what_comes_and_goes_is_not_counted_where_it_is_not(versus: Any) -> None
 
 def test_a_rank_keeps_whole_what_its_borders_cut() -> None:
     """By hand: of 4 + 2 + 2 elements two ranks have 4 each, four have 2 each; the first two of these touch the 4."""
-    assert _fullest((4.0, 2.0, 2.0), 2) == (4.0, 4.0, 0.5)
-    assert _fullest((4.0, 2.0, 2.0), 4) == (4.0, 2.0, 0.5)
-    elements, part, after = _fullest((3.0, 4.0, 1.0), 2)  # the first touches 3 and 4, the second 4 and 1
-    assert (elements, part) == (7.0, 3.0)
+    assert _shares((4.0, 2.0, 2.0), 2) == (4.0, 4.0, 0.5, 4.0, 2.0)
+    assert _shares((4.0, 2.0, 2.0), 4) == (4.0, 2.0, 0.5, 2.0, 2.0)
+    elements, part, after, last, part_of_last = _shares(
+        (3.0, 4.0, 1.0), 2
+    )  # the first touches 3 and 4, the second 4 and 1
+    assert (elements, part, last, part_of_last) == (7.0, 3.0, 5.0, 3.0)
     assert np.isclose(after, 1 / 8)

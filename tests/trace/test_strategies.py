@@ -200,6 +200,25 @@ def test_the_fullest_rank_is_the_one_whose_share_touches_most(parameters: tuple[
     assert made._fullest() == fullest
 
 
+def test_zero_twos_last_rank_makes_its_buffer_first_and_either_may_be_the_fullest(tmp_path: Path) -> None:
+    """The buffer is the largest thing of a backward here."""
+    from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.extrapolate import trace
+    from axoc_runtime.trace.step import trace_depth
+
+    (tmp_path / "config.json").write_text(json.dumps({"zero_optimization": SMALL}))
+    made = job(tmp_path, TIED, distributed=distributed("zero2", 2, config="config.json"), training__micro_batch_size=1)
+    ranks = {rank: trace_depth(made, TIED, DEVICES["h100"], 1, rank=rank) for rank in ("last", "fullest")}
+    came = {
+        rank: max((e for e in found.events if "backward" in e.phase), key=lambda e: e.num_bytes).phase
+        for rank, found in ranks.items()
+    }
+    assert came == {"last": "backward_first", "fullest": "backward_middle"}
+    whole = trace(made, TIED).phases
+    assert whole == {name: max(found.phases[name] for found in ranks.values()) for name in whole}
+    assert whole["backward_first"] == ranks["last"].phases["backward_first"] > ranks["fullest"].phases["backward_first"]
+
+
 def test_settings_that_are_not_modelled_are_refused(tmp_path: Path) -> None:
     from axoc_runtime.errors import RuntimeFailure
 

@@ -84,8 +84,9 @@ def programs(scenario: Scenario, c: Columns, module: Ints | Bools) -> Iterator[t
 
 
 def module_kind(c: Columns) -> Ints:
-    """0: the model as it is; 1: FSDP2's, in the compute dtype; 2: DeepSpeed's, adapters and all."""
-    return cast(Ints, np.where(c.deepspeed, 2, np.where(c.uses("fsdp"), 1, 0)))
+    """0: the model as it is; 1: FSDP2's, in the compute dtype; 2: DeepSpeed's, adapters and all; 3: ZeRO-3's, whose linear
+    layers are its own."""
+    return cast(Ints, np.where(c.deepspeed, 2 + c.uses("zero3"), np.where(c.uses("fsdp"), 1, 0)))
 
 
 def _placed(parts: list[tuple[Bools, _Tapes]], length: int, places: Ints) -> _Tapes:
@@ -137,7 +138,7 @@ def _tapes(scenario: Scenario, c: Columns, tokens: Floats, known: dict[tuple[obj
     """``known``: blocks that were followed for another variant, which differs in its loss alone."""
     s = setting(scenario, c)
     sizes = (tokens, s.tensor_parallel, s.gradient_bytes)
-    key = (*scenario.program_of_blocks, s.stream, s.autocast, s.adapter, *(a.tobytes() for a in sizes))
+    key = (*scenario.program_of_blocks, s.stream, s.autocast, s.adapter, s.folded, *(a.tobytes() for a in sizes))
     if key not in known:
         known[key] = [
             [(kind.count, blocks.profile(s, tokens, kind)) for kind in group] for group in blocks.groups(scenario)
@@ -184,6 +185,7 @@ def setting(scenario: Scenario, c: Columns) -> Setting:
         gradient_bytes=_gradient_bytes(scenario, c),
         adapter=_adapter_bytes(scenario, c),
         padded=bool(np.any(lengths.is_padded(scenario, c))),
+        folded=not c.uses("zero3").any(),
     )
 
 

@@ -179,6 +179,8 @@ class Profile:
     """Top of a forward that keeps nothing, its input counted."""
     backward: Floats
     """Top of the backward, with all that was kept and the gradient it begins with."""
+    later: Floats
+    """Top of the backward once its first matrix's gradient is there."""
     recomputed: Floats
     """Top of a checkpointed block's second forward and backward, its input and the gradient it begins with counted."""
     apart: Floats
@@ -212,6 +214,7 @@ def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
         forward=forward + whole,
         light=light.top + whole,
         backward=t.top + whole,
+        later=(t.top if t.top_after_product is None else t.top_after_product) + whole,
         recomputed=np.maximum(again, t.top + apart) + whole,
         apart=apart + whole,
     )

@@ -45,6 +45,8 @@ class Collectives:
     """The same under ZeRO-2, which makes it in the backward; ZeRO-1 does so at its end."""
     arrives: Floats
     """Share of the backward that is over when the first of those gradients arrives."""
+    arriving_first: Floats
+    """Of the last rank, which has perhaps fewer, beside what it carries less from a micro-batch before. Its are the first."""
     copies: Floats
     """Of the gradients a rank keeps, in the optimizer's step."""
     at_head: Floats
@@ -67,16 +69,16 @@ class Collectives:
     def reducing(self, kept: Floats, of_one: Floats) -> Floats:
         """Gradients being reduced at the worst of the blocks whose backward begins with ``kept`` bytes of activations.
         The block before is reduced from the second one on, when ``of_one`` block's are gone; gradients that stay arrive
-        when a part of them is."""
+        when a part of them is, or on the last rank at once."""
         scattered = np.maximum(self.head_scattered, self.scattered - of_one)
-        return self.bucket + scattered + np.maximum(0.0, self.arriving - kept * self.arrives)
+        late = np.maximum(0.0, self.arriving - kept * self.arrives)
+        return self.bucket + scattered + np.maximum(late, self.arriving_first)
 
 
 def collectives(scenario: Scenario, c: Columns) -> Collectives:
-    owned = partition(scenario, c.data_parallel)
-    kept = np.where(
-        c.uses("zero1", "zero2") & ~c.offloads_optimizer, owned.elements * states.module_bytes(scenario), 0.0
-    )
+    owned, element = partition(scenario, c.data_parallel), states.module_bytes(scenario)
+    kept = np.where(c.uses("zero1", "zero2") & ~c.offloads_optimizer, owned.elements * element, 0.0)
+    first = kept - (owned.elements - owned.elements_of_last) * element * np.where(c.accumulation > 1, 2.0, 1.0)
     root, unit, in_flight = _gathered(scenario, c)
     return Collectives(
         root=root,
@@ -90,6 +92,7 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         held_reduced=_held_reduced(scenario, c),
         arriving=np.where(c.uses("zero2"), kept, 0.0),
         arrives=owned.arrives,
+        arriving_first=np.where(c.uses("zero2") & (kept > 0), np.maximum(0.0, first), 0.0),
         copies=_copies(scenario, c, owned),
         **_late(scenario, c, root, unit, in_flight),
     )
@@ -210,7 +213,8 @@ def subgroup_elements(scenario: Scenario, c: Columns) -> Floats:
 def _copies(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
     """step: norms are taken of fp64 copies, one gradient at a time; then the share is flattened, and that copied to fp32."""
     three, share = c.uses("zero3"), subgroup_elements(scenario, c)
-    part = np.where(three, owned.largest / c.data_parallel, owned.largest_part)
+    of_any = np.where(c.uses("zero2"), np.maximum(owned.largest_part, owned.largest_part_of_last), owned.largest_part)
+    part = np.where(three, owned.largest / c.data_parallel, of_any)
     needed = np.maximum(share * (states.module_bytes(scenario) + 4.0), part * 8.0)
     fused = scenario.each(c, lambda s: s.fused_loss) > 0  # the head is let go of only now: see _late
     head = scenario.sizes.vocabulary_matrix * states.module_bytes(scenario)

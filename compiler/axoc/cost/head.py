@@ -143,6 +143,7 @@ def tail(s: Setting, tokens: Floats) -> Profile:
         forward=forward + whole,
         light=light.top + whole,
         backward=t.top + whole,
+        later=t.top + whole,
         recomputed=t.top + whole,
         apart=whole,
     )

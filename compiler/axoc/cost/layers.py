@@ -46,6 +46,8 @@ class Setting:
     """Of what stands outside the blocks of a model whose blocks are compiled."""
     padded: bool = False
     """Rows of different lengths stand side by side, under a mask."""
+    folded: bool = True
+    """Linear layers are torch's: see Node. ZeRO-3's multiply as they are given (deepspeed runtime/zero/linear.py)."""
     attended: Floats | None = None
     """Tokens of the rows that attention is computed over, one figure a shape; None: the longest rows there may be."""
 
@@ -137,7 +139,10 @@ def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size, *, biased
     copy = weight_copy(t, s, weights, s.weight, cached=s.trained and leaf)
     saves = ([low.storage] if s.trained else []) + [copy if copy is not None else t.weight()]
     parameters = [s.parameter(weights, low.bytes, s.weight, biased=biased)] if s.trained else []
-    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=parameters, kind="linear", sizes=(inner, outer))
+    sizes = (inner, outer)
+    result = t.apply(
+        outer, low.bytes, [low], saves=saves, parameters=parameters, folded=s.folded, kind="linear", sizes=sizes
+    )
     if copy is not None:
         t.release(copy)
     t.drop(low)
@@ -225,7 +230,10 @@ def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:
     copy = weight_copy(t, s, inner * outer, s.adapter, cached=True)
     parameter = s.parameter(inner * outer, low.bytes, s.adapter)
     saves = [low.storage, copy if copy is not None else t.weight()]
-    result = t.apply(outer, low.bytes, [low], saves=saves, parameters=[parameter], kind="linear", sizes=(inner, outer))
+    sizes = (inner, outer)
+    result = t.apply(
+        outer, low.bytes, [low], saves=saves, parameters=[parameter], folded=s.folded, kind="linear", sizes=sizes
+    )
     if copy is not None:
         t.release(copy)
     t.drop(low)

@@ -196,7 +196,7 @@ def _backward(live: _Live) -> dict[str, Ledger]:
     first = live.carried + live.waiting
     recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
     masks = np.where(recomputes, held.masks, 0.0)  # arguments of a checkpoint
-    again = one.recomputed - held.gradient
+    again, held_by_one = one.recomputed - held.gradient, one.kept + one.copies
     gathered = shared.root + shared.unit + shared.in_flight
     return {
         "backward_first": live.phase(
@@ -205,14 +205,16 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             reduction_buffers=np.where(any_plain, shared.reducing(held.plain, one.kept), 0.0),
             activations=np.where(any_plain, held.plain + held.entries + masks, 0.0),
             autocast_weight_copies=held.copies,
-            working_set=np.where(any_plain, one.backward - one.kept - one.copies, 0.0),
+            working_set=np.where(
+                any_plain, _top_of_first(live, one.backward - held_by_one, one.later - held_by_one), 0.0
+            ),
         ),
         "backward_recompute": live.phase(
             gathered_weights=np.where(recomputes, gathered, 0.0),
             gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
             reduction_buffers=np.where(recomputes, shared.reducing(held.entries, held.gradient), 0.0),
             activations=held.entries + masks,
-            working_set=np.where(recomputes, again, 0.0),
+            working_set=np.where(recomputes, _top_of_first(live, again, one.later + one.apart - held.gradient), 0.0),
         ),
         "backward_last": live.phase(
             gathered_weights=shared.at_bottom + shared.unit,
@@ -223,6 +225,18 @@ def _backward(live: _Live) -> dict[str, Ledger]:
         ),
         "backward_embedding": _backward_embedding(live, first),
     }
+
+
+def _top_of_first(live: _Live, whole: Floats, later: Floats) -> Floats:
+    """Of the first block's backward, ``whole`` and ``later``, when a matrix's gradient is there. Under ZeRO-2 the last rank's buffer,
+    which counts from the start, is made with the second gradient to come: of an untied head's and the final norm's, when the
+    head's is there still, or of the final norm's and that matrix's."""
+    scenario, c, buffer = live.scenario, live.columns, live.shared.arriving_first
+    if not scenario.is_full:
+        return whole
+    untied = np.maximum(whole, _matrix_gradient(scenario, c) + live.held.gradient)
+    found = untied if scenario.sizes.lm_head else np.maximum(whole - buffer, later)
+    return cast(Floats, np.where(c.uses("zero2") & (buffer > 0), found, whole))
 
 
 def _above_the_bottom(live: _Live) -> Floats:

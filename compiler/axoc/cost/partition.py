@@ -31,18 +31,24 @@ class Partition:
     """Of any parameter, whole."""
     arrives: Floats
     """Share of the parameters, counted from the last one, whose gradients come before the first that it keeps."""
+    elements_of_last: Floats
+    """The same as ``elements`` of the last rank, whose gradients are the first of a backward."""
+    largest_part_of_last: Floats
 
 
 def partition(scenario: Scenario, ranks: Ints) -> Partition:
     """``ranks`` share the flat list."""
     sizes = _trained(scenario)
-    found = {int(n): _fullest(sizes, int(n)) for n in set(ranks.tolist())}
-    rows = np.array([found[int(n)] for n in ranks]).reshape(len(ranks), 3)
+    found = {int(n): _shares(sizes, int(n)) for n in set(ranks.tolist())}
+    rows = np.array([found[int(n)] for n in ranks]).reshape(len(ranks), 5)
+    elements, part, arrives, last, last_part = (cast(Floats, rows[:, column]) for column in range(5))
     return Partition(
-        elements=cast(Floats, rows[:, 0]),
-        largest_part=cast(Floats, rows[:, 1]),
+        elements=elements,
+        largest_part=part,
         largest=max(sizes),
-        arrives=cast(Floats, rows[:, 2]),
+        arrives=arrives,
+        elements_of_last=last,
+        largest_part_of_last=last_part,
     )
 
 
@@ -61,8 +67,9 @@ def _trained(scenario: Scenario) -> tuple[float, ...]:
 
 
 @lru_cache(maxsize=256)
-def _fullest(sizes: tuple[float, ...], ranks: int) -> tuple[float, float, float]:
-    """(elements of whole parameters, the largest part of one, share of the elements after them) of the fullest rank.
+def _shares(sizes: tuple[float, ...], ranks: int) -> tuple[float, float, float, float, float]:
+    """(elements of whole parameters of the fullest rank, the largest part of one there, share of the elements after them,
+    elements of whole parameters of the last rank that has any, the largest part of one there).
 
     What a rank's stretch of the list touches lies between two indices, so that no rank looks at every parameter.
     """
@@ -71,13 +78,17 @@ def _fullest(sizes: tuple[float, ...], ranks: int) -> tuple[float, float, float]
     borders = total * np.arange(ranks + 1) / ranks
     low, high = borders[:-1], borders[1:]
     first = np.searchsorted(ends, low + ROUNDED, side="right")
-    last = np.searchsorted(starts, high - ROUNDED, side="left")  # not counting this one
+    end = np.searchsorted(starts, high - ROUNDED, side="left")  # not counting this one
     held = np.where(
-        (last > first) & (high - low > ROUNDED), np.append(ends, total)[last - 1] - np.append(starts, total)[first], 0.0
+        (end > first) & (high - low > ROUNDED), np.append(ends, total)[end - 1] - np.append(starts, total)[first], 0.0
     )
-    rank = int(np.argmax(np.rint(held)))  # of equals the first
-    if held[rank] <= 0:
-        return 0.0, 0.0, 0.0
-    touched = slice(first[rank], last[rank])
-    inside = np.minimum(ends[touched], high[rank]) - np.maximum(starts[touched], low[rank])
-    return float(held[rank]), float(inside.max()), float(1 - ends[touched][-1] / total)
+    if not held.any():
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    fullest, last = int(np.argmax(np.rint(held))), int(np.flatnonzero(held)[-1])  # of equals the first
+
+    def largest_part(rank: int) -> float:
+        touched = slice(first[rank], end[rank])
+        return float((np.minimum(ends[touched], high[rank]) - np.maximum(starts[touched], low[rank])).max())
+
+    after = float(1 - ends[end[fullest] - 1] / total)
+    return float(held[fullest]), largest_part(fullest), after, float(held[last]), largest_part(last)

@@ -3,7 +3,8 @@
 The programs of attention.py, mlp.py, experts.py and blocks.py write a model's operations on it as the modelling code makes
 them; the tape follows each tensor from its birth to the last reference that dies, forward and then backward in reverse, as
 torch's autograd engine does (torch/csrc/autograd/engine.cpp: the newest ready node first, gradients of parameters at once,
-a node's saved tensors released when it has run, a second gradient added in place where nobody else holds the first).
+a node's saved tensors released when it has run, a second gradient added in place where nobody else holds the first, as a view's
+base does: input_buffer.cpp there, can_accumulate_inplace).
 
 Sizes are bytes, one number a candidate, so that a whole column of candidates is followed at once.
 """
@@ -44,6 +45,7 @@ class Value:
     """Of one element."""
     needs_gradient: bool
     gradient: Storage | None = None
+    gradient_is_view: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,15 @@ class Node:
     scratch: Size
     """Of the backward, beside the inputs' gradients."""
     parameters: tuple[Parameter, ...]
+    folded: bool = False
+    """A product of rows and tokens taken as one dim: its input's gradient is a view of a product's result, which holds that
+    (ATen/native/Linear.cpp, _flatten_nd_linear; LinearAlgebra.cpp, should_fold)."""
+
+    @property
+    def is_product(self) -> bool:
+        """Of matrices: nothing else turns one input into an output of another width, whose memory is its own."""
+        one = len(self.inputs) == 1 and self.output.storage is not self.inputs[0].storage
+        return one and bool(np.any(self.output.width > 0)) and self.output.width is not self.inputs[0].width
 
 
 NEW: Final[Flow] = "new"
@@ -89,6 +100,8 @@ class Tape:
     """``top`` when a tensor was last saved."""
     live_at_first_use: Size | None = None
     """``live`` when the backward first asked for a tensor that was saved: then a checkpoint recomputes its block."""
+    top_after_product: Size | None = None
+    """Of a backward, once it has the first trained matrix's gradient."""
     cached: Size = ZERO
     """Copies of trained weights that autocast keeps until the forward's context ends."""
     copies: Size = ZERO
@@ -152,6 +165,7 @@ class Tape:
         scratch: Size = ZERO,
         parameters: Sequence[Parameter] = (),
         onto: Storage | None = None,
+        folded: bool = False,
         kind: str = "",
         sizes: tuple[Size, ...] = (),
     ) -> Value:
@@ -168,7 +182,7 @@ class Tape:
             for storage in saves:
                 storage.references += 1
             how: tuple[Flow, ...] = tuple(flows) or tuple(NEW for _ in inputs)
-            node = Node(result, tuple(inputs), how, tuple(saves), scratch, tuple(parameters))
+            node = Node(result, tuple(inputs), how, tuple(saves), scratch, tuple(parameters), folded)
             self.nodes.append(node)
             if saves:  # a function of its own saves when it has run
                 self.top_of_saves = self.top if "over" in how else before
@@ -195,11 +209,18 @@ class Tape:
     def backward(self, output: Value, gradient: Storage) -> None:
         """From the gradient of ``output`` on, which it takes over."""
         output.gradient = gradient
+        before: Size | None = None
         while self.nodes:
             node = self.nodes.pop()
             if node.saved and node.output.gradient is not None and self.live_at_first_use is None:
                 self.live_at_first_use = self.live
             self._step(node)
+            if before is None and node.parameters and node.is_product:
+                before = self.top
+                self.reset()
+        if before is not None:
+            self.top_after_product = self.top
+            self.top = np.maximum(before, self.top)
 
     def _step(self, node: Node) -> None:
         gradient = node.output.gradient
@@ -227,7 +248,7 @@ class Tape:
         for parameter, storage in computed.items():
             self._keep(parameter, storage)
         for value, storage in made:
-            self._deliver(value, storage)
+            self._deliver(value, storage, node.folded)
 
     def _keep(self, parameter: Parameter, storage: Storage) -> None:
         """A parameter's gradient stays; where it is of another dtype, or one is there already, as a copy or a sum."""
@@ -238,13 +259,13 @@ class Tape:
             self.top = np.maximum(self.top, self.live - storage.size)
         self.release(storage)
 
-    def _deliver(self, value: Value, storage: Storage) -> None:
-        first = value.gradient
+    def _deliver(self, value: Value, storage: Storage, view: bool) -> None:
+        first, apart = value.gradient, value.gradient_is_view
         if first is None:
-            value.gradient = storage
-        elif first.references == 1:
+            value.gradient, value.gradient_is_view = storage, view
+        elif first.references == 1 and not apart:
             self.release(storage)
         else:
-            value.gradient = self.allocate(value.size)
+            value.gradient, value.gradient_is_view = self.allocate(value.size), False
             self.release(first)
             self.release(storage)

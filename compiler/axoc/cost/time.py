@@ -86,7 +86,7 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
 
 def _micro_step(scenario: Scenario, c: Columns) -> tuple[dict[str, Floats], Floats]:
     """(device seconds by part, seconds until the device is done). Rows that differ in nothing it depends on, once."""
-    kind = module_kind(c)
+    kind = np.minimum(module_kind(c), 2)  # the kernels of ZeRO-3 are those of the other stages
     first, which = distinct(c.micro_batch, c.tensor_parallel, c.checkpointed_layers, kind, c.variant)
     few = c.rows(first)
     device = {part: np.zeros(len(few)) for part in PARTS}

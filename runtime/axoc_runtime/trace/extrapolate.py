@@ -11,12 +11,15 @@ from axoc_runtime.trace.allocator import reserved_bytes
 from axoc_runtime.trace.device import STAND_IN, device_named, known
 from axoc_runtime.trace.model import depth_of, language_part, with_depth
 from axoc_runtime.trace.step import Traced, trace_depth
+from axoc_runtime.trace.strategy import Rank
 from axoc_runtime.trace.zero import zero_settings
 
 FULL_RUN_SECONDS: Final = 12.0
 """A run of the full depth that is expected to take no longer is made, for the exact order of allocations."""
 SECONDS_PER_EVENT: Final = 0.00014
 """Of one core: 66,323 events took 8.5 s. A figure, not a clock, so that the same job is traced alike on any machine."""
+RANKS: Final[dict[str, tuple[Rank, ...]]] = {"zero2": ("last", "fullest")}
+"""Where ranks differ in more than what they hold to the end."""
 EXTRAPOLATED: Final = (
     "reserved memory was not followed at full depth, but extrapolated: it may be several percent too low"
 )
@@ -53,11 +56,29 @@ def trace(
     padded: bool = False,
     full_run_seconds: float = FULL_RUN_SECONDS,
 ) -> Result:
-    """Peak memory of a job on one device. Raises RuntimeFailure where it cannot be traced.
+    """Peak memory of a job on the fullest device. Raises RuntimeFailure where it cannot be traced.
 
     ``input_gradients`` as by enable_input_require_grads, which axoc's runtime has no need of. ``padded``: some rows of
     each batch are shorter than its longest.
     """
+    ranks = RANKS.get(job.distributed.strategy, ("fullest",))
+    return most([_traced(job, config, rank, input_gradients, padded, full_run_seconds) for rank in ranks])
+
+
+def most(ranks: list[Result]) -> Result:
+    """Of several ranks."""
+    return replace(
+        ranks[0],
+        peak_allocated_bytes=max(r.peak_allocated_bytes for r in ranks),
+        peak_reserved_bytes=max(r.peak_reserved_bytes for r in ranks),
+        phases={name: max(r.phases[name] for r in ranks) for name in ranks[0].phases},
+        seconds=sum(r.seconds for r in ranks),
+    )
+
+
+def _traced(
+    job: Job, config: dict[str, Any], rank: Rank, input_gradients: bool, padded: bool, full_run_seconds: float
+) -> Result:
     began = time.perf_counter()
     notes = assumptions(job)
     job = replace(job, model=replace(job.model, compile=False))
@@ -67,7 +88,7 @@ def trace(
 
     def at(depth: int) -> Traced:
         shallow = with_depth(config, depth)
-        return trace_depth(job, shallow, device, period, input_gradients=input_gradients, padded=padded)
+        return trace_depth(job, shallow, device, period, rank=rank, input_gradients=input_gradients, padded=padded)
 
     def result(phases: dict[str, int], reserved: int, run: tuple[int, ...], *more: str) -> Result:
         return Result(

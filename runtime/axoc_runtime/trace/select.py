@@ -6,13 +6,13 @@ from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.trace.fsdp import Sharded
 from axoc_runtime.trace.liveness import Liveness
-from axoc_runtime.trace.strategy import DataParallel, Strategy
+from axoc_runtime.trace.strategy import DataParallel, Rank, Strategy
 from axoc_runtime.trace.zero_1_2 import ZeroOneTwo
 from axoc_runtime.trace.zero_3 import ZeroThree
 
 
-def strategy_for(job: Job, live: Liveness) -> Strategy:
-    """Raises RuntimeFailure where the job's settings cannot be traced."""
+def strategy_for(job: Job, live: Liveness, rank: Rank = "fullest") -> Strategy:
+    """``rank``: whose memory is followed. Raises RuntimeFailure where the job's settings cannot be traced."""
     name = job.distributed.strategy
     if job.distributed.tensor_parallel > 1 and name != "fsdp":
         fix = "trace it under distributed.type: fsdp, or set distributed.model_parallel_size: 1"
@@ -21,7 +21,7 @@ def strategy_for(job: Job, live: Liveness) -> Strategy:
         fix = "set distributed.offload: none, or plan without a trace"
         raise RuntimeFailure("offload to the host cannot be traced yet", EXIT_INPUTS, fix)
     if name in ("zero1", "zero2"):
-        return ZeroOneTwo(job, live)
+        return ZeroOneTwo(job, live, rank)
     if name == "zero3":
         return ZeroThree(job, live)
     if name == "fsdp":

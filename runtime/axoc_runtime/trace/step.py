@@ -17,7 +17,7 @@ from axoc_runtime.trace.liger import rotations
 from axoc_runtime.trace.liveness import Event, Liveness
 from axoc_runtime.trace.model import blocks, build, causal_model, compute_dtype, decoder, depth_of
 from axoc_runtime.trace.select import strategy_for
-from axoc_runtime.trace.strategy import Strategy
+from axoc_runtime.trace.strategy import Rank, Strategy
 from axoc_runtime.trace.varlen import pack
 
 STEPS: Final = 2
@@ -56,6 +56,7 @@ def trace_depth(
     device: Device,
     edge: int,
     *,
+    rank: Rank = "fullest",
     input_gradients: bool = False,
     padded: bool = False,
 ) -> Traced:
@@ -64,7 +65,7 @@ def trace_depth(
     imported(job)
     gc.collect()  # what an earlier run left must not go in the middle of this one
     with as_on_cuda(device, padded=padded) as live, ExitStack() as stack:
-        strategy = stack.enter_context(closing(strategy_for(job, live)))
+        strategy = stack.enter_context(closing(strategy_for(job, live, rank)))
         model = build(job, config, device, live, strategy.weights_dtype())
         if job.model.kernels == "liger":
             stack.enter_context(rotations(causal_model(model)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 
@@ -13,6 +13,10 @@ from axoc_runtime.trace.optimizers import optimizer_for, trained
 BUCKET_BYTES: Final = 25 << 20
 FIRST_BUCKET_BYTES: Final = 1 << 20
 """torch/nn/parallel/distributed.py: bucket_cap_mb, and dist._DEFAULT_FIRST_BUCKET_BYTES."""
+
+
+Rank = Literal["fullest", "last"]
+"""Whose memory is followed, where ranks differ."""
 
 
 class Strategy:

@@ -10,7 +10,10 @@ from typing import Any, Final
 
 import torch
 
+from axoc_runtime.job import Job
+from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.optimizers import optimizer_for
+from axoc_runtime.trace.strategy import Rank
 from axoc_runtime.trace.zero import Zero, flat, norm_of
 
 ALIGNMENT: Final = 2
@@ -46,11 +49,15 @@ class Bucket:
 
 
 class ZeroOneTwo(Zero):
+    def __init__(self, job: Job, live: Liveness, rank: Rank = "fullest") -> None:
+        super().__init__(job, live)
+        self.which = rank
+
     def take(self, model: Any) -> None:
         self.configure(model)
         self.model = model
         self.optimizer = optimizer_for(self.job, model)
-        self.rank = self._fullest()
+        self.rank = self.world - 1 if self.which == "last" else self._fullest()
         self.groups = [self._flattened(group) for group in self.optimizer.param_groups]
         self.group_of = {id(p): g for g in self.groups for p in g.parameters}
         self.owned = {id(p) for g in self.groups for p in g.mine}
@@ -64,7 +71,8 @@ class ZeroOneTwo(Zero):
                 parameter.register_post_accumulate_grad_hook(self._arrived)
 
     def _fullest(self) -> int:
-        """The rank with most elements of whole parameters in its share: those it copies into its own buffer."""
+        """The rank with most elements of whole parameters in its share: those it copies into its own buffer. Stage 2 makes
+        that buffer when the first of their gradients arrives: the last rank has fewer perhaps, but its are the first."""
         counts = [0] * self.world
         for group in self.optimizer.param_groups:
             share, start = padded(sum(p.numel() for p in group["params"]), self.world) // self.world, 0

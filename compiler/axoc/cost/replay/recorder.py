@@ -52,6 +52,10 @@ class Recorder(Tape):
         self.reduces = False
         """Gradients wait, whole, until their unit is reduced."""
         self.unreduced: list[Storage] = []
+        self.arrived: Callable[[Storage], None] | None = None
+        """ZeRO-1 and 2: told of each gradient of a parameter."""
+        self.hands_over = False
+        """It is theirs from then on, and whole."""
         self.workspaces: list[float] = []
         """Bytes that the matrix library will ask for once, when a backward first multiplies."""
         self._cache: list[Storage] = []
@@ -138,7 +142,7 @@ class Recorder(Tape):
         self.release(checkpoint.entered.storage)
 
     def _step(self, node: Node) -> None:
-        if self.workspaces and is_product(node):  # its result is there before the library is called
+        if self.workspaces and node.is_product:  # its result is there before the library is called
             weights = [p.computed for p in node.parameters if not p.biased]
             result = self.allocate((weights or [node.inputs[0].size])[0])
             self.allocate(self.workspaces.pop())
@@ -149,9 +153,11 @@ class Recorder(Tape):
         """What stays is the tensor that was computed, or a copy in another dtype, or this rank's part; nothing where it
         is added to the gradient of the micro-step before. ``computed`` is nothing where the operation had saved it
         already (Liger's loss), whose memory is free at this moment."""
-        if self.reduces:
+        if self.reduces or self.hands_over:
             self._keep_whole(parameter, storage)
             return
+        if self.arrived:
+            self.arrived(storage)
         if parameter.kept > 0 and parameter.kept == storage.size:
             self.gradients.append(storage)
             return
@@ -161,22 +167,19 @@ class Recorder(Tape):
 
     def _keep_whole(self, parameter: Parameter, storage: Storage) -> None:
         """What Liger's loss has saved is the head's gradient, and no tensor is made here."""
-        if parameter.computed > 0:
-            self.unreduced.append(storage)
-            return
-        self.release(storage)
-        self.unreduced.append(self.allocate(parameter.whole))
+        whole = storage
+        if parameter.computed <= 0:
+            self.release(storage)
+            whole = self.allocate(parameter.whole)
+        if self.arrived:
+            self.arrived(whole)
+        else:
+            self.unreduced.append(whole)
 
     def zero_gradients(self) -> None:
         for storage in self.gradients:
             self.release(storage)
         self.gradients.clear()
-
-
-def is_product(node: Node) -> bool:
-    """Of matrices: nothing else turns one input into an output of another width, whose memory is its own."""
-    one = len(node.inputs) == 1 and node.output.storage is not node.inputs[0].storage
-    return one and bool(node.output.width > 0) and node.output.width is not node.inputs[0].width
 
 
 class Counter(Tape):

@@ -21,6 +21,7 @@ from axoc.cost.ledger import BLAS_HANDLES, ledgers, workspace_bytes
 from axoc.cost.replay.allocator import LARGE_PAGE_BYTES, Allocator
 from axoc.cost.replay.order import blocks_in_order, sub_groups, trained_elements
 from axoc.cost.replay.recorder import Call, Recorder, last_save
+from axoc.cost.replay.shares import Shares
 from axoc.cost.replay.streams import other_pools
 from axoc.cost.replay.units import Units
 from axoc.cost.scenario import Scenario
@@ -39,9 +40,9 @@ class Replayed:
 
 
 def replay(scenario: Scenario, c: Columns) -> Replayed:
-    """``c``: one candidate. What FSDP2 gathers and reduces is replayed; what DeepSpeed does is taken to lie in a block of its
-    own, under ZeRO-3 one of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which
-    is there from the start, and what its passes hold."""
+    """``c``: one candidate. What FSDP2 gathers and reduces, and ZeRO-1 and 2 reduce, is replayed; what ZeRO-3 does is taken to lie
+    in a block of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which is
+    there from the start, and what its passes hold."""
     allocator = Allocator()
     run = Run(scenario, c, allocator)
     for number in range(STEPS):
@@ -79,6 +80,7 @@ class Run:
         self.states: list[Storage] = []
         self.waiting: list[Storage] = []
         self.units = Units(self.tape, scenario, c)
+        self.shares = Shares(self.tape, scenario, c)
         self._load()
 
     def _load(self) -> None:
@@ -124,8 +126,10 @@ class Run:
             t.release(storage)
 
     def optimizer_step(self, micro_steps: int) -> None:
-        for number in range(min(micro_steps, int(self.columns.accumulation[0]))):
+        count = min(micro_steps, int(self.columns.accumulation[0]))
+        for number in range(count):
             self._micro_step(self.first if number == 0 else self.more, first=number == 0)
+            self.shares.finish(first=number == 0, last=number == count - 1)
         self._update()
         self.tape.zero_gradients()
 
@@ -159,9 +163,7 @@ class Run:
         t.drop(loss)
         before = len(t.gradients)
         t.backward(loss, t.allocate(4.0))
-        made = self.waiting if t.reduces else t.gradients[before:]
-        tied = self.scenario.trains_head and self.units.tied and len(made) > 0
-        self._embedding_gradient(embedded, self._waited(made[0]) if tied else None, first=first)
+        self._embedding_gradient(embedded, self._waited(before), first=first)
         if self.units.tied or not t.reduces:
             t.release(self.outside)
         if t.reduces:
@@ -188,15 +190,21 @@ class Run:
         units.flush()
         return loss
 
-    def _waited(self, gradient: Storage) -> Storage:
-        """The head's, which is the embedding's too: it is the optimizer's no more until the two are one."""
+    def _waited(self, before: int) -> Storage | None:
+        """The head's gradient, where it is the embedding's too: it is the optimizer's no more until the two are one.
+        ``before``: how many gradients there were before this backward."""
         t = self.tape
+        if t.hands_over and self.shares.waiting is not None:
+            return self.shares.taken()
+        made = self.waiting if t.reduces else t.gradients[before:]
+        if not (self.scenario.trains_head and self.units.tied and made):
+            return None
         if t.reduces:
             t.unreduced += self.waiting[1:]
             self.waiting = []
         else:
-            t.gradients.remove(gradient)
-        return gradient
+            t.gradients.remove(made[0])
+        return made[0]
 
     def _ended_head(self) -> None:
         """A tied matrix' gradient waits for the lookup's."""
@@ -212,9 +220,7 @@ class Run:
         t, scenario = self.tape, self.scenario
         if embedded.gradient is None:
             return
-        element = float(
-            scenario.compute_bytes if t.reduces else scenario.weight_bytes
-        )  # FSDP2 gathers it in that dtype
+        element = float(states.gradient_element_bytes(scenario, self.columns)[0])
         made = t.allocate(scenario.sizes.embedding * element)
         t.release(embedded.gradient)
         if waiting is not None:
@@ -225,6 +231,8 @@ class Run:
             made = total
         if t.reduces:
             t.unreduced.append(made)
+        elif t.hands_over:
+            self.shares.take(made)
         elif first:
             t.gradients.append(made)
         else:
@@ -249,6 +257,7 @@ class Run:
         """DeepSpeed: group by group the gradients in one flat tensor, a copy of it in fp32, and in the first step the
         states, which find their place among what the step before has left free (stage3.py, step)."""
         t, scenario = self.tape, self.scenario
+        self.shares.norms()
         whole = float(states.optimizer(scenario, self.columns)[0]) / sum(m.size for m in self.masters) - 1.0
         parts, born = (2 if scenario.optimizer.startswith("adamw") else 1), not self.states
         for master in self.masters:
