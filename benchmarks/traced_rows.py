@@ -1,4 +1,4 @@
-"""Traces one configuration of random_configurations.py with the runtime's own trace, for its phases."""
+"""Traces one configuration of random_configurations.py or random_shared.py with the runtime's own trace, for its phases."""
 
 from __future__ import annotations
 
@@ -50,14 +50,41 @@ def traced(row: dict[str, Any]) -> dict[str, Any]:
     from axoc_runtime.trace.extrapolate import extrapolate, lead_of, period_of
     from axoc_runtime.trace.model import depth_of
 
+    if "strategy" in row:
+        return {"layers": row["layers"], "phases": sharded(row)}
     if not row["deep"]:
         run = at_depth(row, row["layers"], 1)
         return {"layers": row["layers"], "phases": run.phases, "reserved": reserved_bytes(run.events)}
-    period, layers = period_of(row["config"]), depth_of(row["config"])
-    lead = lead_of(row["config"])
+    config = deepcopy(row["config"])  # the library writes into it
+    period, layers, lead = period_of(config), depth_of(config), lead_of(config)
     first = lead + 3 * period + (layers - lead) % period
     few, more = (at_depth(row, depth, period) for depth in (first, first + period))
     return {"layers": layers, "phases": extrapolate(few, more, layers)}
+
+
+def sharded(row: dict[str, Any]) -> dict[str, int]:
+    """Bytes by phase, of the fullest rank."""
+    from axoc_runtime.trace.extrapolate import trace
+    from axoc_runtime.trace.model import with_depth
+    from sharded_vs_trace import strategy_settings
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    FakeTensorMode.cache_clear()
+    config, world = with_depth(deepcopy(row["config"]), row["layers"]), row["world"]
+    value = job_value(row, config)
+    ranks = {"world_size": world, "data_parallel": world, "processes_per_node": world}
+    value["distributed"] |= {"strategy": row["strategy"], "mixed_precision": row["mixed"], "config": "s.json", **ranks}
+    value["training"]["global_batch_size"] = row["mbs"] * row["ga"] * world
+    if value["adapter"] is not None:
+        value["adapter"] |= {"use_dora": row.get("dora", False)}
+    width = config.get("hidden_size") or config["n_embd"]
+    settings = strategy_settings(row["strategy"], width, value["model"]["decoder_block"])
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "s.json").write_text(json.dumps(settings))
+        path = Path(folder, "job.json")
+        path.write_text(json.dumps(value))
+        found = trace(read_job(path), config, full_run_seconds=1e9)
+    return {name: int(size) for name, size in found.phases.items()}
 
 
 def at_depth(row: dict[str, Any], layers: int, edge: int) -> Any:
@@ -67,5 +94,5 @@ def at_depth(row: dict[str, Any], layers: int, edge: int) -> Any:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     FakeTensorMode.cache_clear()  # of an earlier row's operations: it only grows
-    config = with_depth(deepcopy(row["config"]), layers)  # the library writes into it
+    config = with_depth(deepcopy(row["config"]), layers)
     return trace_depth(job_of(row), config, device_named("h100-sxm-80gb"), edge)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime.jobs import LORA
 
 from .shapes import GEMMA2, LLAMA, MIXTRAL, TIED, job
 
@@ -95,5 +96,8 @@ def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeFailure, match="lion_32bit cannot be traced yet"):
         peak(tmp_path, training__optimizer="lion_32bit")
+    packed = {"method": "nf4", "double_quantization": True, "options": {}}
+    with pytest.raises(RuntimeFailure, match="DoRA over quantized weights cannot be traced yet"):
+        peak(tmp_path, model__quantization=packed, adapter={**LORA, "use_dora": True})
     with pytest.raises(RuntimeFailure, match="knows no model of type 'nope'"):
         trace(job(tmp_path, LLAMA), {**LLAMA, "model_type": "nope"})

@@ -181,9 +181,10 @@ def attend(t: Tape, s: Setting, query: Value, key: Value, values: Value, *, mask
 
 
 def heads_first(s: Setting) -> bool:
-    """Falcon's new architecture copies its queries token by token, as it splits the heads."""
+    """Falcon's new architecture copies its queries token by token, as it splits the heads; so does Liger, as it turns them
+    (liger_kernel ops/rope.py)."""
     model = s.scenario.model
-    return model.family in HEADS_FIRST and not (model.family == "falcon" and model.num_kv_heads > 1)
+    return model.family in HEADS_FIRST and not s.liger and not (model.family == "falcon" and model.num_kv_heads > 1)
 
 
 def gathered(t: Tape, value: Value) -> Value:
@@ -263,8 +264,14 @@ def eager(t: Tape, s: Setting, query: Value, key: Value, values: Value) -> Value
     product = scores * raised.bytes * t.tokens  # of gradient and output (ATen/native/cuda/SoftMax.cu, softmax_backward)
     soft = t.apply(scores, raised.bytes, [raised], scratch=product, kind="softmax")
     t.keep_output(soft)
-    t.drop(weights, raised)
+    t.drop(raised)
+    # in `weights = softmax(weights).to(query.dtype)` the scores have their name until the cast is done
+    named = model.family not in SOFTMAX_AS_IT_COMES and query.bytes < FP32
+    if not named:
+        t.drop(weights)
     shares = cast(t, soft, low_query.bytes)
+    if named:
+        t.drop(weights)
     if model.family == "falcon":  # whose block holds the softmax itself
         t.drop(plain)
         t.held.append(soft)

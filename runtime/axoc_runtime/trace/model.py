@@ -67,6 +67,9 @@ def library_config(config: dict[str, Any]) -> Any:
 def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtype: torch.dtype | None = None) -> Any:
     """The trainable model, as models/load.py makes it from weights, turned into ``dtype`` before it comes to the device
     where one is given. Call it in a fake world."""
+    if job.model.quantization is not None and job.adapter is not None and job.adapter.use_dora:
+        fix = "set adapter.use_dora: false, or plan without a trace"
+        raise RuntimeFailure("DoRA over quantized weights cannot be traced yet", EXIT_INPUTS, fix)
     model = base_model(job, config)
     if job.model.quantization is not None:
         quantize(model, job.model.quantization, compute_dtype(job) or torch.float16)
