@@ -147,7 +147,10 @@ def _while_copied(live: _Live, any_plain: Bools) -> Floats:
     own = np.where(any_plain, one.kept + one.copies - held.gradient, 0.0)
     blocks = shared.root + shared.unit + 2 * shared.in_flight - shared.at_head - own
     first = shared.root + shared.waiting + held.gradient - shared.at_head - held.plain - held.entries
-    untied = shared.in_flight if live.scenario.sizes.lm_head else np.zeros(len(live.columns))
+    frame = held.gradient + np.where(
+        live.columns.checkpointed_layers == 0, one.apart, 0.0
+    )  # last output, inputs_embeds
+    untied = shared.in_flight + frame if live.scenario.sizes.lm_head else np.zeros(len(live.columns))
     found = np.maximum(untied, np.maximum(blocks, first))
     return cast(Floats, np.where(live.columns.uses("fsdp"), found, 0.0))
 
