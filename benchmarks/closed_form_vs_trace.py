@@ -312,9 +312,6 @@ refuses a hidden size that is no multiple of the heads (39) and Phi-3's padding 
 dropout on experts (3), Falcon's code a pair of settings that no published model has (8), and the trace DoRA over four-bit
 weights (12).
 
-What differs most: Phi-3 with Liger (to +2.8%), where the gradients of the two halves of one product are put together in a
-tensor at once, and the closed form has two of them for a moment.
-
 What is not covered, because the trace does not cover it or differs there from CUDA: int8, modules
 trained beside an adapter, fp32 attention with a mask or dropout (the trace runs the CPU's kernel), GPT-2 with four-bit
 weights (the trace leaves its Conv1D whole), Liger with experts.

@@ -43,3 +43,17 @@ def test_the_top_after_the_first_matrix_has_its_gradient_leaves_out_what_was_bef
     t.backward(wide, t.allocate(wide.size))
     assert t.top_after_product is not None
     assert float(np.max(t.top)) > 10_000.0 > float(np.max(t.top_after_product))
+
+
+def test_gradients_of_parts_are_put_together_once() -> None:
+    """Both parts' gradients, beside the tensor that is made of them; then it alone."""
+    t = Tape(TOKENS)
+    value = t.value(8, 2.0)
+    first, second = t.split(value, 4, 4)
+    first.gradient = t.allocate(BYTES)
+    t.reset()
+    before = float(np.max(t.live))
+    t.backward(second, t.allocate(BYTES))
+    assert float(np.max(t.top)) - before == pytest.approx(3 * BYTES)
+    assert float(np.max(t.live)) - before == pytest.approx(BYTES)
+    assert value.gradient is not None and not value.waiting

@@ -26,7 +26,7 @@ def test_falcons_one_key_head(rows: Any) -> None:
     assert len(found) >= 40
     assert {r["mbs"] == 1 for r in found} == {True, False}  # copied for each head, or a view
     errors = {r["id"]: versus.compared(r).error for r in found}
-    assert not {id_: f"{e:+.2%}" for id_, e in errors.items() if abs(e) > 1e-3}
+    assert not {id_: f"{e:+.2%}" for id_, e in errors.items() if abs(e) > 2e-3}
 
 
 def test_shared_heads_in_fp32(rows: Any) -> None:

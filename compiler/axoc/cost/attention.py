@@ -64,6 +64,8 @@ FUSED: Final = {
     "phi3": "self_attn.qkv_proj",
 }
 """Paths of the projections where they are not Llama's."""
+INDEXED: Final = ("phi3", "falcon")
+"""Families that cut query, key and value from their product one by one, not with one call."""
 
 
 def projections(t: Tape, s: Setting, value: Value, heads: Heads) -> tuple[Value, Value, Value]:
@@ -83,13 +85,16 @@ def projections(t: Tape, s: Setting, value: Value, heads: Heads) -> tuple[Value,
 
 
 def fused_projection(t: Tape, s: Setting, value: Value, heads: Heads, path: str) -> tuple[Value, Value, Value]:
-    """Three views of one product. Their gradients are put together in a tensor as wide as it (cat, or slices' zeros)."""
-    width = heads.query + 2 * heads.key
-    kind = "slice" if s.scenario.model.family == "phi3" else "part"
-    product = linear(t, s, value, path, s.scenario.model.hidden_size, width)
-    parts = []
-    for wide in (heads.query, heads.key, heads.key):
-        parts.append(t.apply(wide, product.bytes, [product], flows=("new",), onto=product.storage, kind=kind))
+    """Three views of one product. Their gradients are put together in a tensor as wide as it, or each comes in zeros as wide
+    where it is indexed."""
+    family = s.scenario.model.family
+    widths = (heads.query, heads.key, heads.key)
+    product = linear(t, s, value, path, s.scenario.model.hidden_size, heads.query + 2 * heads.key)
+    if family in INDEXED:
+        kind = "slice" if family == "phi3" else "part"
+        parts = [t.apply(w, product.bytes, [product], onto=product.storage, kind=kind) for w in widths]
+    else:
+        parts = t.split(product, *widths)
     t.drop(product)
     if s.scenario.model.family == "falcon":  # _split_heads: indexing copies key and value, broadcasting repeats them
         repeated = heads.query if s.scenario.model.num_kv_heads > 1 else heads.key

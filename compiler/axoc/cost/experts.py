@@ -6,7 +6,7 @@ Source: transformers 5.17 integrations/moe.py (grouped_mm_experts_forward), mode
 from __future__ import annotations
 
 from axoc.cost.layers import FP32, Setting, add, cast
-from axoc.cost.mlp import activated, halves, mlp, times
+from axoc.cost.mlp import activated, mlp, times
 from axoc.cost.tape import Parameter, Size, Tape, Value
 
 INDEX_BYTES = 8.0
@@ -64,7 +64,7 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     t.drop(rows)
     masked = t.apply(up.width, up.bytes, [up], kind="masked_fill")
     t.drop(up)
-    gate, other = halves(t, masked, width * copies)
+    gate, other = t.split(masked, width * copies, width * copies)
     t.drop(masked)
     active = activated(t, gate)
     t.drop(gate)
@@ -113,12 +113,14 @@ def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: S
     low = cast(t, rows, s.weight)
     adapted = name in s.expert_targets
     effective = t.allocate((weights + low_rank(s, name)) * s.weight) if adapted else None
+    if adapted:
+        t.did("effective_weight", weights, s.weight)
     parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []
     if adapted:  # the gradient goes on to the low-rank pair
         parameters = [Parameter(weights * s.weight, 0.0, False)]
     saves = [low.storage] if parameters else []
     saves += [effective] if effective is not None else []
-    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights,))
+    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights, adapted))
     if effective is not None:
         t.held_storages.append(effective)  # parametrize.cached: until the layer is done
     t.drop(low)

@@ -23,7 +23,8 @@ def mlp(t: Tape, s: Setting, value: Value, width: int, prefix: str = "mlp") -> V
     inner, outer = s.scenario.model.hidden_size, s.scenario.model.hidden_size
     if s.scenario.sizes.fused_gate_up:
         both = linear(t, s, value, FUSED, inner, 2 * wide)
-        product = gated(t, s, *halves(t, both, wide))
+        gate, up = t.split(both, wide, wide)
+        product = gated(t, s, gate, up)
         t.held.append(both)  # the function's names for its parts
     elif s.liger:
         gate = linear(t, s, value, f"{prefix}.gate_proj", inner, wide)
@@ -38,12 +39,6 @@ def mlp(t: Tape, s: Setting, value: Value, width: int, prefix: str = "mlp") -> V
     result = linear(t, s, product, f"{prefix}.down_proj", wide, outer)
     t.drop(product)
     return result
-
-
-def halves(t: Tape, both: Value, width: Size) -> tuple[Value, Value]:
-    """chunk: two views, whose gradients are put together in one tensor (cat, in the split's backward)."""
-    parts = [t.apply(width, both.bytes, [both], flows=("new",), onto=both.storage, kind="part") for _ in range(2)]
-    return parts[0], parts[1]
 
 
 def gated(t: Tape, s: Setting, gate: Value, up: Value) -> Value:

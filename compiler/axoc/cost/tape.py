@@ -20,8 +20,9 @@ import numpy as np
 from axoc.cost.columns import Floats
 
 Size = Floats | float
-Flow = Literal["new", "same", "over"]
-"""Gradient of an input: a tensor of its own, the output's gradient itself or a view of it, or written over the input."""
+Flow = Literal["new", "same", "over", "waits", "joins"]
+"""Gradient of an input: a tensor of its own, the output's gradient itself or a view of it, or written over the input; of parts
+that are put together, the output's gradient waits for the first part's, and joins all of them in a tensor of its own."""
 
 
 @dataclass(eq=False)
@@ -46,6 +47,8 @@ class Value:
     needs_gradient: bool
     gradient: Storage | None = None
     gradient_is_view: bool = False
+    waiting: list[Storage] = field(default_factory=list)
+    """Gradients of parts, which are to be put together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +191,15 @@ class Tape:
                 self.top_of_saves = self.top if "over" in how else before
         return result
 
+    def split(self, value: Value, *widths: Size) -> list[Value]:
+        """Views made by one operation, such as chunk: its backward puts their gradients together (cat), once."""
+        flows: list[Flow] = ["joins"]
+        flows += ["waits"] * (len(widths) - 1)
+        return [
+            self.apply(width, value.bytes, [value], flows=(flow,), onto=value.storage, kind="part")
+            for width, flow in zip(widths, flows, strict=True)
+        ]
+
     def did(self, kind: str, *sizes: Size) -> None:
         """Work that makes no tensor of the program's, such as a weight's cast. Counted by operations.py."""
 
@@ -232,17 +244,24 @@ class Tape:
         made = [
             (value, self.allocate(value.size))
             for value, flow in zip(node.inputs, node.flows, strict=True)
-            if flow == "new" and value.needs_gradient
+            if flow in ("new", "joins") and value.needs_gradient
         ]
         computed |= {p: self.allocate(p.computed) for p in node.parameters if p.biased}
         self.scratch(node.scratch)
         for value, flow in zip(node.inputs, node.flows, strict=True):
-            if flow != "new" and value.needs_gradient:
+            if flow == "waits":
+                gradient.references += 1
+                value.waiting.append(gradient)
+            elif flow in ("same", "over") and value.needs_gradient:
                 shared = gradient if flow == "same" else value.storage
                 shared.references += 1
                 made.append((value, shared))
         node.output.gradient = None
         self.release(gradient)
+        if node.flows[:1] == ("joins",):
+            for part in node.inputs[0].waiting:
+                self.release(part)
+            node.inputs[0].waiting.clear()
         for storage in node.saved:
             self.release(storage)
         for parameter, storage in computed.items():
