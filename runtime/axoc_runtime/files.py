@@ -20,8 +20,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes beside, then renames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)  # half of it, where the disk is full
+        raise
 
 
 @contextmanager

@@ -32,6 +32,9 @@ ADAPTERS: dict[str, tuple[dict[str, Any] | None, int]] = {
     "lora": (LORA, 2 * 4 * WIDTH),
     "rslora": (LORA | {"use_rslora": True}, 2 * 4 * WIDTH),
     "dora": (LORA | {"use_dora": True}, 2 * (4 * WIDTH + OUT)),
+    "lora+": (LORA | {"loraplus_lr_ratio": 4.0}, 2 * 4 * WIDTH),
+    "pissa": (LORA | {"init": "pissa"}, 2 * 4 * WIDTH),
+    "loftq": (LORA | {"init": "loftq"}, 2 * 4 * WIDTH),
 }
 """(the job's adapter, what it trains in two layers at rank 4)."""
 CASES = (
@@ -41,6 +44,14 @@ CASES = (
     ("dora", "none", "ddp"),
     ("rslora", "none", "ddp"),
 )
+MERGED = (
+    *(("dora", "none", s) for s in ("fsdp", "zero3")),
+    *(("pissa", "none", s) for s in ("ddp", "fsdp", "zero3")),
+    ("lora+", "none", "ddp"),
+    ("lora", "fp4", "ddp"),
+    ("loftq", "nf4", "ddp"),
+)
+"""What is merged of other adapters than LoRA is as good as LoRA's for any format: one shows it."""
 FULLY = (("none", "none", "fsdp"), ("lora", "nf4", "ddp"))
 """Exported in the formats that take longest, too."""
 
@@ -93,6 +104,8 @@ def written(bench: Bench, adapter: str, quantization: str, strategy: str) -> Pat
 
 
 def exported(case: tuple[str, str, str]) -> tuple[str, ...]:
+    if case in MERGED:
+        return ("safetensors",)
     return (*FORMATS, *SLOW_FORMATS) if case in FULLY else FORMATS
 
 
@@ -104,7 +117,7 @@ def claiming(case: tuple[str, str, str]) -> Any:
     )
 
 
-@pytest.mark.parametrize("case", [claiming(case) for case in CASES])
+@pytest.mark.parametrize("case", [claiming(case) for case in (*CASES, *MERGED)])
 def test_what_was_trained_is_exported_and_measured(bench: Bench, case: tuple[str, str, str]) -> None:
     job = written(bench, *case)
     bench.run(job, "prepare", "train", "finish")
@@ -113,7 +126,7 @@ def test_what_was_trained_is_exported_and_measured(bench: Bench, case: tuple[str
     found = read_report(out)
     assert found.keys() == set(exported(case))
     assert all(abs(row["measured"]["perplexity_difference"]) < 0.01 for row in found.values())
-    assert (", merged" in (out / "exports/gguf/README.md").read_text()) == (case[0] != "none")
+    assert (", merged" in (out / "exports/safetensors/README.md").read_text()) == (case[0] != "none")
     kept = json.loads((out / "provenance/job.json").read_text())
     ran(of_job(kept), *(of_job(kept, name) for name in found))
 

@@ -6,8 +6,12 @@ import errno
 import gc
 import json
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +165,27 @@ def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
     assert not list((tmp_path / "exports").glob("*"))
 
 
+def test_a_stopped_export_leaves_what_was_whole_and_nothing_half(run: Path) -> None:
+    command = [sys.executable, "-m", "axoc_runtime.exports", str(run), "--formats", "safetensors,openvino"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((run / "exports").glob(".openvino.new-*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopped" in told and "Traceback" not in told
+    assert left(run) == ["exports.json", "safetensors"] and list(read_report(run)) == ["safetensors"]
+
+
+def test_the_next_export_takes_away_what_a_killed_one_left(run: Path) -> None:
+    for name in (".gguf.new-4711", ".work-abc"):
+        (run / "exports" / name).mkdir(parents=True)
+        (run / "exports" / name / "half").write_text("of it")
+    export(run, ["safetensors"])
+    assert left(run) == ["exports.json", "safetensors"]
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system that holds a run, and has no room for an export of it."""
@@ -189,6 +214,14 @@ def test_a_disk_that_is_full_in_the_middle_of_any_format(full_disk: Path, monkey
     assert told.count("the disk is full") == len(FORMATS), told
     assert "free some" in told and "axoc export disk --formats" in told
     assert left(full_disk) == ["exports.json"] and not list((full_disk / "exports").glob(".*"))
-    (full_disk / "others").unlink()
+    others = full_disk / "others"
+    with others.open("ab", buffering=0) as file, suppress(OSError):
+        while True:  # to the last byte: not even the report can be written
+            file.write(bytes(4096))
+    command = [sys.executable, "-m", "axoc_runtime.exports", str(full_disk), "--formats", "safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 18 and "the disk is full" in done.stderr and "free some" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not list((full_disk / "exports").glob(".*"))
+    others.unlink()
     export(full_disk, ["gguf"])
     assert left(full_disk) == ["exports.json", "gguf"]

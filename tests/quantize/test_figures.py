@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from axoc.spec.load import load_spec
-from axoc_runtime.quantize import compare
+from axoc_runtime.exports.texts import Text
+from axoc_runtime.quantize import compare, evaluate
 from axoc_runtime.quantize.attention import attention_of
 from axoc_runtime.quantize.methods import SHORT, UNQUANTIZED, Method
 from axoc_runtime.quantize.plot import plot
@@ -85,6 +86,13 @@ def test_the_smallest_that_surely_loses_little_is_taken_and_not_one_that_may_los
     assert generous.train is not None and generous.train.method.trained_as == "nf4"
 
 
+def test_what_no_adapter_can_be_trained_beside_on_a_cpu_is_not_recommended_for_it() -> None:
+    here = measured(400, 500, read(0.01))
+    assert advise(rows(("llm_int8", {"measured": here})), 0.5).train is None
+    on_a_gpu = advise(rows(("llm_int8", {"measured": here | {"on_gpu": True}})), 0.5).train
+    assert on_a_gpu is not None and on_a_gpu.method.trained_as == "int8"
+
+
 def test_methods_that_cannot_be_told_apart_are_named() -> None:
     found = rows(
         ("gptq", {"measured": measured(400, 900, read(0.01, 0.05, 5))}),
@@ -93,6 +101,27 @@ def test_methods_that_cannot_be_told_apart_are_named() -> None:
     )
     why = advise(found, 0.9).serve_why
     assert "not to be told apart by perplexity: int8" in why and "gguf" not in why
+
+
+def test_a_smaller_perplexity_is_drawn_to_the_left_of_nothing() -> None:
+    made = rows(
+        ("gptq", {"measured": measured(400, 900, read(-0.1))}), ("int8", {"measured": measured(400, 900, read(0.1))})
+    )
+    tree = ElementTree.fromstring(plot(made, "m"))
+    bars = [e.attrib for e in tree.iter() if e.tag.endswith("rect") and e.get("fill") == "#4878a8"][-2:]
+    left, right = ((float(b["x"]), float(b["x"]) + float(b["width"])) for b in bars)
+    assert left[0] < left[1] == right[0] < right[1]
+
+
+def test_the_time_of_a_read_is_that_of_computing_where_a_consumer_tells_it() -> None:
+    class Slow:
+        name, computing_seconds = "m", 0.5
+
+        def logits(self, ids: Any) -> Any:
+            return np.zeros((len(ids), 4), dtype=np.float32)
+
+    windows = [Text(ids=(1, 2, 3, 0), counted=(True,) * 4)] * 4
+    assert evaluate.read(Slow(), windows, 4, lambda _: None).speed.median == 8.0
 
 
 @pytest.mark.parametrize("name", [*SHORT, "none"])
@@ -116,7 +145,7 @@ def test_the_picture_is_svg_with_a_bar_and_an_interval_for_each_method() -> None
     texts = [e.text for e in tree.iter() if e.tag.endswith("text")]
     assert {"A & B", "none", "gptq", "fp8"} <= set(texts)
     bars = [e for e in tree.iter() if e.tag.endswith("rect") and e.get("fill") == "#4878a8"]
-    assert len(bars) == 2 * 4  # two methods were measured, by four figures
+    assert len(bars) == 2 * 4  # two methods were measured, by four figures: nothing was written
     assert len([e for e in tree.iter() if e.tag.endswith("path")]) == 3  # two speeds, one perplexity
 
 

@@ -12,6 +12,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Final
 
+from axoc.facts.families.registry import BUILTIN
+
 GROUP: Final = "axoc_runtime.exporters"
 NONE: Final = "none"
 GGUF_BYTES: Final[Mapping[str, float]] = {
@@ -114,7 +116,8 @@ class AskedFormat:
         return FORMATS.get(self.name, PLUGIN)
 
     def why_not(self, family: str) -> str | None:
-        """The reason where it cannot be made of ``family``."""
+        """The reason where it cannot be made of ``family``; one that a plugin brings is as little known as those without one."""
+        family = family if family in BUILTIN else "generic"
         known, quantized = self.facts.families, self.facts.quantized_families
         if known is not None and family not in known:
             reasons = WHY_NOT.get(self.name, {})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
-from axoc_runtime.errors import EXIT_EXPORT, RuntimeFailure
+from axoc_runtime.errors import EXIT_EXPORT, EXIT_INTERRUPTED, RuntimeFailure
 
 
 def main(arguments: list[str]) -> int:
@@ -15,6 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--formats", required=True)
     parser.add_argument("--quantization", default="none")
     given = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # takes away what is half written
     formats = [name.strip() for name in given.formats.split(",") if name.strip()]
     try:
         from axoc_runtime.exports.run import export
@@ -29,11 +31,23 @@ def main(arguments: list[str]) -> int:
         print(f"axoc: not installed: {error.name}", file=sys.stderr)
         return 11
     except KeyboardInterrupt:
-        return 130
+        print("axoc: stopped; what was whole before is in exports/, the rest is not", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        print(f"axoc: {_told(given.run, error)}", file=sys.stderr)
+        return EXIT_EXPORT
     except Exception as error:
         print(f"axoc: export failed: {type(error).__name__}: {error}", file=sys.stderr)
         return EXIT_EXPORT
     return 0
+
+
+def _told(run: Path, error: OSError) -> str:
+    from axoc_runtime.failure import disk
+
+    if disk.full(error):
+        return f"the disk is full: {run.resolve()}\n  fix: free some, and export again"
+    return f"export failed: {error.filename or run}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

@@ -74,6 +74,6 @@ def cells(outcome: Outcome) -> tuple[str, str, str, str, str]:
     measured = outcome.measured
     perplexity = "" if measured is None or measured.perplexity is None else f"{measured.perplexity:.4g}"
     apart = (
-        "" if measured is None or measured.perplexity_difference is None else f"{measured.perplexity_difference:+.2%}"
+        "" if measured is None or measured.perplexity_difference is None else f"{measured.perplexity_difference:+z.2%}"
     )
     return outcome.name, f"{outcome.size_bytes / 1e6:,.1f} MB", outcome.checked_by, perplexity, apart

@@ -13,9 +13,13 @@ from axoc_runtime.exports.base import NONE
 from axoc_runtime.exports.one import EXPORTS, Outcome, export_one
 from axoc_runtime.exports.report import show, write_report
 from axoc_runtime.exports.request import Request, missing_packages, read_requests
-from axoc_runtime.exports.source import Source, open_source, vocabulary_refusal
+from axoc_runtime.exports.source import Source, require_finished, vocabulary_refusal
+from axoc_runtime.files import locked
 
 GIB: Final = 1 << 30
+LOCK: Final = ".exports.lock"
+"""In the run's folder."""
+WORK: Final = ".work-"
 EXTRA_FIX: Final = (
     "pip install 'axoc-runtime[export]' (for mlx: 'axoc-runtime[mlx]'), or plan with these formats in the spec: its lock has "
     "all but mlx's"
@@ -30,12 +34,14 @@ def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
     """
     requests = read_requests(formats, quantization)
     require_packages(requests)
+    require_finished(run)
     (run / EXPORTS).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".work-", dir=run / EXPORTS) as work:
-        source = open_source(run, Path(work))
-        refuse(source, requests)
-        outcomes = _all(source, requests)
-        write_report(source, outcomes)
+    with locked(run / LOCK):
+        _sweep(run / EXPORTS)
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=run / EXPORTS) as work:
+            source = Source(run=run, work=Path(work))
+            refuse(source, requests)
+            outcomes = _all(source, requests)
     show(run, outcomes)
     if failed := [o for o in outcomes if o.error is not None]:
         lines = "\n".join(f"  {o.name}: {o.error}" + (f"\n    fix: {o.fix}" if o.fix else "") for o in failed)
@@ -43,6 +49,12 @@ def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
         raise RuntimeFailure(
             message, EXIT_EXPORT, f"then: axoc export {run.name} --formats {','.join(o.name for o in failed)}"
         )
+
+
+def _sweep(folder: Path) -> None:
+    """What an export left that was killed: one at a time writes here, so that none of it is in use."""
+    for half in (*folder.glob(f"{WORK}*"), *folder.glob(".*.new-*")):
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def require_packages(requests: Sequence[Request]) -> None:
@@ -77,7 +89,11 @@ def _all(source: Source, requests: Sequence[Request]) -> list[Outcome]:
     quiet()
     print(f"axoc: exporting {', '.join(r.name for r in requests)}, checked on {source.measured_on}", flush=True)
     found = reference(source, Transformers(source, source.model))
-    return [export_one(source, request, found, _room(source, request)) for request in requests]
+    outcomes: list[Outcome] = []
+    for request in requests:
+        outcomes.append(export_one(source, request, found, _room(source, request)))
+        write_report(source, outcomes)  # at once: what is whole stays known where the next one is killed
+    return outcomes
 
 
 def quiet() -> None:

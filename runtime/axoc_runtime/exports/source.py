@@ -86,13 +86,12 @@ class Source:
         return self._texts.calibration
 
 
-def open_source(run: Path, work: Path) -> Source:
+def require_finished(run: Path) -> None:
     """Raises RuntimeFailure where ``run`` is no finished run."""
     if not (run / "final" / "config.json").is_file():
         found = "an adapter that is not merged yet" if (run / "adapter").is_dir() else "no final/config.json"
         fix = "name the output folder of a finished run; launch.sh of its bundle finishes one"
         raise RuntimeFailure(f"{run}: {found}", EXIT_INPUTS, fix)
-    return Source(run=run, work=work)
 
 
 def vocabulary_refusal(source: Source) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -30,10 +32,6 @@ class Vllm(Exporter):
     def refuses(self, source: Source, variant: str) -> str | None:
         if variant in CALIBRATED and not source.calibration:
             return f"{variant} is calibrated on training rows, and this run kept none: ask for vllm:fp8"
-        if variant == "awq" and not _has_accelerator():
-            return (
-                "llm-compressor searches AWQ's scales on a GPU, and none is here: ask for vllm:gptq, or export on a GPU"
-            )
         return None
 
     def write(self, source: Source, folder: Path, variant: str) -> tuple[str, ...]:
@@ -54,12 +52,6 @@ class Vllm(Exporter):
         return "vllm serve ."
 
 
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.accelerator.is_available()
-
-
 def _dtype(source: Source) -> Any:
     """The stored one where it has 16 bits; else float16, which rounds less than bfloat16, where its range is enough."""
     import torch
@@ -74,6 +66,14 @@ def _dtype(source: Source) -> Any:
     return torch.float16
 
 
+def _calibrated_in(source: Source) -> Any:
+    """bfloat16 for weights in float32: AWQ sums squared differences of activations, which leave float16's range in small
+    models already."""
+    import torch
+
+    return torch.float16 if source.dtype == "float16" else torch.bfloat16
+
+
 def _quantize(source: Source, folder: Path, variant: str) -> None:
     """One pass of llm-compressor over all linear layers but the head. Raises CannotExport."""
     from datasets import Dataset
@@ -82,14 +82,14 @@ def _quantize(source: Source, folder: Path, variant: str) -> None:
 
     logger.disable("llmcompressor")
     logger.disable("compressed_tensors")
-    model = load(source, source.model, dtype=_dtype(source), attn_implementation="sdpa")
+    model = load(source, source.model, dtype=_calibrated_in(source), attn_implementation="sdpa")
     if not _columns(model):
         message = f"llm-compressor quantizes linear layers, and {source.architecture} has none"
         raise CannotExport(message, "ask for vllm without a quantization")
     rows = [{"input_ids": list(ids), "attention_mask": [1] * len(ids)} for ids in source.calibration]
     calibration = {"dataset": Dataset.from_list(rows), "num_calibration_samples": len(rows)} if rows else {}
     try:
-        with silent():
+        with silent(), _pageable():
             oneshot(
                 model=model,
                 recipe=_recipe(model, variant),
@@ -101,6 +101,22 @@ def _quantize(source: Source, folder: Path, variant: str) -> None:
     except (ValueError, NotImplementedError, KeyError) as error:
         message = f"llm-compressor cannot quantize this model with {variant}: {str(error).splitlines()[0]}"
         raise CannotExport(message, "ask for vllm:fp8, or for vllm without a quantization") from error
+
+
+@contextmanager
+def _pageable() -> Iterator[None]:
+    """AWQ pins what it caches, for copies to a GPU (llmcompressor/modifiers/transform/awq/base.py, _apply_smoothing), and
+    torch can pin nothing where there is none: it is all that keeps AWQ from a CPU."""
+    import torch
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    pinning = IntermediatesCache.pin_memory
+    try:
+        if not torch.accelerator.is_available():
+            IntermediatesCache.pin_memory = lambda *_: None
+        yield
+    finally:
+        IntermediatesCache.pin_memory = pinning
 
 
 def _recipe(model: Any, variant: str) -> Any:

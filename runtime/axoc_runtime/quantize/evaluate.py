@@ -12,7 +12,7 @@ import numpy as np
 
 from axoc_runtime.exports.base import CannotExport, Consumer
 from axoc_runtime.exports.texts import Text
-from axoc_runtime.quantize.runner import Generator
+from axoc_runtime.quantize.runner import Generator, Timed
 
 Say = Callable[[str], None]
 
@@ -44,7 +44,8 @@ def read(consumer: Consumer, windows: Sequence[Text], vocabulary: int, say: Say)
     for index, text in enumerate(windows):
         began = time.perf_counter()
         logits = consumer.logits(text.ids)[:, :vocabulary]
-        rates.append(len(text.ids) / (time.perf_counter() - began))
+        passed = time.perf_counter() - began
+        rates.append(len(text.ids) / (consumer.computing_seconds if isinstance(consumer, Timed) else passed))
         if not np.isfinite(logits).all():
             raise CannotExport("its logits are not finite")
         nats.append(_nats(logits, text.ids))

@@ -25,18 +25,20 @@ class Advice:
 
 def advise(rows: Sequence[Row], most_lost: float) -> Advice:
     """``most_lost``: of the perplexity, e.g. 0.05."""
-    serve, train = _best(rows, most_lost, _size), _best([r for r in rows if r.method.trained_as], most_lost, _memory)
+    trainable = [r for r in rows if _trainable(r)]
+    serve, train = _best(rows, most_lost, _size), _best(trainable, most_lost, _memory)
     return Advice(
         serve=serve,
         train=train,
         serve_why=_why(rows, serve, most_lost, "the best perplexity among the smallest"),
-        train_why=_why(
-            [r for r in rows if r.method.trained_as],
-            train,
-            most_lost,
-            "the best perplexity among those with the least memory",
-        ),
+        train_why=_why(trainable, train, most_lost, "the best perplexity among those with the least memory"),
     )
+
+
+def _trainable(row: Row) -> bool:
+    """Where it was measured: the planner refuses int8 on a CPU (its rule int8-on-cpu)."""
+    as_ = row.method.trained_as
+    return as_ is not None and (as_ != "int8" or row.on_gpu)
 
 
 def _size(row: Row) -> int:

@@ -29,6 +29,10 @@ class Row:
         return int(self._figure("size_bytes") or 0)
 
     @property
+    def on_gpu(self) -> bool:
+        return bool(self._figure("on_gpu"))
+
+    @property
     def peak_bytes(self) -> int:
         return int(self._figure("peak_bytes") or 0)
 

@@ -82,6 +82,8 @@ def _device(wanted: int) -> tuple[int, str]:
     """GPUs to use, and the hardware's name. Those beyond ``wanted`` are hidden from the workers."""
     import torch
 
+    if not wanted:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # libraries take a GPU where they see one
     if not wanted or not torch.cuda.is_available():
         return 0, f"CPU ({platform.machine()}, {os.cpu_count()} cores)"
     here = torch.cuda.device_count()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -20,6 +21,13 @@ DECOMPRESSED: Final = "transformers decompresses it at the first pass: memory an
 class Generator(Protocol):
     def generate(self, ids: Sequence[int], count: int) -> list[int]:
         """``count`` further tokens, each the most likely one."""
+
+
+@runtime_checkable
+class Timed(Protocol):
+    computing_seconds: float
+    """Of the last logits, without their way to the host: a GPU computes those of 128,000 tokens faster than it hands them
+    over, and no server does that."""
 
 
 def runner(source: Source, folder: Path, method: Method, gpus: int) -> Consumer:
@@ -62,17 +70,24 @@ class _Transformers:
         options: dict[str, Any] = {"device_map": "auto" if gpus > 1 else {"": "cuda:0" if gpus else "cpu"}}
         if config := _stored(folder):
             options |= _loading(config)
-        options |= {"dtype": getattr(torch, compute_dtype(source, gpus)), "attn_implementation": "sdpa"}
+        options = {"dtype": getattr(torch, compute_dtype(source, gpus)), "attn_implementation": "sdpa"} | options
         kind = transformers.AutoModelForCausalLM
         self.model: Any = kind.from_pretrained(folder, use_safetensors=True, **options).eval()
         self.name = f"transformers {transformers.__version__}"
+        self.computing_seconds = 0.0
 
     def logits(self, ids: Sequence[int]) -> Any:
         """[tokens, vocabulary] in fp32, on the host."""
         import torch
 
+        given = self._ids(ids)
+        began = time.perf_counter()
         with torch.no_grad():
-            return self.model(input_ids=self._ids(ids), use_cache=False).logits[0].float().cpu().numpy()
+            found = self.model(input_ids=given, use_cache=False).logits[0]
+        if found.is_cuda:
+            torch.cuda.synchronize(found.device)
+        self.computing_seconds = time.perf_counter() - began
+        return found.float().cpu().numpy()
 
     def generate(self, ids: Sequence[int], count: int) -> list[int]:
         import torch
@@ -109,8 +124,18 @@ def _stored(folder: Path) -> Any:
 
 def _loading(config: Any) -> dict[str, Any]:
     """Kernels for what is stored, where transformers has them: fp8 on GPUs that multiply it."""
+    import torch
+
     if config.get("quant_method") != "compressed-tensors" or not _multiplies_fp8():
         return {}
     from transformers import CompressedTensorsConfig
 
-    return {"quantization_config": CompressedTensorsConfig(use_optimized_inference=True)}
+    options: dict[str, Any] = {"quantization_config": CompressedTensorsConfig(use_optimized_inference=True)}
+    return options | (
+        {"dtype": torch.bfloat16} if _fp8(config) else {}
+    )  # the kernels' one result of rows with own scales
+
+
+def _fp8(config: Any) -> bool:
+    weights = [group.get("weights") or {} for group in config.get("config_groups", {}).values()]
+    return any((w.get("type"), w.get("num_bits")) == ("float", 8) for w in weights)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from axoc_runtime.quantize.settings import Settings, read_settings
 
 PROGRESS: Final = "@ "
 """Begins a line that tells how far it is."""
+INSTALL: Final = "pip install 'axoc-runtime[quantized,export]'; for mlx: 'axoc-runtime[mlx]'"
 MAKE: Final = "make"
 MEASURE: Final = "measure"
 
@@ -85,6 +87,7 @@ def _say(text: str) -> None:
 
 def main(arguments: list[str]) -> int:
     stage, settings, name, result = arguments
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # takes away what is half written
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         wanted = UNQUANTIZED if name == NONE else read_methods((name,))[-1]
@@ -92,7 +95,7 @@ def main(arguments: list[str]) -> int:
     except (CannotExport, RuntimeFailure) as error:
         found = {"error": str(error), "fix": error.fix}
     except ModuleNotFoundError as error:
-        found = {"error": f"not installed: {error.name}", "fix": "pip install 'axoc-runtime[quantized,export]'"}
+        found = {"error": f"not installed: {error.name}", "fix": INSTALL}
     except Exception as error:  # whatever a library raises is a row of the table
         import traceback
 
