@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,14 @@ def test_time_errors_are_those_of_the_rows_that_judge() -> None:
         found = accuracy.bands(rows)["kinds"][kind]
         assert found["mean"] == pytest.approx(expected["mean"], abs=0.03), kind
         assert found["largest"] == pytest.approx(expected["largest"], abs=0.05), kind
+
+
+def test_adapters_of_experts_are_known_least() -> None:
+    adapted = request("mistralai/Mixtral-8x7B-v0.1", adapter=LORA)
+    attention = request("mistralai/Mixtral-8x7B-v0.1", adapter=replace(LORA, targets=("q_proj",)))
+    whole, few = (
+        all_passes(m, facts(m, "h100-sxm-80gb:8"))[0].costed.scenario.variant(0) for m in (adapted, attention)
+    )
+    assert bands.adapts_experts(whole) and not bands.adapts_experts(few)
+    measured = json.loads(TIME_FILE.read_text())["kinds"]["profile, experts"]["largest"]
+    assert bands.time_band(whole, 0.0, 1) == measured > bands.time_band(few, 0.0, 1)

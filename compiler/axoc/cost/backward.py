@@ -189,6 +189,9 @@ def _mul_weights_back(op: Operation, m: Meter) -> None:
 def _grouped_back(op: Operation, m: Meter) -> None:
     if op.parameters:
         m.add(PRODUCTS, group(op, m, "weight_gradient"))
+        elements, adapted = op.sizes
+        if adapted:  # its two factors' gradients read it whole
+            m.moved(2.0 * elements * op.bytes, 2.0)
     if op.needs():
         m.add(PRODUCTS, group(op, m, "input_gradient"))
 

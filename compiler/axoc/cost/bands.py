@@ -12,6 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from axoc.cost.blocks import expert_names
 from axoc.cost.kernels import profile_of
 from axoc.cost.scenario import Scenario
 
@@ -61,13 +62,20 @@ def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
     if kind == "several" or scenario.objective.loss != "cross_entropy":
         return SEVERAL
     source = "datasheet" if profile is None or not profile.tables else "profile"
-    found = _read("time_errors.json")["kinds"][f"{source}, {kind}"]
+    of_errors = "experts" if adapts_experts(scenario) else kind
+    found = _read("time_errors.json")["kinds"][f"{source}, {of_errors}"]
     return float(found["largest"])
 
 
 def kind_of(waits: float, ranks: int) -> str:
     """``several`` ranks, or alone ``waiting`` for the host or ``busy``."""
     return "several" if ranks > 1 else "waiting" if waits > WAITING else "busy"
+
+
+def adapts_experts(scenario: Scenario) -> bool:
+    """What that costs is known least (docs/accuracy-time.md): its rows have a kind of their own."""
+    adapter = scenario.adapter
+    return adapter is not None and bool(expert_names(scenario.model, adapter.targets))
 
 
 @cache

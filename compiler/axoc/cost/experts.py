@@ -120,7 +120,9 @@ def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: S
         parameters = [Parameter(weights * s.weight, 0.0, False)]
     saves = [low.storage] if parameters else []
     saves += [effective] if effective is not None else []
-    result = t.apply(outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights, adapted))
+    result = t.apply(
+        outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights, adapted)
+    )
     if effective is not None:
         t.held_storages.append(effective)  # parametrize.cached: until the layer is done
     t.drop(low)

@@ -55,6 +55,15 @@ def _adapter(op: Operation, m: Meter) -> None:
     m.adapted += 1.0
 
 
+def _effective_weight(op: Operation, m: Meter) -> None:
+    """Made twice: torch calls what register_parametrization is given once, to check its result (nn/utils/parametrize.py,
+    ParametrizationList), and PEFT registers anew in each forward. Either time it is a copy of the weight, to which the
+    low-rank product is added in place (baddbmm; ATen/native/cuda/Blas.cpp, baddbmm_out_cuda_impl)."""
+    elements, bytes_ = op.sizes
+    m.adapted += 1.0
+    m.moved(2 * 4.0 * elements * bytes_, 4.0)
+
+
 def _along(kernel: str) -> Kind:
     """A kernel along rows as wide as the output: of a head where it is normalized head by head."""
 
@@ -274,6 +283,7 @@ FORWARD: Final[dict[str, Kind]] = {
     "linear_4bit": _linear_4bit,
     "weight_cast": _weight_cast,
     "adapter": _adapter,
+    "effective_weight": _effective_weight,
     "copy": flat("copy"),
     "dropout": flat("dropout"),
     "layer_norm": _layer_norm,
