@@ -11,6 +11,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from axoc.emit.moe import leaf_module_class
+from axoc.facts.models import lookup_model
 from axoc_runtime.job import Job, read_job
 from trace_accuracy import job_value
 
@@ -79,6 +81,9 @@ def sharded(row: dict[str, Any]) -> dict[str, int]:
         value["adapter"] |= {"use_dora": row.get("dora", False)}
     width = config.get("hidden_size") or config["n_embd"]
     settings = strategy_settings(row["strategy"], width, value["model"]["decoder_block"])
+    leaf = leaf_module_class(lookup_model(None, config, "config.json", "auto")[0])
+    if leaf is not None and row["strategy"] == "zero3":
+        settings["zero_optimization"]["leaf_module"] = {"classes": [leaf]}
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "s.json").write_text(json.dumps(settings))
         path = Path(folder, "job.json")

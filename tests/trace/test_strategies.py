@@ -307,6 +307,19 @@ def test_a_tied_embedding_is_one_unit_with_the_head(tmp_path: Path) -> None:
     )
 
 
+def test_a_model_that_is_refused_under_fsdp_is_refused_in_words(tmp_path: Path) -> None:
+    from axoc_runtime.errors import RuntimeFailure
+
+    with pytest.raises(RuntimeFailure, match="scales its logits"):
+        run(
+            tmp_path,
+            "fsdp",
+            4,
+            model={**SHALLOW, "model_type": "granite", "logits_scaling": 8.0},
+            model__kernels="chunked",
+        )
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_tensor_parallel_ranks_hold_parts_of_what_the_runtime_splits(tmp_path: Path, tied: bool) -> None:
     """strategies/tensor.py: the linear layers and the head by rows of the vocabulary, with it a tied embedding; an untied

@@ -30,10 +30,12 @@ STREAMED: Final = ("_fsdp_collectives", "_fsdp_param_group", "_fsdp_state")
 
 class Sharded(Strategy):
     lowers = False  # fully_shard's own mixed precision takes the place of autocast
-    own_context: ExitStack
+
+    def __init__(self, job: Job, live: Liveness) -> None:
+        super().__init__(job, live)
+        self.own_context = ExitStack()
 
     def take(self, model: Any) -> None:
-        self.own_context = ExitStack()
         placed = self.job.distributed
         data, tensor = placed.data_parallel, placed.tensor_parallel
         self.own_context.enter_context(silent_group(data * tensor))
