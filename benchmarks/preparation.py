@@ -35,6 +35,10 @@ PAIRS = (("axoc, cold", "TRL, cold"), ("axoc, steady", "TRL, steady"), ("axoc wi
 STEADY = {"axoc, steady": "axoc", "axoc without checks, steady": "unchecked", "TRL, steady": "TRL"}
 
 
+SETTLED_SECONDS = 2.5
+"""Nobody trains on a file that was written this lately, and no digest of it would be remembered."""
+
+
 class Peak:
     """Bytes of a process and all that it starts, their shared pages divided among them."""
 
@@ -135,6 +139,7 @@ def main() -> None:
     asked = parsed()
     with tempfile.TemporaryDirectory() as made:
         write(Path(made), rows(asked.rows, asked.data, asked.median))
+        time.sleep(SETTLED_SECONDS)
         bench = Bench(Path(made), asked)
         cold = {"axoc": ["axoc, cold"], "trl": ["TRL, cold"]}.get(asked.only)
         for _ in range(asked.repeats):
