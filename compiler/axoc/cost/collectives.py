@@ -123,8 +123,11 @@ def _fetched(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
     whole = sizes.total - sizes.blocks + sizes.blocks / c.tensor_parallel
     element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
     several = c.data_parallel > 1
-    head = sizes.lm_head * scenario.each(c, lambda s: s.fused_loss)  # read outside its module: see _late
-    most = np.where(c.accumulation > 1, LIVE_ELEMENTS + head, np.maximum(LIVE_ELEMENTS, head + sizes.block))
+    matrix = float(sizes.vocabulary_matrix)
+    head = matrix * scenario.each(c, lambda s: s.fused_loss)  # read outside its module: see _late
+    again = min(float(sizes.blocks), LIVE_ELEMENTS / 2)  # the top blocks', used by the backward within the distance
+    alone = np.maximum(matrix, head + np.maximum(sizes.block, again))  # a module gets its weights whatever is there
+    most = np.where(c.accumulation > 1, LIVE_ELEMENTS + head, np.maximum(LIVE_ELEMENTS, alone))
     live = np.minimum(whole, most) * element
     flight = np.clip(whole - most, 0.0, GATHER_ELEMENTS) * element  # once all is there none is under way
     return cast(Floats, np.where(several, live, 0.0)), cast(Floats, np.where(several, flight, 0.0))
