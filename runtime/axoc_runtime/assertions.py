@@ -28,10 +28,17 @@ def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
     wrong = [m for m in found if m[1] != m[2]]
     if wrong:
         lines = "; ".join(f"{what}: planned {planned}, found {real}" for what, planned, real in wrong)
-        raise RuntimeFailure(
-            f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, "plan again with axoc plan"
-        )
+        raise RuntimeFailure(f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, _fix(job))
     return {what: real for what, _, real in found}
+
+
+def _fix(job: Job) -> str:
+    if job.model.family != "generic":
+        return "plan again with axoc plan"
+    return (
+        "its layers are not a Llama's, as which a model without a family is planned: install a model family for it (ten "
+        "minutes: docs/plugins.md), or adapt the layers that are alike, e.g. adapter.targets: [q_proj, v_proj]; then plan again"
+    )
 
 
 def _world(job: Job, _: Any) -> Iterator[Mismatch]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from axoc.emit.requirements import requirements_lock, split_entries
-from axoc.facts.exports import FORMATS, NONE, needs_tools
+from axoc.facts.exports import FORMATS, NONE, asked, needs_tools
 from axoc_runtime.exports import measure, registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,13 @@ def test_both_name_the_same_quantizations_and_whether_tools_are_needed(name: str
         "bitsandbytes"
     }  # in every lock
     assert (made.packages_of(NONE) != ()) == (FORMATS[name].tools and FORMATS[name].plain_tools)
+
+
+def test_a_plugins_family_is_exported_as_one_without_a_family() -> None:
+    for name in FORMATS:
+        for of in asked((name, *(f"{name}:{q}" for q in FORMATS[name].quantizations)), NONE):
+            assert of.why_not("house") == of.why_not("generic"), of.written
+    assert asked(("vllm:fp8",), NONE)[0].why_not("house") is None
 
 
 def test_every_quantization_has_a_bound() -> None:

@@ -6,6 +6,8 @@ PEFT adapts them all the same; GPT-2's Conv1D is adapted.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +217,29 @@ def test_layers_are_split_in_the_families_that_the_rule_lets_pass_alone(family: 
     styles = set(config.base_model_tp_plan.values())
     plain = styles <= set(STYLES) and {"colwise", "rowwise"} <= styles
     assert plain == (family in TENSOR_PARALLEL_FAMILIES)
+
+
+def test_the_family_that_the_guide_writes_lists_what_transformers_builds() -> None:
+    import torch
+    import transformers
+
+    guide = (Path(__file__).resolve().parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(from axoc\.facts\.families\.base .*?)```", guide, re.DOTALL)
+    assert block is not None
+    scope: dict[str, Any] = {}
+    exec(block[1], scope)
+    config = transformers.Starcoder2Config(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, vocab_size=256, bos_token_id=1,
+        eos_token_id=2,
+    )  # fmt: skip
+    family = scope["Starcoder2"]()
+    facts = family.parse(config.to_dict(), model_id="m", file=None)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    built = {
+        (name.removeprefix("model.layers.0."), m.in_features, m.out_features, m.bias is not None)
+        for name, m in model.named_modules()
+        if isinstance(m, torch.nn.Linear) and name.startswith("model.layers.0.")
+    }
+    assert {(s.path, s.in_features, s.out_features, s.bias) for s in family.linears(facts)} == built
+    assert sum(s.copies for s in family.linears(facts)) == 2 * len(built)
