@@ -137,8 +137,8 @@ Row a15 ran with DeepSpeed's default reduce bucket of 500 million elements, whic
 the table predicts: with it the closed form is at -0.0% of allocated bytes and the replay at +0.0% of reserved ones
 (`tests/cost/test_sharded.py`).
 
-Where no GPU was at hand the trace stands in: over 1,779 random configurations the closed form's peaks are 0.1% off on
-average, two above 3% (`docs/closed_form_vs_trace.md`); over 102 sharded and tensor-parallel ones, of which none but a13 to
+Where no GPU was at hand the trace stands in: over 2,088 random configurations the closed form's peaks are 0.08% off on
+average, 2.4% at most (`docs/closed_form_vs_trace.md`); over 102 sharded and tensor-parallel ones, of which none but a13 to
 a15 was ever measured, 0.04% on average and 0.8% at most.
 
 All rows are of imitation (sft). Preference objectives have terms of their own (`docs/objectives.md`) that no measurement
