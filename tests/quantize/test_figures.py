@@ -88,7 +88,8 @@ def test_the_smallest_that_surely_loses_little_is_taken_and_not_one_that_may_los
 
 def test_what_no_adapter_can_be_trained_beside_on_a_cpu_is_not_recommended_for_it() -> None:
     here = measured(400, 500, read(0.01))
-    assert advise(rows(("llm_int8", {"measured": here})), 0.5).train is None
+    here_only = advise(rows(("llm_int8", {"measured": here})), 0.5)
+    assert here_only.train is None and here_only.train_why == "no method for it was measured"
     on_a_gpu = advise(rows(("llm_int8", {"measured": here | {"on_gpu": True}})), 0.5).train
     assert on_a_gpu is not None and on_a_gpu.method.trained_as == "int8"
 

@@ -59,6 +59,8 @@ def _best(rows: Sequence[Row], most_lost: float, cost: Callable[[Row], int]) -> 
 
 def _why(rows: Sequence[Row], found: Row | None, most_lost: float, best: str) -> str:
     measured = [r for r in rows if r.change is not None]
+    if not measured:
+        return "no method for it was measured"
     if found is None or found.change is None or found.measured is None:
         return f"none of {len(measured)} measured surely loses at most {most_lost:.0%} of the perplexity"
     tokens = sum(found.measured["read"]["counts"])
