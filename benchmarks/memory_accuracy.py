@@ -33,6 +33,7 @@ SETS: Final = {
 }
 RUNTIME: Final = HERE / "rows/h100-runtime.jsonl"
 GIB: Final = 1 << 30
+SEVERAL: Final = Path(__file__).resolve().parent / "rows/h200-several.jsonl"
 MEASURES: Final = (("allocated", "peak_allocated"), ("reserved", "peak_reserved"), ("device_used", "device_used"))
 
 
@@ -50,14 +51,28 @@ def main() -> int:
     if options.markdown:
         options.markdown.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     if options.bands:
-        # of sharded strategies there are none that judge: the band is that of the three given rows
-        judging = [r for n, p in SETS.items() for r in read_rows(p) if (n != "built" or r.get("zero")) and fits(r, 1.0)]
-        options.bands.write_text(json.dumps(bands(judging), indent=1) + "\n", encoding="utf-8")
+        # of sharded strategies few only judge: the band is that of all rows of two GPUs. a13 to a15 are of one, and a15's
+        # bucket is not what is emitted
+        judging = [r for n, p in SETS.items() for r in read_rows(p) if n != "built" and fits(r, 1.0)]
+        options.bands.write_text(json.dumps(bands(judging, of_several()), indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def bands(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors on rows that were measured to judge and would fit, by kind of loss. What cost/bands.py reads."""
+def of_several() -> list[dict[str, float]]:
+    """Errors on rows of several GPUs whose strategy shares states or weights (several_gpus.py)."""
+    import several_gpus_report
+
+    found = []
+    for row in (r for r in read_rows(SEVERAL) if r["plan"]["strategy"] != "ddp"):
+        predicted = several_gpus_report.predicted(row)
+        names = zip((ours for ours, _ in MEASURES), several_gpus_report.MEMORY, strict=True)
+        found.append({ours: abs(predicted[name] / row["measured"][name] - 1) for ours, name in names})
+    return found
+
+
+def bands(rows: list[dict[str, Any]], several: list[dict[str, float]]) -> dict[str, Any]:
+    """Errors on rows that were measured to judge and would fit, by kind of loss, and of ``several`` GPUs. What cost/bands.py
+    reads."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         kinds.setdefault(kind_of(row), []).append(row)
@@ -65,22 +80,25 @@ def bands(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "version": 1,
         "made": datetime.now(UTC).date().isoformat(),
         "by": "python benchmarks/memory_accuracy.py --bands; errors are of (predicted - measured) / measured, without sign",
-        "kinds": {kind: {"rows": len(found), **errors_of(found)} for kind, found in kinds.items()},
+        "kinds": {kind: {"rows": len(found), **summary(errors_of(found))} for kind, found in kinds.items()}
+        | ({"sharded": {"rows": len(several), **summary(several)}} if several else {}),
     }
 
 
 def kind_of(row: dict[str, Any]) -> str:
-    return "sharded" if row.get("zero") else "fused" if row.get("liger") else "plain"
+    return "fused" if row.get("liger") else "plain"
 
 
-def errors_of(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and largest, by measure; 4 digits, so that another machine's last bits change nothing."""
-    errors: dict[str, list[float]] = {ours: [] for ours, _ in MEASURES}
-    for row in rows:
-        predicted = predict(row)
-        for ours, theirs in MEASURES:
-            errors[ours].append(abs(predicted.bytes(ours) / row[theirs] - 1))
-    return {k: {"mean": round(statistics.mean(v), 4), "largest": round(max(v), 4)} for k, v in errors.items()}
+def errors_of(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """By measure, without sign."""
+    pairs = [(row, predict(row)) for row in rows]
+    return [{ours: abs(found.bytes(ours) / row[theirs] - 1) for ours, theirs in MEASURES} for row, found in pairs]
+
+
+def summary(errors: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Mean and largest; 4 digits, so that another machine's last bits change nothing."""
+    by = {ours: [found[ours] for found in errors] for ours, _ in MEASURES}
+    return {k: {"mean": round(statistics.mean(v), 4), "largest": round(max(v), 4)} for k, v in by.items()}
 
 
 HEAD: Final = """# Accuracy of the predictions
@@ -140,6 +158,9 @@ the table predicts: with it the closed form is at -0.0% of allocated bytes and t
 Where no GPU was at hand the trace stands in: over 2,088 random configurations the closed form's peaks are 0.08% off on
 average, 2.4% at most (`docs/closed_form_vs_trace.md`); over 102 sharded and tensor-parallel ones, of which none but a13 to
 a15 was ever measured, 0.04% on average and 0.8% at most.
+
+The band of plans that share states or weights over ranks is that of 16 rows of two H200s ([several-gpus.md](several-gpus.md)),
+some of which led to terms; no such row of more GPUs was measured.
 
 All rows are of imitation (sft). Preference objectives have terms of their own (`docs/objectives.md`) that no measurement
 supports yet; their band is wider.
