@@ -4,6 +4,7 @@ Real text that every machine has. It is read with `ast`: nothing is imported or 
 """
 
 import ast
+import hashlib
 import sys
 import sysconfig
 import warnings
@@ -28,7 +29,8 @@ class Docstrings(Reader):
 
     def fingerprint(self, source: Source) -> str:
         root = _root(source.written)
-        return f"{root}, Python {sys.version}, {max(p.stat().st_mtime_ns for p in root.glob('*.py'))}"
+        seen = f"{root}, Python {sys.version}, {max(p.stat().st_mtime_ns for p in root.glob('*.py'))}"
+        return hashlib.sha256(seen.encode()).hexdigest()[:16]  # cards print it: folders of a machine are nobody's business
 
 
 def _root(written: str) -> Path:
