@@ -30,7 +30,9 @@ class Docstrings(Reader):
     def fingerprint(self, source: Source) -> str:
         root = _root(source.written)
         seen = f"{root}, Python {sys.version}, {max(p.stat().st_mtime_ns for p in root.glob('*.py'))}"
-        return hashlib.sha256(seen.encode()).hexdigest()[:16]  # cards print it: folders of a machine are nobody's business
+        return hashlib.sha256(seen.encode()).hexdigest()[
+            :16
+        ]  # cards print it: folders of a machine are nobody's business
 
 
 def _root(written: str) -> Path:
