@@ -26,8 +26,8 @@ def test_peaks_agree_with_the_trace(versus: Any) -> None:
     rows = versus.read(versus.KEPT)
     errors = {row["id"]: versus.peak_error(row) for row in rows}
     assert {row["strategy"] for row in rows} == {"ddp", "fsdp", "zero1", "zero2", "zero3"}
-    assert not {k: f"{e:+.1%}" for k, e in errors.items() if abs(e) > 0.04}
-    assert statistics.mean(abs(e) for e in errors.values()) < 0.01
+    assert not {k: f"{e:+.1%}" for k, e in errors.items() if abs(e) > 0.02}
+    assert statistics.mean(abs(e) for e in errors.values()) < 0.002
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,9 @@ def test_what_comes_and_goes_is_not_counted_where_it_is_not(versus: Any) -> None
 
 
 def test_a_rank_keeps_whole_what_its_borders_cut() -> None:
-    """By hand: of 4 + 2 + 2 elements two ranks have 4 each, four have 2 each; the first two of these touch the 4."""
-    assert _shares((4.0, 2.0, 2.0), 2) == (4.0, 4.0, 0.5, 4.0, 2.0)
+    """By hand: of 4 + 2 + 2 elements two ranks have 4 each, four have 2 each; the first two of these touch the 4. Of ranks that
+    keep as much the last one is looked at."""
+    assert _shares((4.0, 2.0, 2.0), 2) == (4.0, 2.0, 0.0, 4.0, 2.0)
     assert _shares((4.0, 2.0, 2.0), 4) == (4.0, 2.0, 0.5, 2.0, 2.0)
     elements, part, after, last, part_of_last = _shares(
         (3.0, 4.0, 1.0), 2

@@ -11,9 +11,10 @@ from typing import cast
 
 import numpy as np
 
-from axoc.cost import split, states
-from axoc.cost.buckets import GATHER_ELEMENTS, LIVE_ELEMENTS
+from axoc.cost import split, states, uneven
+from axoc.cost.buckets import LIVE_ELEMENTS, reduce_bucket_elements
 from axoc.cost.columns import Columns, Floats
+from axoc.cost.fetched import fetched, reads_head
 from axoc.cost.partition import Partition, partition
 from axoc.cost.scenario import Scenario
 from axoc.cost.units import blocks_per_unit
@@ -24,7 +25,7 @@ class Collectives:
     """Bytes on one rank, one row a candidate; 0 where a strategy has no such thing."""
 
     root: Floats
-    """Weights gathered for the whole of a forward and of a backward: ZeRO-3's, and FSDP2's where the head is tied."""
+    """Weights that FSDP2 has gathered for the whole of a forward and of a backward, where the head is tied."""
     unit: Floats
     """Weights of one block, gathered."""
     in_flight: Floats
@@ -47,16 +48,30 @@ class Collectives:
     """Share of the backward that is over when the first of those gradients arrives."""
     arriving_first: Floats
     """Of the last rank, which has perhaps fewer, beside what it carries less from a micro-batch before. Its are the first."""
+    pending: Floats
+    """Of ZeRO-2, a gradient that the bucket has no room for: it stays until the next one comes, the largest at worst."""
     copies: Floats
     """Of the gradients a rank keeps, in the optimizer's step."""
+    inside_forward: Floats
+    """Weights gathered in the last block's forward, and on their way."""
+    inside_backward: Floats
+    """The same in its backward."""
+    fetching_forward: Floats
+    """Of ZeRO-3, by how much more is there while the last block's weights are fetched, before they are used."""
+    fetching_first: Floats
+    """The same in its backward."""
+    fetching_bottom: Floats
+    """And in the first block's."""
     at_head: Floats
     """Weights gathered when the forward computes the loss."""
     at_loss: Floats
     """Weights gathered at the top of the loss."""
     at_evaluated_head: Floats
     """The same, in an evaluation: FSDP2 has gathered the head for the batch before, and the last block's flat output then
-    stays in the place of the head's. ZeRO-3 keeps the top blocks for a backward, and forgets that it has them when the next
-    batch begins (reset_step): it gathers as much again."""
+    stays in the place of the head's."""
+    evaluated_inside: Floats
+    """Of ZeRO-3, in whichever block has most then."""
+    fetching_evaluated: Floats
     resident: Floats
     """Of FSDP2, gathered from one forward without a backward to the next."""
     waiting: Floats
@@ -93,6 +108,7 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         arriving=np.where(c.uses("zero2"), kept, 0.0),
         arrives=owned.arrives,
         arriving_first=np.where(c.uses("zero2") & (kept > 0), np.maximum(0.0, first), 0.0),
+        pending=_pending(scenario, c, owned),
         copies=_copies(scenario, c, owned),
         **_late(scenario, c, root, unit, in_flight),
     )
@@ -106,31 +122,13 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
     sizes = scenario.sizes
     root = 0.0 if sizes.lm_head else split.outside(scenario, c) * _outside_bytes(scenario)
     unit = unit_bytes(scenario) * split.block_share(scenario, c) * blocks_per_unit(scenario, c)
-    fsdp, three, several = c.uses("fsdp"), c.uses("zero3"), c.shard_degree > 1
-    live, flight = _fetched(scenario, c)
+    unit = unit * uneven.of_blocks(scenario, c)
+    fsdp, several = c.uses("fsdp"), c.shard_degree > 1
     return (
-        cast(Floats, np.where(fsdp, root, np.where(three, live, 0.0))),
+        cast(Floats, np.where(fsdp, root, 0.0)),
         cast(Floats, np.where(fsdp, unit, 0.0)),
-        cast(Floats, np.where(fsdp & several, unit, np.where(three, flight, 0.0))),
+        cast(Floats, np.where(fsdp & several, unit, 0.0)),
     )
-
-
-def _fetched(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
-    """ZeRO-3 prefetches a bucket more at each module until ``stage3_max_live_parameters`` are there (fetch_sub_module),
-    and lets go of what will not be used within ``stage3_max_reuse_distance``: as many weights are gathered as may be. What a
-    micro-batch leaves gathered the next one does not count (reset_step). A single rank's weights are views of its share."""
-    sizes = scenario.sizes
-    whole = sizes.total - sizes.blocks + sizes.blocks / c.tensor_parallel
-    element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
-    several = c.data_parallel > 1
-    matrix = float(sizes.vocabulary_matrix)
-    head = matrix * scenario.each(c, lambda s: s.fused_loss)  # read outside its module: see _late
-    again = min(float(sizes.blocks), LIVE_ELEMENTS / 2)  # the top blocks', used by the backward within the distance
-    alone = np.maximum(matrix, head + np.maximum(sizes.block, again))  # a module gets its weights whatever is there
-    most = np.where(c.accumulation > 1, LIVE_ELEMENTS + head, np.maximum(LIVE_ELEMENTS, alone))
-    live = np.minimum(whole, most) * element
-    flight = np.clip(whole - most, 0.0, GATHER_ELEMENTS) * element  # once all is there none is under way
-    return cast(Floats, np.where(several, live, 0.0)), cast(Floats, np.where(several, flight, 0.0))
 
 
 def _outside_bytes(scenario: Scenario) -> float:
@@ -144,32 +142,32 @@ def _head(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _late(scenario: Scenario, c: Columns, root: Floats, unit: Floats, in_flight: Floats) -> dict[str, Floats]:
-    """From the loss on. Liger's backward of the loss is over at once: the top is where the last block's gather begins.
-    What ZeRO-3 has gathered of the blocks is let go of with the backward of each, and by the bottom one is gone; a head that
-    Liger reads outside its module stays until the step (register_external_parameter). FSDP2 has an untied head's flat
-    output beside it until the forward ends, and gathers an untied embedding again while the bottom block's backward runs.
-    It lets go of the gather before only when a unit's weights have been copied out of its own (wait_for_unshard holds a
-    reference), the embedding's at the first block; and keeps the head after a forward, until a backward is over."""
-    sizes, three = scenario.sizes, c.uses("zero3")
-    per_element = unit_bytes(scenario) / sizes.block if scenario.quantized else states.module_bytes(scenario)
-    fused = scenario.each(c, lambda s: s.fused_loss)
-    outside = sizes.embedding + sizes.lm_head * fused
-    embedding = np.where(c.data_parallel > 1, outside * per_element, 0.0)
-    block = np.where(c.data_parallel > 1, sizes.block * per_element / c.tensor_parallel, 0.0)
-    head = np.where(c.uses("fsdp"), _head(scenario, c), 0.0)
-    several = c.shard_degree > 1
-    embedded = np.where(c.uses("fsdp") & several, split.embedding(scenario, c) * _outside_bytes(scenario), 0.0)
-    own = root + np.where(c.uses("fsdp") & (sizes.lm_head > 0), sizes.embedding * _outside_bytes(scenario), 0.0)
-    evaluated = root + head + np.maximum(in_flight, np.where(several, head, 0.0))
-    again = np.minimum(sizes.total, 2.0 * LIVE_ELEMENTS + sizes.lm_head * fused) * per_element
+    """FSDP2's, from the loss on. Liger's backward of the loss is over at once: the top is where the last block's gather begins.
+    An untied head's flat output is beside it until the forward ends, and an untied embedding is gathered again while the bottom
+    block's backward runs. The gather before is let go of only when a unit's weights have been copied out of its own
+    (wait_for_unshard holds a reference), the embedding's at the first block; the head stays after a forward, until a backward
+    is over. ZeRO-3's: see fetches.py."""
+    sizes, fsdp, several = scenario.sizes, c.uses("fsdp"), c.shard_degree > 1
+    three, fused = fetched(scenario, c), scenario.each(c, lambda s: s.fused_loss)
+    head = np.where(fsdp, _head(scenario, c), 0.0)
+    embedded = np.where(fsdp & several, split.embedding(scenario, c) * _outside_bytes(scenario), 0.0)
+    own = root + np.where(fsdp & (sizes.lm_head > 0), sizes.embedding * _outside_bytes(scenario), 0.0)
+    last = np.where(several, own, root)
     return {
-        "at_head": root + np.where(head > 0, np.where(several, 2 * head, head), in_flight),
-        "at_evaluated_head": np.where(three & (c.data_parallel > 1), again, evaluated),
-        "resident": np.where(c.uses("fsdp"), root + head, 0.0),
-        "waiting": np.where(c.uses("fsdp"), unit + in_flight + np.maximum(in_flight, embedded), 0.0),
-        "at_loss": root + head + unit * fused,
-        "at_bottom": np.where(three, np.minimum(root, embedding + block), np.where(several, own, root)),
-        "at_embedding": np.where(three, np.minimum(root, embedding), own),
+        "inside_forward": root + unit + in_flight + three["forward"],
+        "inside_backward": root + unit + in_flight + three["first"],
+        "fetching_forward": three["forward_top"] - three["forward"],
+        "fetching_first": three["first_top"] - three["first"],
+        "fetching_bottom": three["bottom_top"] - three["bottom"],
+        "at_head": root + np.where(head > 0, np.where(several, 2 * head, head), in_flight) + three["head"],
+        "at_evaluated_head": root + head + np.maximum(in_flight, np.where(several, head, 0.0)) + three["evaluated"],
+        "evaluated_inside": three["evaluated_inside"],
+        "fetching_evaluated": three["evaluated_top"] - three["evaluated_inside"],
+        "resident": np.where(fsdp, root + head, 0.0),
+        "waiting": np.where(fsdp, unit + in_flight + np.maximum(in_flight, embedded), 0.0),
+        "at_loss": root + head + unit * fused + three["loss"],
+        "at_bottom": last + three["bottom"],
+        "at_embedding": own + three["embedding"],
     }
 
 
@@ -185,7 +183,8 @@ def _scattered(scenario: Scenario, c: Columns) -> Floats:
     trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
     blocks = 2.0 * blocks_per_unit(scenario, c) - 1.0
     whole = trained * float(scenario.compute_bytes) * split.block_share(scenario, c) * blocks
-    return cast(Floats, np.where(c.uses("fsdp"), whole, 0.0))
+    padded = uneven.of_blocks(scenario, c) if scenario.is_full else 1.0
+    return cast(Floats, np.where(c.uses("fsdp"), whole * padded, 0.0))
 
 
 def _held_reduced(scenario: Scenario, c: Columns) -> Floats:
@@ -207,6 +206,13 @@ def _bucket(scenario: Scenario, c: Columns) -> Floats:
     return cast(Floats, np.where(c.uses("zero1", "zero2"), states.bucket_bytes(scenario), 0.0))
 
 
+def _pending(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
+    """reduce_independent_p_g_buckets_and_remove_grads"""
+    large = owned.second > reduce_bucket_elements(scenario.model.hidden_size)
+    size = owned.second * states.module_bytes(scenario) if large else 0.0
+    return cast(Floats, np.where(c.uses("zero2"), size, 0.0))
+
+
 def subgroup_elements(scenario: Scenario, c: Columns) -> Floats:
     """That DeepSpeed updates together: a rank's share, which ZeRO-3 takes in parts (_create_fp16_sub_groups)."""
     share = scenario.trainable / c.optimizer_shards
@@ -216,10 +222,12 @@ def subgroup_elements(scenario: Scenario, c: Columns) -> Floats:
 def _copies(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
     """step: norms are taken of fp64 copies, one gradient at a time; then the share is flattened, and that copied to fp32."""
     three, share = c.uses("zero3"), subgroup_elements(scenario, c)
-    of_any = np.where(c.uses("zero2"), np.maximum(owned.largest_part, owned.largest_part_of_last), owned.largest_part)
+    fewer = (owned.elements - owned.elements_of_last) * states.module_bytes(scenario) / 8.0  # that the last one keeps
+    of_last = np.where(c.uses("zero2"), owned.largest_part_of_last - fewer, 0.0)
+    of_any = np.maximum(owned.largest_part, of_last)
     part = np.where(three, owned.largest / c.data_parallel, of_any)
     needed = np.maximum(share * (states.module_bytes(scenario) + 4.0), part * 8.0)
-    fused = scenario.each(c, lambda s: s.fused_loss) > 0  # the head is let go of only now: see _late
+    fused = reads_head(scenario, c)  # which is let go of only now
     head = scenario.sizes.vocabulary_matrix * states.module_bytes(scenario)
     needed = np.maximum(needed, np.where(fused & three & (c.data_parallel > 1), head, 0.0))
     return cast(Floats, np.where(c.deepspeed & ~c.offloads_optimizer, needed, 0.0))

@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, lengths, split, states
+from axoc.cost import flops, lengths, split, states, uneven
 from axoc.cost.buckets import GATHER_ELEMENTS, reduce_bucket_elements
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.kernels import kernels_of
@@ -56,7 +56,8 @@ def unit(scenario: Scenario, c: Columns) -> Unit:
     sharded, layers = c.uses("fsdp", "zero3"), float(scenario.model.num_layers)
     count = np.where(c.uses("fsdp"), np.ceil(layers / blocks_per_unit(scenario, c)), layers)
     inside, outside = split.blocks(scenario, c), 1.0 - split.blocks(scenario, c)
-    weights, gradients = gathered_bytes(scenario, c), _trained_bytes(scenario, c)
+    padded = uneven.of_blocks(scenario, c)
+    weights, gradients = gathered_bytes(scenario, c) * padded, _trained_bytes(scenario, c) * padded
     axis, (gathers, reductions) = shard_axis(c), _parts(scenario, c)
 
     def only(seconds: Floats) -> Floats:
@@ -121,7 +122,8 @@ def copied_seconds(scenario: Scenario, c: Columns) -> tuple[Floats, Floats]:
     copies weights likewise (partition_parameters.py, AllGatherCoalescedHandle.wait); its gradients are in time.py."""
     several = c.shard_degree > 1
     copies, copies_back = c.uses("fsdp", "zero3") & several, c.uses("fsdp") & several
-    weights, gradients = gathered_bytes(scenario, c), _trained_bytes(scenario, c)
+    padded = uneven.of_blocks(scenario, c)
+    weights, gradients = gathered_bytes(scenario, c) * padded, _trained_bytes(scenario, c) * padded
     kernels = kernels_of(scenario)
     out, into = kernels.moved(2.0 * weights), kernels.moved(2.0 * gradients)
     return cast(Floats, np.where(copies, out, 0.0)), np.where(copies, out, 0.0) + np.where(copies_back, into, 0.0)

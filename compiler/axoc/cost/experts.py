@@ -120,9 +120,15 @@ def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: S
         parameters = [Parameter(weights * s.weight, 0.0, False)]
     saves = [low.storage] if parameters else []
     saves += [effective] if effective is not None else []
+    viewed = None
+    if not s.folded and effective is None:  # ZeRO-3 lets go of a weight, not of the transposed view that is saved
+        viewed = t.allocate(weights * s.weight)
+        saves += [viewed]
     result = t.apply(
         outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights, adapted)
     )
+    if viewed is not None:
+        t.release(viewed)
     if effective is not None:
         t.held_storages.append(effective)  # parametrize.cached: until the layer is done
     t.drop(low)

@@ -137,7 +137,8 @@ def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size, *, biased
     weights = inner * outer
     leaf = s.scenario.model.family != "falcon"  # FalconLinear multiplies by a transposed view
     copy = weight_copy(t, s, weights, s.weight, cached=s.trained and leaf)
-    saves = ([low.storage] if s.trained else []) + [copy if copy is not None else t.weight()]
+    kept = s.trained or not s.folded  # ZeRO-3's own saves its input whether or not the weight is trained
+    saves = ([low.storage] if kept else []) + [copy if copy is not None else t.weight()]
     parameters = [s.parameter(weights, low.bytes, s.weight, biased=biased)] if s.trained else []
     sizes = (inner, outer)
     result = t.apply(

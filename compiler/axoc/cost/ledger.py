@@ -128,7 +128,8 @@ def _forward(live: _Live) -> Ledger:
     inside = inside + np.where(
         live.columns.checkpointed_layers == 0, one.apart, 0.0
     )  # the model's frame: inputs_embeds
-    inside = inside + shared.root + shared.in_flight + shared.unit - shared.at_head
+    fetching = shared.fetching_forward - np.where(any_plain, one.kept + one.copies, 0.0)
+    inside = np.maximum(inside, fetching) + shared.inside_forward - shared.at_head
     return live.phase(
         gathered_weights=shared.at_head,
         gradients=live.carried,
@@ -200,7 +201,7 @@ def _backward(live: _Live) -> dict[str, Ledger]:
     recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
     masks = np.where(recomputes, held.masks, 0.0)  # arguments of a checkpoint
     again, held_by_one = one.recomputed - held.gradient, one.kept + one.copies
-    gathered = shared.root + shared.unit + shared.in_flight
+    gathered = shared.inside_backward
     return {
         "backward_first": live.phase(
             gathered_weights=np.where(any_plain, gathered, 0.0),
@@ -209,7 +210,11 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             activations=np.where(any_plain, held.plain + held.entries + masks, 0.0),
             autocast_weight_copies=held.copies,
             working_set=np.where(
-                any_plain, _top_of_first(live, one.backward - held_by_one, one.later - held_by_one), 0.0
+                any_plain,
+                np.maximum(
+                    _top_of_first(live, one.backward - held_by_one, one.later - held_by_one), shared.fetching_first
+                ),
+                0.0,
             ),
         ),
         "backward_recompute": live.phase(
@@ -217,14 +222,21 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
             reduction_buffers=np.where(recomputes, shared.reducing(held.entries, held.gradient), 0.0),
             activations=held.entries + masks,
-            working_set=np.where(recomputes, _top_of_first(live, again, one.later + one.apart - held.gradient), 0.0),
+            working_set=np.where(
+                recomputes,
+                np.maximum(_top_of_first(live, again, one.later + one.apart - held.gradient), shared.fetching_first),
+                0.0,
+            ),
         ),
         "backward_last": live.phase(
             gathered_weights=shared.at_bottom + shared.unit,
             gradients=_at_bottom(live, first),
             reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
-            working_set=np.where(recomputes, again + _above_the_bottom(live), one.backward),
+            working_set=np.maximum(
+                np.where(recomputes, again + _above_the_bottom(live), one.backward),
+                np.maximum(_pending(live), shared.fetching_bottom),
+            ),
         ),
         "backward_embedding": _backward_embedding(live, first),
     }
@@ -237,9 +249,17 @@ def _top_of_first(live: _Live, whole: Floats, later: Floats) -> Floats:
     scenario, c, buffer = live.scenario, live.columns, live.shared.arriving_first
     if not scenario.is_full:
         return whole
+    later = later + live.shared.pending
     untied = np.maximum(whole, _matrix_gradient(scenario, c) + live.held.gradient)
-    found = untied if scenario.sizes.lm_head else np.maximum(whole - buffer, later)
+    found = np.maximum(untied if scenario.sizes.lm_head else whole - buffer, later)
     return cast(Floats, np.where(c.uses("zero2") & (buffer > 0), found, whole))
+
+
+def _pending(live: _Live) -> Floats:
+    """Under ZeRO-2 what is left of a block's backward once a matrix has its gradient, beside one that waits for the next."""
+    one, held, c = live.held.largest, live.held, live.columns
+    later = one.later + np.where(c.checkpointed_layers > 0, one.apart - held.gradient, 0.0)
+    return cast(Floats, np.where(live.shared.pending > 0, later + live.shared.pending, 0.0))
 
 
 def _above_the_bottom(live: _Live) -> Floats:
@@ -306,7 +326,8 @@ def _evaluate(live: _Live, *, always: bool = False) -> Ledger:
         return live.phase()
     held, shared, three = live.held, live.shared, live.columns.uses("zero3")
     gathered = shared.at_evaluated_head
-    inside = np.where(three, gathered, shared.resident + shared.unit + shared.in_flight) + held.largest.light
+    blocks = np.where(three, shared.evaluated_inside, shared.resident + shared.unit + shared.in_flight)
+    inside = blocks + np.maximum(held.largest.light, shared.fetching_evaluated)
     waiting = np.where(live.columns.uses("fsdp"), shared.resident + shared.waiting + held.gradient, 0.0)
     return live.phase(
         gathered_weights=gathered,

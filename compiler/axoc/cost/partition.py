@@ -13,7 +13,8 @@ import numpy as np
 
 from axoc.cost.columns import Floats, Ints
 from axoc.cost.scenario import Scenario
-from axoc.facts.parameters import linear_shapes
+from axoc.facts.parameters import LinearShape, linear_shapes
+from axoc.ir.facts import ModelFacts
 
 ROUNDED: Final = 0.5
 """Of an element: borders are rounded to whole ones."""
@@ -34,6 +35,8 @@ class Partition:
     elements_of_last: Floats
     """The same as ``elements`` of the last rank, whose gradients are the first of a backward."""
     largest_part_of_last: Floats
+    second: float
+    """Elements of the second largest parameter of a block, the last one."""
 
 
 def partition(scenario: Scenario, ranks: Ints) -> Partition:
@@ -49,21 +52,45 @@ def partition(scenario: Scenario, ranks: Ints) -> Partition:
         arrives=arrives,
         elements_of_last=last,
         largest_part_of_last=last_part,
+        second=_second(scenario),
     )
 
 
 def _trained(scenario: Scenario) -> tuple[float, ...]:
-    """Elements of each trained parameter, in the model's order. What a block has beside its matrices is one; adapters'
-    matrices are taken alike."""
+    """Elements of each trained parameter, in the model's order. What a block has beside its matrices and experts is one;
+    adapters' matrices are taken alike."""
     sizes, layers = scenario.sizes, scenario.model.num_layers
     if not scenario.is_full:
         count = max(1, 2 * sizes.lora_targets * layers)
         return (scenario.trainable / count,) * count
-    shapes = [s for s in linear_shapes(scenario.model) if s.layers == layers]
-    matrices = [float(s.weights) for s in shapes for _ in range(s.copies_per_layer)]
-    rest = sizes.blocks / layers - sum(matrices)
-    block = [*matrices, rest] if rest > 0 else [sizes.blocks / layers]
-    return tuple(float(n) for n in (sizes.embedding, *block * layers, sizes.lm_head) if n)
+    blocks = [_matrices(scenario.model, number) for number in range(layers)]
+    rest = max(0.0, (sizes.blocks - sum(map(sum, blocks))) / layers)
+    inside = [n for block in blocks for n in (*block, rest)]
+    return tuple(float(n) for n in (sizes.embedding, *inside, sizes.lm_head) if n)
+
+
+def stands_in(shape: LinearShape, number: int, layers: int) -> bool:
+    """Of block ``number``. Dense MLPs are the first blocks', shared experts the last ones'."""
+    if shape.layers == layers:
+        return True
+    return number < shape.layers if shape.part == "mlp" else number >= layers - shape.layers
+
+
+def _second(scenario: Scenario) -> float:
+    found = sorted(_matrices(scenario.model, scenario.model.num_layers - 1)) if scenario.is_full else []
+    return found[-2] if len(found) > 1 else 0.0
+
+
+def _matrices(model: ModelFacts, number: int) -> list[float]:
+    """Of block ``number``: experts' are two tensors, all of one kind in each."""
+    moe, found = model.moe, list[float]()
+    for shape in linear_shapes(model):
+        if stands_in(shape, number, model.num_layers):
+            found += [float(shape.weights)] * shape.copies_per_layer
+    if moe is not None and number >= moe.num_dense_layers:
+        one = float(moe.num_experts * moe.expert_intermediate_size * model.hidden_size)
+        found += [one * (2.0 if model.gated_mlp else 1.0), one]
+    return found
 
 
 @lru_cache(maxsize=256)
@@ -84,7 +111,10 @@ def _shares(sizes: tuple[float, ...], ranks: int) -> tuple[float, float, float, 
     )
     if not held.any():
         return 0.0, 0.0, 0.0, 0.0, 0.0
-    fullest, last = int(np.argmax(np.rint(held))), int(np.flatnonzero(held)[-1])  # of equals the first
+    fullest, last = (
+        len(held) - 1 - int(np.argmax(np.rint(held[::-1]))),
+        int(np.flatnonzero(held)[-1]),
+    )  # of equals the last
 
     def largest_part(rank: int) -> float:
         touched = slice(first[rank], end[rank])

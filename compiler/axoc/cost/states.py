@@ -6,7 +6,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import split
+from axoc.cost import split, uneven
 from axoc.cost.buckets import reduce_bucket_elements
 from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import OPTIMIZER_STATE_BYTES, Scenario
@@ -65,7 +65,7 @@ def weights(scenario: Scenario, c: Columns) -> Floats:
     linear, rest = base_bytes(scenario)
     low = keeps_bf16_module(scenario, c)
     shrink = np.where((low > 0) & (not scenario.quantized), 2.0 / scenario.weight_bytes, 1.0)
-    base = (linear + rest) * shrink * split.share(scenario, c) / c.weight_shards
+    base = (linear + rest) * shrink * split.share(scenario, c) / c.weight_shards * uneven.of_model(scenario, c)
     trained = np.where(low > 0, scenario.trainable * 2.0, trained_bytes(scenario))
     adapter = 0.0 if scenario.is_full else trained / c.weight_shards
     return cast(Floats, np.where(c.offloads_parameters, 0.0, base + adapter))
@@ -78,14 +78,14 @@ def reference(scenario: Scenario, c: Columns) -> Floats:
     linear, rest = base_bytes(scenario)
     low = keeps_bf16_module(scenario, c)
     shrink = np.where(low > 0, 2.0 / scenario.weight_bytes, 1.0)
-    return cast(Floats, (linear + rest) * shrink / c.weight_shards)
+    return cast(Floats, (linear + rest) * shrink / c.weight_shards * uneven.of_model(scenario, c))
 
 
 def gradients(scenario: Scenario, c: Columns) -> Floats:
     """Gradients resident once a backward is complete."""
     low = keeps_bf16_module(scenario, c) > 0
     whole = np.where(low, scenario.trainable * 2.0, trained_bytes(scenario))
-    resident = whole / (_trainable_tensor_shards(scenario, c) * c.gradient_shards)
+    resident = whole / (_trainable_tensor_shards(scenario, c) * c.gradient_shards) * _uneven(scenario, c)
     offloaded = c.offloads_optimizer & c.uses("zero2", "zero3", "fsdp")
     return cast(Floats, np.where(offloaded, 0.0, resident))
 
@@ -103,7 +103,7 @@ def optimizer(scenario: Scenario, c: Columns) -> Floats:
     plain = (scenario.trainable - saved) * scenario.optimizer_bytes + saved * own
     masters = scenario.trainable * (_states_in_fp32(scenario) + 4.0)
     total = np.where(low > 0, masters, plain) + embedding_states_bytes(scenario)
-    resident = total / (_trainable_tensor_shards(scenario, c) * c.optimizer_shards)
+    resident = total / (_trainable_tensor_shards(scenario, c) * c.optimizer_shards) * _uneven(scenario, c)
     return cast(Floats, np.where(c.offloads_optimizer, 0.0, resident))
 
 
@@ -152,6 +152,11 @@ def whole_gradient_bytes(scenario: Scenario, c: Columns) -> Floats:
 def _states_in_fp32(scenario: Scenario) -> float:
     """Optimizer states a parameter when the optimizer sees fp32 masters."""
     return 8.0 if scenario.optimizer.startswith("adamw_torch") else scenario.optimizer_bytes
+
+
+def _uneven(scenario: Scenario, c: Columns) -> Floats:
+    """Of what is trained."""
+    return uneven.of_model(scenario, c) if scenario.is_full else np.ones(len(c))
 
 
 def _trainable_tensor_shards(scenario: Scenario, c: Columns) -> Floats:

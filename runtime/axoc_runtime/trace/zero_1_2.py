@@ -81,7 +81,7 @@ class ZeroOneTwo(Zero):
                 for rank in range(start // share, min((end - 1) // share + 1, self.world)):
                     counts[rank] += parameter.numel()
                 start = end
-        return counts.index(max(counts))
+        return max(range(self.world), key=lambda rank: (counts[rank], rank))
 
     def _flattened(self, group: dict[str, Any]) -> Group:
         """flatten_dense_tensors_aligned, _update_model_bit16_weights, get_partition_info."""

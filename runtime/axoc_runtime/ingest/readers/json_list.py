@@ -84,9 +84,9 @@ class _Window:
                     raise ValueError(error.msg.removesuffix(" at")) from None
 
     def skip_to(self, openings: set[str]) -> bool:
-        """To where the next element begins as others do. False where none does."""
+        """To where the next element begins as others do, in a list of its own perhaps. False where none does."""
         self.move(1)
-        known, longest = re.compile("|".join(map(re.escape, openings))), max(map(len, openings))
+        known, longest = re.compile(r"\[?(?:" + "|".join(map(re.escape, openings)) + ")"), 1 + max(map(len, openings))
         while (found := known.search(self.text, self.at)) is None:
             self.move(max(0, len(self.text) - self.at - longest))
             if not self.more() and known.search(self.text, self.at) is None:
