@@ -266,7 +266,11 @@ def reason(one: Compared) -> str:
         return NAMED
     if row.get("strategy") == "fsdp" and row["layers"] == FEWEST and one.error > 0:
         return NO_MIDDLE
-    return STILL_GATHERED if row.get("strategy") == "zero3" and row["model"] in EXPERTS and one.error > 0 else UNKNOWN
+    if row.get("strategy") == "zero2" and row["layers"] == FEWEST:
+        return LATE
+    if row.get("strategy") == "zero3" and one.error > 0:
+        return STILL_GATHERED if row["model"] in EXPERTS else FETCHING
+    return UNKNOWN
 
 
 UNKNOWN: Final = "not known"
@@ -274,6 +278,14 @@ FEWEST: Final = 2
 NO_MIDDLE: Final = (
     "of two blocks none has a neighbour on either side, whose gather and whose reduced gradients the closed form counts beside "
     "it, as of any deep model"
+)
+LATE: Final = (
+    "the rank that keeps the end of a large embedding makes its buffer in the first block's backward: the closed form takes a part "
+    "of the activations to be gone by then, which of two blocks is too much"
+)
+FETCHING: Final = (
+    "several weights that ZeRO-3 fetches ahead are there twice while they are copied out: the closed form counts the most of it beside "
+    "all that a block keeps, whichever of its modules that was at"
 )
 STILL_GATHERED: Final = (
     "autograd keeps a view of each block's experts, which ZeRO-3 cannot let go of; those that are gathered still when the head runs "

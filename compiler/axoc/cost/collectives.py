@@ -121,8 +121,9 @@ def _gathered(scenario: Scenario, c: Columns) -> tuple[Floats, Floats, Floats]:
     next block's, prefetched."""
     sizes = scenario.sizes
     root = 0.0 if sizes.lm_head else split.outside(scenario, c) * _outside_bytes(scenario)
-    unit = unit_bytes(scenario) * split.block_share(scenario, c) * blocks_per_unit(scenario, c)
-    unit = unit * uneven.of_blocks(scenario, c)
+    adapters = 0.0 if scenario.is_full else _adapters(scenario) / scenario.model.num_layers * scenario.compute_bytes
+    block = unit_bytes(scenario) * split.block_share(scenario, c) * uneven.of_blocks(scenario, c) + adapters
+    unit = block * blocks_per_unit(scenario, c)
     fsdp, several = c.uses("fsdp"), c.shard_degree > 1
     return (
         cast(Floats, np.where(fsdp, root, 0.0)),

@@ -214,7 +214,7 @@ def magnitudes(t: Tape, s: Setting, base: Value, added: Value, dropped: Value, i
     adapter = s.scenario.adapter
     assert adapter is not None
     t.scratch(np.maximum(inner * inner * (FP32 + s.compute), inner * outer * (4 * FP32 + s.compute)))
-    own = plain(t, s, dropped, inner, outer) if adapter.dropout > 0 else t.again(base)
+    own = _dropped_base(t, s, dropped, inner, outer) if adapter.dropout > 0 else t.again(base)
     whole = outer * FP32 * t.tokens
     first = t.apply(outer, FP32, [own], saves=[own.storage], scratch=whole)
     second = t.apply(outer, FP32, [added], saves=[added.storage], scratch=whole)
@@ -223,6 +223,19 @@ def magnitudes(t: Tape, s: Setting, base: Value, added: Value, dropped: Value, i
     total = add(t, first, third)
     t.drop(first, third)
     return total
+
+
+def _dropped_base(t: Tape, s: Setting, dropped: Value, inner: Size, outer: Size) -> Value:
+    """The frozen layer on the input with dropout. Without autocast its weight is copied into the input's dtype, and the copy saved
+    (dora.py: weight.to(x.dtype))."""
+    if s.autocast or dropped.bytes <= s.weight:
+        return plain(t, s, dropped, inner, outer)
+    copy = t.allocate(inner * outer * dropped.bytes)
+    result = t.apply(
+        outer, dropped.bytes, [dropped], saves=[copy], folded=s.folded, kind="linear", sizes=(inner, outer)
+    )
+    t.release(copy)
+    return result
 
 
 def pair(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Value:

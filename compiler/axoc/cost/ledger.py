@@ -128,8 +128,7 @@ def _forward(live: _Live) -> Ledger:
     inside = inside + np.where(
         live.columns.checkpointed_layers == 0, one.apart, 0.0
     )  # the model's frame: inputs_embeds
-    fetching = shared.fetching_forward - np.where(any_plain, one.kept + one.copies, 0.0)
-    inside = np.maximum(inside, fetching) + shared.inside_forward - shared.at_head
+    inside = np.maximum(inside, shared.fetching_forward) + shared.inside_forward - shared.at_head
     return live.phase(
         gathered_weights=shared.at_head,
         gradients=live.carried,
@@ -410,8 +409,8 @@ def _summed_apart(scenario: Scenario, c: Columns) -> Bools:
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:
     """Temporaries of the step: none when fused; one parameter-sized list for foreach; Adafactor's of one matrix."""
     if scenario.optimizer == "adamw_torch":
-        trained = np.where(c.deepspeed, scenario.trainable * 4.0, states.trained_bytes(scenario))
-        return cast(Floats, trained / c.optimizer_shards)
+        own = states.trained_bytes(scenario) / c.optimizer_shards
+        return cast(Floats, np.where(c.deepspeed, subgroup_elements(scenario, c) * 4.0, own))
     if scenario.optimizer == "adafactor":
         return np.full(len(c), adafactor_bytes(scenario))
     return np.zeros(len(c))
