@@ -13,7 +13,7 @@ import torch
 from axoc_runtime import preflight
 from axoc_runtime.arguments import training_arguments
 from axoc_runtime.errors import RuntimeFailure
-from axoc_runtime.models import load
+from axoc_runtime.models import load, stored
 from axoc_runtime.objectives.perplexity import mean_negative_log_likelihood
 from axoc_runtime.objectives.sft import by_length
 from axoc_runtime.prepare import check_vocabulary
@@ -36,6 +36,7 @@ def loaded_with(monkeypatch: pytest.MonkeyPatch, folder: Path, **changes: Any) -
         return Model
 
     monkeypatch.setattr(load.AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    monkeypatch.setattr(stored, "stored_by", lambda job: None)  # there is no such model to be asked
     load.load_base(make_job(folder, **changes), torch.device("cpu"))
     return seen
 
