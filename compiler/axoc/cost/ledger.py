@@ -2,64 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, generation, split, states
-from axoc.cost.activations import Activations, activations
+from axoc.cost import flops, generation, gradient_terms, states, zero
+from axoc.cost.activations import activations
 from axoc.cost.adafactor import adafactor_bytes
-from axoc.cost.buckets import LIVE_ELEMENTS
-from axoc.cost.collectives import Collectives, collectives, subgroup_elements
+from axoc.cost.collectives import collectives, subgroup_elements
 from axoc.cost.columns import Bools, Columns, Floats
+from axoc.cost.live import Ledger, Live
 from axoc.cost.scenario import Scenario
 from axoc.units import KIB, MIB
 
-Ledger = dict[str, Floats]
-"""Bytes by item, one row a candidate. Every phase names the same items, so that ledgers can be compared."""
-
-ITEMS: Final = (
-    "gathered weights",
-    "gradients",
-    "reduction buffers",
-    "activations",
-    "autocast weight copies",
-    "logits and loss",
-    "working set",
-)
-"""What comes and goes, beside what stays."""
 BLAS_HANDLES: Final = 2
 """The thread that runs the forward has one, autograd's has another (ATen/cuda/CublasHandlePool.cpp)."""
 HOPPER_WORKSPACE_BYTES: Final = 32 * MIB
 OTHER_WORKSPACE_BYTES: Final = 8 * MIB + 128 * KIB
 """cuBLAS's workspace of one handle (parseChosenWorkspaceSize there): the first from compute capability 9.0 on."""
-
-EMBEDDING_SORTS_ABOVE: Final = 3072
-"""Tokens (ATen/native/cuda/Embedding.cu, embedding_dense_backward_cuda)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Live:
-    """The terms that phases are put together from."""
-
-    scenario: Scenario
-    columns: Columns
-    tokens: Floats
-    persistent: Ledger
-    held: Activations
-    shared: Collectives
-    gradients: Floats
-    """That a rank keeps once a backward is complete: of everything that is trained, or of its share."""
-    carried: Floats
-    """Gradients that live through the next forward: with accumulation, and under ZeRO-3 always."""
-    waiting: Floats
-    """Of the vocabulary matrix, from the loss on: the first gradient to exist. A tied one waits for the lookup's."""
-
-    def phase(self, **live: Floats) -> Ledger:
-        """The persistent items and ``live``; what is not named is not there."""
-        zero = np.zeros(len(self.columns))
-        return self.persistent | {item: live.get(item.replace(" ", "_"), zero) for item in ITEMS}
 
 
 def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
@@ -70,25 +30,21 @@ def ledgers(scenario: Scenario, c: Columns) -> dict[str, Ledger]:
     return steps | _without_gradients(live, forward["forward"])
 
 
-def _load(live: _Live) -> Ledger:
-    """Before the first step, in which optimizers make their states. DeepSpeed makes its masters with the engine: ZeRO-1 and
-    2 flatten what is trained and then have zeros as large as the masters for a moment (initialize_optimizer_states), ZeRO-3
-    converts a sub-group and clones that, then makes its gradients (stage3.py, _create_fp32_partitions)."""
+def _load(live: Live) -> Ledger:
+    """Before the first step, in which optimizers make their states. DeepSpeed makes its masters with the engine."""
     c, before = live.columns, live.phase()
-    masters, zero = states.masters(live.scenario, c), np.zeros(len(c))
-    low = live.scenario.trainable * states.module_bytes(live.scenario)
-    kept = np.where(states.held_from_start(c), live.gradients, zero)
-    converted = np.minimum(masters, 4.0 * LIVE_ELEMENTS) - kept - before["communication buffers"]
-    built = np.where(c.uses("zero3"), converted, np.maximum(masters, low - masters))
-    own = {"optimizer states": masters, "workspace": zero, "gradients": kept}
-    return before | own | {"working set": np.where(c.deepspeed, np.maximum(0.0, built), zero)}
+    masters, none = states.masters(live.scenario, c), np.zeros(len(c))
+    kept = np.where(states.held_from_start(c), live.gradients, none)
+    own = {"optimizer states": masters, "workspace": none, "gradients": kept}
+    built = zero.while_built(live, masters, kept, before["communication buffers"])
+    return before | own | {"working set": built}
 
 
-def _live(scenario: Scenario, c: Columns) -> _Live:
+def _live(scenario: Scenario, c: Columns) -> Live:
     tokens = flops.tokens(scenario, c)
     shared = collectives(scenario, c)
     gradients = np.where(c.uses("zero2"), shared.partition, states.gradients(scenario, c))
-    return _Live(
+    return Live(
         scenario=scenario,
         columns=c,
         tokens=tokens,
@@ -103,7 +59,7 @@ def _live(scenario: Scenario, c: Columns) -> _Live:
         shared=shared,
         gradients=gradients,
         carried=np.where((c.accumulation > 1) | states.held_from_start(c), gradients, 0.0),
-        waiting=_waiting(scenario, c),
+        waiting=gradient_terms.waiting(scenario, c),
     )
 
 
@@ -120,7 +76,7 @@ def workspace_bytes(scenario: Scenario) -> int:
     return BLAS_HANDLES * (HOPPER_WORKSPACE_BYTES if recent else OTHER_WORKSPACE_BYTES)
 
 
-def _forward(live: _Live) -> Ledger:
+def _forward(live: Live) -> Ledger:
     """At the loss, or inside the last block where that needs more: there its weights are gathered too."""
     held, one, shared = live.held, live.held.largest, live.shared
     any_plain = live.columns.checkpointed_layers < live.scenario.model.num_layers
@@ -140,7 +96,7 @@ def _forward(live: _Live) -> Ledger:
     )
 
 
-def _while_copied(live: _Live, any_plain: Bools) -> Floats:
+def _while_copied(live: Live, any_plain: Bools) -> Floats:
     """Beside what a forward's end has: the most while FSDP2 copies a unit's weights out of its gather, with the gather before
     it still there. The head's, the last block's, or, of little activations, the first block's after the embedding's."""
     held, one, shared = live.held, live.held.largest, live.shared
@@ -155,7 +111,7 @@ def _while_copied(live: _Live, any_plain: Bools) -> Floats:
     return cast(Floats, np.where(live.columns.uses("fsdp"), found, 0.0))
 
 
-def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
+def _without_gradients(live: Live, forward: Ledger) -> dict[str, Ledger]:
     """The objective's other passes, of which the last comes after the forward and before its backward: what the forward
     keeps is there (TRL computes the reference's log-probabilities after the policy's)."""
     if live.scenario.objective.generated is not None:
@@ -169,7 +125,7 @@ def _without_gradients(live: _Live, forward: Ledger) -> dict[str, Ledger]:
     return {"reference": passing | both | stays}
 
 
-def _sampling(live: _Live) -> dict[str, Ledger]:
+def _sampling(live: Live) -> dict[str, Ledger]:
     """Before the first micro-step's forward, when nothing of a step is kept; the prompts of all micro-batches come first, a
     whole pass of them. The reference is asked afterwards, a micro-batch at a time."""
     passing, c = _evaluate(live, always=True), live.columns
@@ -180,7 +136,7 @@ def _sampling(live: _Live) -> dict[str, Ledger]:
     return {"generate": passing | cache | prompts | logits} | asked
 
 
-def _loss(live: _Live) -> Ledger:
+def _loss(live: Live) -> Ledger:
     held = live.held
     masks = np.where(live.columns.checkpointed_layers > 0, held.masks, 0.0)
     return live.phase(
@@ -193,7 +149,7 @@ def _loss(live: _Live) -> Ledger:
     )
 
 
-def _backward(live: _Live) -> dict[str, Ledger]:
+def _backward(live: Live) -> dict[str, Ledger]:
     """At the top block, where recomputing begins, at the bottom block, and at the embedding."""
     scenario, c, held, one, shared = live.scenario, live.columns, live.held, live.held.largest, live.shared
     first = live.carried + live.waiting
@@ -211,19 +167,21 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             working_set=np.where(
                 any_plain,
                 np.maximum(
-                    _top_of_first(live, one.backward - held_by_one, one.later - held_by_one), shared.fetching_first
+                    zero.top_of_first(live, one.backward - held_by_one, one.later - held_by_one), shared.fetching_first
                 ),
                 0.0,
             ),
         ),
         "backward_recompute": live.phase(
             gathered_weights=np.where(recomputes, gathered, 0.0),
-            gradients=np.where(recomputes, first + _plain_block_gradients(scenario, c, live.gradients), 0.0),
+            gradients=np.where(recomputes, first + gradient_terms.of_plain_blocks(scenario, c, live.gradients), 0.0),
             reduction_buffers=np.where(recomputes, shared.reducing(held.entries, held.gradient), 0.0),
             activations=held.entries + masks,
             working_set=np.where(
                 recomputes,
-                np.maximum(_top_of_first(live, again, one.later + one.apart - held.gradient), shared.fetching_first),
+                np.maximum(
+                    zero.top_of_first(live, again, one.later + one.apart - held.gradient), shared.fetching_first
+                ),
                 0.0,
             ),
         ),
@@ -234,59 +192,49 @@ def _backward(live: _Live) -> dict[str, Ledger]:
             activations=np.where(recomputes, held.gradient + masks, 0.0),
             working_set=np.maximum(
                 np.where(recomputes, again + _above_the_bottom(live), one.backward),
-                np.maximum(_pending(live), shared.fetching_bottom),
+                np.maximum(zero.pending(live), shared.fetching_bottom),
             ),
         ),
         "backward_embedding": _backward_embedding(live, first),
     }
 
 
-def _top_of_first(live: _Live, whole: Floats, later: Floats) -> Floats:
-    """Of the first block's backward, ``whole`` and ``later``, when a matrix's gradient is there. Under ZeRO-2 the last rank's buffer,
-    which counts from the start, is made with the second gradient to come: of an untied head's and the final norm's, when the
-    head's is there still, or of the final norm's and that matrix's."""
-    scenario, c, buffer = live.scenario, live.columns, live.shared.arriving_first
-    if not scenario.is_full:
-        return whole
-    later = later + live.shared.pending
-    untied = np.maximum(whole, _matrix_gradient(scenario, c) + live.held.gradient)
-    found = np.maximum(untied if scenario.sizes.lm_head else whole - buffer, later)
-    return cast(Floats, np.where(c.uses("zero2") & (buffer > 0), found, whole))
-
-
-def _pending(live: _Live) -> Floats:
-    """Under ZeRO-2 what is left of a block's backward once a matrix has its gradient, beside one that waits for the next."""
-    one, held, c = live.held.largest, live.held, live.columns
-    later = one.later + np.where(c.checkpointed_layers > 0, one.apart - held.gradient, 0.0)
-    return cast(Floats, np.where(live.shared.pending > 0, later + live.shared.pending, 0.0))
-
-
-def _above_the_bottom(live: _Live) -> Floats:
+def _above_the_bottom(live: Live) -> Floats:
     """By how much more the block above the bottom one needs, which FSDP2 still prefetches a block beside: where a rank's
     share of a block's gradients is small it is all that is missing there."""
     scenario, c, shared = live.scenario, live.columns, live.shared
-    more = shared.root + shared.in_flight - shared.at_bottom + live.held.gradient - _block_gradient(scenario, c)
-    several = c.uses("fsdp") & ~_carries(c) & (c.checkpointed_layers > 1)
+    more = (
+        shared.root
+        + shared.in_flight
+        - shared.at_bottom
+        + live.held.gradient
+        - gradient_terms.of_one_block(scenario, c)
+    )
+    several = c.uses("fsdp") & ~gradient_terms.carries(c) & (c.checkpointed_layers > 1)
     return cast(Floats, np.where(several, np.maximum(0.0, more), 0.0))
 
 
-def _at_bottom(live: _Live, first: Floats) -> Floats:
+def _at_bottom(live: Live, first: Floats) -> Floats:
     """Gradients of all that comes after the bottom block; what is reduced as it comes leaves a rank's share of them."""
     scenario, c = live.scenario, live.columns
-    block = _block_gradient(scenario, c)
-    whole = np.maximum(live.gradients - _embedding_gradient(scenario, c) - block, 0.0)
-    shares = _gradients_of_blocks(scenario, c, live.gradients) - block
-    fresh = np.where(c.uses("zero2"), live.shared.arriving, np.where(_carries(c), 0.0, shares))
-    return cast(Floats, np.where(_reduces(c), first + fresh, np.where(_carries(c), first, whole)))
+    block = gradient_terms.of_one_block(scenario, c)
+    whole = np.maximum(live.gradients - gradient_terms.of_embedding(scenario, c) - block, 0.0)
+    shares = gradient_terms.of_blocks(scenario, c, live.gradients) - block
+    fresh = np.where(c.uses("zero2"), live.shared.arriving, np.where(gradient_terms.carries(c), 0.0, shares))
+    return cast(
+        Floats, np.where(gradient_terms.reduces(c), first + fresh, np.where(gradient_terms.carries(c), first, whole))
+    )
 
 
-def _backward_embedding(live: _Live, first: Floats) -> Ledger:
+def _backward_embedding(live: Live, first: Floats) -> Ledger:
     """At the lookup's gradient; or, under ZeRO-1, at the end, where a rank's part is copied out of all gradients."""
     scenario, c, shared = live.scenario, live.columns, live.shared
-    blocks = _gradients_of_blocks(scenario, c, live.gradients)
-    fresh = np.where(c.uses("zero2"), shared.arriving, np.where(_carries(c), 0.0, blocks))
-    gradients = np.where(_reduces(c), first + fresh, np.where(_carries(c), first, live.gradients))
-    working = _embedding_working(scenario, c, live.tokens)
+    blocks = gradient_terms.of_blocks(scenario, c, live.gradients)
+    fresh = np.where(c.uses("zero2"), shared.arriving, np.where(gradient_terms.carries(c), 0.0, blocks))
+    gradients = np.where(
+        gradient_terms.reduces(c), first + fresh, np.where(gradient_terms.carries(c), first, live.gradients)
+    )
+    working = gradient_terms.embedding_working(scenario, c, live.tokens)
     at_end = shared.partition - (gradients - live.gradients)
     return live.phase(
         gathered_weights=shared.at_embedding,
@@ -297,28 +245,13 @@ def _backward_embedding(live: _Live, first: Floats) -> Ledger:
     )
 
 
-def _reduces(c: Columns) -> Bools:
-    """Whole gradients are reduced as they come, and let go of."""
-    return c.uses("zero2", "zero3", "fsdp")
+def _optimizer(live: Live) -> Ledger:
+    temporary = _optimizer_working(live.scenario, live.columns)
+    kept, working = zero.stepped(live, temporary)
+    return live.phase(gradients=kept, working_set=working)
 
 
-def _carries(c: Columns) -> Bools:
-    """Gradients are there when a backward begins."""
-    return (c.accumulation > 1) | states.held_from_start(c)
-
-
-def _optimizer(live: _Live) -> Ledger:
-    """DeepSpeed's copy of a rank's gradients in fp32 is what its optimizer sees; then the gradients are let go."""
-    scenario, c, shared = live.scenario, live.columns, live.shared
-    copied = c.deepspeed & ~c.offloads_optimizer
-    kept = np.where(copied & ~c.uses("zero3"), shared.partition, live.gradients)
-    single = subgroup_elements(scenario, c) * 4.0
-    temporary = _optimizer_working(scenario, c)
-    working = np.maximum(shared.copies, single + temporary - np.where(c.uses("zero3"), 0.0, kept))
-    return live.phase(gradients=kept, working_set=np.where(copied, working, temporary))
-
-
-def _evaluate(live: _Live, *, always: bool = False) -> Ledger:
+def _evaluate(live: Live, *, always: bool = False) -> Ledger:
     """Nothing is kept for a backward: the stream, one block, or one batch's logits. FSDP2 still has the head from the batch
     before, ZeRO-3 its own gradients and the top blocks, which it kept for a backward."""
     if not (live.scenario.evaluates or always):
@@ -336,74 +269,6 @@ def _evaluate(live: _Live, *, always: bool = False) -> Ledger:
         logits_and_loss=held.tail.light,
         working_set=np.maximum(0.0, np.maximum(inside, waiting) - gathered - held.tail.light),
     )
-
-
-def _plain_block_gradients(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
-    """Gradients of the blocks after the recomputed ones, which are complete when recomputation begins."""
-    share = split.blocks(scenario, c) if scenario.is_full else 1.0
-    plain = 1 - c.checkpointed_layers / scenario.model.num_layers
-    return cast(Floats, np.where(_carries(c), 0.0, gradients * share * plain))
-
-
-def _block_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """Of one block."""
-    one = scenario.sizes.block / max(1, scenario.sizes.blocks)
-    share = split.blocks(scenario, c) * one if scenario.is_full else 1 / scenario.model.num_layers
-    return cast(Floats, states.gradients(scenario, c) * share)
-
-
-def _gradients_of_blocks(scenario: Scenario, c: Columns, gradients: Floats) -> Floats:
-    """Of all blocks."""
-    return gradients * split.blocks(scenario, c) if scenario.is_full else gradients
-
-
-def _waiting(scenario: Scenario, c: Columns) -> Floats:
-    """A tied one waits for the lookup's; an untied one is reduced at once where gradients are reduced as they come, which
-    under FSDP2 leaves a share of it."""
-    if not scenario.is_full:
-        return np.zeros(len(c))
-    tied = 0.0 if scenario.sizes.lm_head else 1.0
-    added = np.where(_carries(c), tied, 1.0)  # an untied gradient is added at once to the one that is there
-    share = np.where(c.uses("fsdp") & ~_carries(c), 1.0 / c.gradient_shards, 0.0)
-    stays = np.where(_reduces(c), np.maximum(tied, share), added)
-    return cast(Floats, _matrix_gradient(scenario, c) * stays)
-
-
-def _matrix_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """Of the head's matrix, a rank's whole part."""
-    return split.matrix(scenario, c) * states.gradient_element_bytes(scenario, c)
-
-
-def _embedding_gradient(scenario: Scenario, c: Columns) -> Floats:
-    """The last gradient to exist, where the embedding is not also the head."""
-    if not scenario.is_full or scenario.sizes.lm_head == 0:
-        return np.zeros(len(c))
-    return scenario.sizes.embedding * states.gradient_element_bytes(scenario, c)
-
-
-def _embedding_working(scenario: Scenario, c: Columns, tokens: Floats) -> Floats:
-    """The lookup's gradient beside one that waits for it or is there; above 3,072 tokens its rows are summed in parts
-    (ATen/native/cuda/EmbeddingBackwardKernel.cu): fp32 rows, one for each ten tokens and for each that may differ."""
-    if not scenario.is_full:
-        return np.zeros(len(c))
-    sizes = scenario.sizes
-    tied = sizes.lm_head == 0
-    element = states.gradient_element_bytes(scenario, c)
-    matrix = _matrix_gradient(scenario, c) if tied else scenario.sizes.vocabulary_matrix * element
-    second = np.where(_carries(c) | _reduces(c) | tied, matrix, 0.0)
-    rows = np.floor(tokens / 10) + np.minimum(tokens, scenario.model.vocab_size)
-    parts = np.where(tokens > EMBEDDING_SORTS_ABOVE, rows * scenario.model.hidden_size * 4.0, 0.0)
-    return cast(Floats, second + np.maximum(parts, np.where(_summed_apart(scenario, c) & tied, matrix, 0.0)))
-
-
-def _summed_apart(scenario: Scenario, c: Columns) -> Bools:
-    """A tied matrix' two gradients are summed in a third tensor where the head's is a view (of its product, transposed):
-    autograd adds in place only into memory that one tensor alone refers to (torch/csrc/autograd/input_buffer.cpp). A
-    cast of autocast's makes it one, Liger's is its own, and so is that of ZeRO-3's linear layer (deepspeed
-    runtime/zero/linear.py). Seen with torch's profiler on tied matrices."""
-    autocast = ~(c.deepspeed | c.uses("fsdp")) & (scenario.mixed_precision != "no")
-    casts = autocast & (scenario.weight_bytes > scenario.compute_bytes)
-    return cast(Bools, ~casts & ~c.uses("zero3") & (scenario.each(c, lambda s: s.fused_loss) == 0))
 
 
 def _optimizer_working(scenario: Scenario, c: Columns) -> Floats:

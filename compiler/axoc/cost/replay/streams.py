@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from axoc.cost import states
 from axoc.cost.columns import Columns
-from axoc.cost.ledger import Ledger, ledgers
+from axoc.cost.ledger import ledgers
+from axoc.cost.live import Ledger
 from axoc.cost.scenario import Scenario
 
 
