@@ -30,7 +30,6 @@ from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
 from axoc.ir.facts import ModelFacts
 from axoc.ir.request import AdapterRequest
-from random_configurations import EXPERTS
 
 KEPT: Final = Path(__file__).resolve().parent / "rows/closed_form_vs_trace.jsonl.xz"
 KEPT_SHARED: Final = KEPT.with_name("closed_form_vs_trace_shared.jsonl.xz")
@@ -269,7 +268,7 @@ def reason(one: Compared) -> str:
     if row.get("strategy") == "zero2" and row["layers"] == FEWEST:
         return LATE
     if row.get("strategy") == "zero3" and one.error > 0:
-        return STILL_GATHERED if row["model"] in EXPERTS else FETCHING
+        return FETCHING
     return UNKNOWN
 
 
@@ -286,10 +285,6 @@ LATE: Final = (
 FETCHING: Final = (
     "several weights that ZeRO-3 fetches ahead are there twice while they are copied out: the closed form counts the most of it beside "
     "all that a block keeps, whichever of its modules that was at"
-)
-STILL_GATHERED: Final = (
-    "autograd keeps a view of each block's experts, which ZeRO-3 cannot let go of; those that are gathered still when the head runs "
-    "are counted as both in a model as small as this"
 )
 NAMED: Final = (
     "in the first block that is not checkpointed FalconModel still names what the one before returned, its softmax among "
@@ -343,7 +338,10 @@ weights (12).
 ranks, packed rows, the chunked loss; the first 300 of them. They were traced last. When first looked at, 273 of them were off by
 0.87% on average, 27 above 3%, and experts under ZeRO-3 were left out. They then led to what ZeRO-3 fetches module by module
 (`cost/fetches.py`), keeps of frozen layers' inputs and of experts' weights; to whose share ZeRO-1 and 2 keep of experts, and
-which gradients wait; and to FSDP2's uneven shares of experts (eight over three ranks). So they judge no more. Under FSDP2
+which gradients wait; and to FSDP2's uneven shares of experts (eight over three ranks). So they judge no more. Later came that
+ZeRO-3's order of modules has a recomputed block's twice, so that it fetches earlier and keeps longer what comes before it (the
+embedding of s0229, 0.96 GiB, was there during the top block's backward: -3.0%, now +1.3%), and that experts' weights which were
+fetched ahead are autograd's, and no longer gathered ones, from the moment they ran (s0083: +16.8%, now -0.3%). Under FSDP2
 models of two blocks are off (three of them with five blocks: -0.6 to -0.04%).
 
 What is not covered, because the trace does not cover it or differs there from CUDA: int8, modules

@@ -67,3 +67,21 @@ def test_weights_of_one_module_are_there_twice_while_they_are_copied_out() -> No
 
 def test_frozen_embeddings_have_no_backward() -> None:
     assert gathered((BLOCK,) * 4, 1000, 900, **PLAIN | {"trained": False}).embedding == 0
+
+
+def test_a_recomputed_block_keeps_what_its_backward_uses(limits: Callable[[int, int], None]) -> None:
+    """Its modules stand in the order twice: the 200 are used again after the 300 twice, which is within reach."""
+    limits(0, 650)
+    plain = gathered((BLOCK,) * 4, 1000, 900, **PLAIN)
+    again = gathered((BLOCK,) * 4, 1000, 900, **PLAIN, recomputed=4)
+    assert (plain.first, plain.bottom) == (300, 300)
+    assert (again.first, again.bottom) == (500, 500)
+
+
+def test_experts_that_came_ahead_are_autograd_s_once_they_ran(limits: Callable[[int, int], None]) -> None:
+    """All is gathered ahead; what a view holds is counted with activations from then on, and not with what is gathered."""
+    limits(1_000_000, 1_000_000)
+    block = ((100,), (400, 500))
+    held = gathered((block,) * 3, 10, 20, **PLAIN)
+    saved = gathered((block,) * 3, 10, 20, **PLAIN | {"saves": True})
+    assert held.head - saved.head == 3 * 900

@@ -23,11 +23,14 @@ def fetched(scenario: Scenario, c: Columns) -> dict[str, Floats]:
     if not three.any():
         return found
     sizes, element = scenario.sizes, element_bytes(scenario)
-    modules = tuple(_modules(scenario, number) for number in _ends(scenario))
+    ends = _ends(scenario)
+    modules = tuple(_modules(scenario, number) for number in ends)
     outside = reads_head(scenario, c)
     plain = (c.checkpointed_layers < scenario.model.num_layers) & (scenario.model.moe is not None)
-    for external, carries, saves in product((False, True), repeat=3):
-        rows = three & (outside == external) & ((c.accumulation > 1) == carries) & (plain == saves)
+    recomputed = c.checkpointed_layers
+    for external, carries, saves, again in product(*[(False, True)] * 3, np.unique(recomputed[three]).tolist()):
+        kinds = (outside == external) & ((c.accumulation > 1) == carries) & (plain == saves) & (recomputed == again)
+        rows = three & kinds
         if rows.any():
             one = gathered(
                 modules,
@@ -38,6 +41,7 @@ def fetched(scenario: Scenario, c: Columns) -> dict[str, Floats]:
                 carries=carries,
                 trained=scenario.trains_embedding,
                 saves=saves,
+                recomputed=sum(number < again for number in ends),
             )
             for name, values in found.items():
                 values[rows] = getattr(one, name) * element

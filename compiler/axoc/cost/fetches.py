@@ -93,11 +93,21 @@ class _Coordinator:
         for part in parts:
             part.users.add(number)
             self._arrive(part)
+        if self.saves:
+            self._leave_to_autograd(parts)
         if self.following:
             self._forget(parts)
             self._prefetch()
         self.step += 1
         return self.live
+
+    def _leave_to_autograd(self, parts: list[_Part]) -> None:
+        """Once their module runs, however they came; the activations that stand beside ``top`` have them already."""
+        for part in parts:
+            if part.viewed and part.counted:
+                part.counted = False
+                self.live -= part.elements
+                self.top -= part.elements
 
     def _forget(self, parts: list[_Part]) -> None:
         awaited = {id(p) for p in parts if p.fetched_for < self.step}
@@ -130,8 +140,8 @@ class _Coordinator:
             return
         parts = part.flight.parts
         for one in parts:
-            one.here, one.flight, one.counted = True, None, not (self.saves and one.viewed)
-        self._add(sum(p.elements for p in parts if p.counted))
+            one.here, one.flight = True, None
+        self._add(sum(p.elements for p in parts))
         self.live -= sum(p.elements for p in parts)  # the flat one
 
     def _add(self, size: int) -> None:
@@ -183,11 +193,13 @@ def gathered(
     carries: bool,
     trained: bool,
     saves: bool,
+    recomputed: int = 0,
 ) -> Gathered:
     """``blocks``: the modules of each in the order they run; what is small enough to stay gathered is left out. ``external``:
     the head is read outside its module (Liger's loss), and stays until the step. ``carries``: gradients are accumulated, so that a
     forward finds what the backward before it has left. ``trained``: the embedding is, else it has no backward. ``saves``: nothing
-    is checkpointed, and experts' weights stay with what autograd saves."""
+    is checkpointed, and experts' weights stay with what autograd saves. ``recomputed``: of the first so many blocks the modules run
+    once more before their backward."""
     first = _Part(embedding, external=tied and external)
     last = first if tied else _Part(head, external=external)
     inner = [[_Part(n, viewed=len(module) > 1) for n in module] for block in blocks for module in block]
@@ -197,12 +209,13 @@ def gathered(
     for block in blocks:
         inside.append(range(begin, begin + len(block)))
         begin += len(block)
-    recorded = found = _step(run, inside, external, trained, saves)
+    again = [number < recomputed for number in range(len(blocks))]
+    recorded = found = _step(run, inside, again, external, trained, saves)
     run.let_all_go()
     run.following = True
     for number in range(2 if carries else 1):
         run.begin()
-        found = _step(run, inside, external, trained, saves)
+        found = _step(run, inside, again, external, trained, saves)
         if not (carries and number == 0):
             run.let_all_go()
     found = {name: max(value, recorded[name]) for name, value in found.items()}
@@ -236,7 +249,9 @@ def _through(run: _Coordinator, modules: Iterable[int]) -> tuple[int, int]:
     return runs, fetches
 
 
-def _step(run: _Coordinator, inside: list[range], external: bool, trained: bool, saves: bool) -> dict[str, int]:
+def _step(
+    run: _Coordinator, inside: list[range], again: list[bool], external: bool, trained: bool, saves: bool
+) -> dict[str, int]:
     run.saves = saves
     forwards, at_head = _forward(run, inside, external)
     run.saves = False
@@ -244,7 +259,10 @@ def _step(run: _Coordinator, inside: list[range], external: bool, trained: bool,
     if not external:  # of a model that returns no tensor DeepSpeed sees no backward
         loss = run.fetch(head)
         run.release(head)
-    blocks = [_through(run, reversed(block)) for block in reversed(inside)]
+    passes = [
+        [*block, *reversed(block)] if twice else [*reversed(block)] for block, twice in zip(inside, again, strict=True)
+    ]
+    blocks = [_through(run, modules) for modules in reversed(passes)]
     embedding = run.live
     if trained:
         embedding = run.fetch(0)
