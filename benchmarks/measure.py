@@ -253,7 +253,7 @@ def kernels_of(row: dict[str, Any]) -> str:
 def with_kernels(row: dict[str, Any], model: Any) -> Any:
     """The runtime's own loss and compiled blocks, in the runtime's order: the head's loss, then blocks."""
     job: Any = SimpleNamespace(
-        model=SimpleNamespace(decoder_block=block_name(model), compile=bool(row.get("compile"))),
+        model=SimpleNamespace(decoder_block=block_name(model), family="", compile=bool(row.get("compile"))),
         datasets=[SimpleNamespace(packing=bool(row.get("packing")))],
         distributed=SimpleNamespace(tensor_parallel=1, device=DEVICE),
     )

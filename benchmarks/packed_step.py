@@ -48,8 +48,16 @@ VARIANTS: Final = [
     ("8b-qlora-liger-compiled-kept", "llama-3-8b", "qlora", "nf4", "liger", True, 0, 8192),
     ("8b-lora-chunked-compiled-kept", "llama-3-8b", "lora", "bf16", "chunked", True, 0, 8192),
     ("3b-bf16-chunked-compiled", "llama-3.2-3b", "full", "bf16", "chunked", True, 0, 16384),
+    ("1b-fp8-chunked-compiled", "llama-3.2-1b", "full", "fp8", "chunked", True, 0, 16384),
+    ("1b-fp8-liger-compiled-32k", "llama-3.2-1b", "full", "fp8", "liger", True, 0, 32768),
+    ("1b-fp32-fp8-chunked-compiled", "llama-3.2-1b", "full", "fp32-fp8", "chunked", True, 0, 16384),
+    ("3b-fp8-chunked-compiled", "llama-3.2-3b", "full", "fp8", "chunked", True, 0, 16384),
+    ("8b-lora-fp8-chunked-compiled-kept", "llama-3-8b", "lora", "fp8", "chunked", True, 0, 8192),
+    ("8b-lora-fp8-chunked-compiled-kept-16k", "llama-3-8b", "lora", "fp8", "chunked", True, 0, 16384),
     ("tiny-fp32-chunked-compiled", "tiny", "full", "fp32", "chunked", True, 0, 256),
+    ("tiny-fp32-fp8-chunked-compiled", "tiny", "full", "fp32-fp8", "chunked", True, 0, 256),
 ]
+"""fp8: weights in bf16, or in fp32 where it says so, and the blocks' products in float8."""
 TINY: Final = {
     "vocab_size": 211, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16,
@@ -199,12 +207,14 @@ def build(row: dict[str, Any], device: str) -> Any:
     from axoc_runtime.attention.register import register_varlen
     from axoc_runtime.kernels import LOSS_ALONE
     from axoc_runtime.kernels.compiled import compile_blocks
+    from axoc_runtime.kernels.float8 import use_float8
     from axoc_runtime.kernels.head import use_chunked_loss
     from transformers import AutoConfig, AutoModelForCausalLM
 
     register_varlen()
     plain.DEVICE = device  # type: ignore[misc]
-    shape = {**row, "attention": "axoc_varlen", "targets": "all-linear"}
+    dtype = row["dtype"].removesuffix("-fp8")
+    shape = {**row, "dtype": dtype, "attention": "axoc_varlen", "targets": "all-linear"}
     if row["model"] == "tiny":
         config = AutoConfig.for_model("llama", **TINY)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="axoc_varlen")
@@ -212,7 +222,7 @@ def build(row: dict[str, Any], device: str) -> Any:
         model = plain.make_model(shape)
         plain.set_checkpointing(shape, model)
     job: Any = SimpleNamespace(
-        model=SimpleNamespace(decoder_block="LlamaDecoderLayer", compile=row["compiled"]),
+        model=SimpleNamespace(decoder_block="LlamaDecoderLayer", family="llama", compile=row["compiled"]),
         datasets=[SimpleNamespace(packing=True)],
         distributed=SimpleNamespace(tensor_parallel=1, device=device),
     )
@@ -222,9 +232,12 @@ def build(row: dict[str, Any], device: str) -> Any:
         from transformers.integrations.liger import apply_liger_kernel
 
         apply_liger_kernel(model, LOSS_ALONE if row["compiled"] else None)
+    model = model.train().to(torch.device(device))
+    if row["dtype"].endswith("fp8"):
+        use_float8(job, model)
     if row["compiled"]:
         compile_blocks(job, model)
-    return model.train().to(torch.device(device))
+    return model
 
 
 def lengths(tokens: int, seed: int) -> list[int]:

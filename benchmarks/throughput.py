@@ -112,6 +112,7 @@ def spec(job: str) -> dict[str, Any]:
             "learning_rate": wanted["learning_rate"], "lr_scheduler": "constant", "warmup_ratio": 0.0,
             "logging_steps": parts.EVERY, "save_steps": ENOUGH_STEPS,
         },
+        "distributed": {"mixed_precision": wanted.get("mixed_precision", "bf16")},
         "tracking": [],
     }  # fmt: skip
 

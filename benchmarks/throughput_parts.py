@@ -30,9 +30,13 @@ JOBS: Final[dict[str, dict[str, Any]]] = {
     "3b-full": {"model": "llama-3.2-3b", "method": "full", "learning_rate": 5e-5, "tuned": {"micro": 2, "gc": False}},
     "8b-lora": {"model": "llama-3-8b", "method": "lora", "learning_rate": 2e-4, "tuned": {"micro": 2, "gc": False}},
     "8b-qlora": {"model": "llama-3-8b", "method": "qlora", "learning_rate": 2e-4, "tuned": {"micro": 2, "gc": False}},
+    "1b-full-fp8": {"model": "llama-3.2-1b", "method": "full", "learning_rate": 1e-4, "mixed_precision": "fp8"},
+    "3b-full-fp8": {"model": "llama-3.2-3b", "method": "full", "learning_rate": 5e-5, "mixed_precision": "fp8"},
+    "8b-lora-fp8": {"model": "llama-3-8b", "method": "lora", "learning_rate": 2e-4, "mixed_precision": "fp8"},
     "tiny": {"model": None, "method": "full", "learning_rate": 1e-3, "tuned": {"micro": 1, "gc": False}, "packs": 1},
 }
 """``packs``: of LONGEST tokens in an optimizer step, 8 where nothing is said.
+``mixed_precision``: of the spec, bf16 where nothing is said; the same weights, rows and rates as the job beside it.
 ``tuned``: of TRL by hand: the micro-batch in packs, and whether it recomputes; --micro and --gc try others."""
 
 

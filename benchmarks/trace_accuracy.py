@@ -152,6 +152,7 @@ def job_value(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         | {"mfu": None, "step_breakdown": {}, "pace": {}, "batch_fill": 1.0},
         "expect": {"accelerator": "h100-sxm-80gb"}
         | dict.fromkeys(("device_memory_bytes", "host_bytes", "disk_bytes", "parameters", "trainable_parameters"), 0)
+        | {"float8_linears": 0}
         | dict.fromkeys(("link_bytes_per_second", "network_bytes_per_second"), 0.0),
     }
 

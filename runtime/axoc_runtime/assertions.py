@@ -7,6 +7,7 @@ from typing import Any
 
 from axoc_runtime.errors import EXIT_NOT_AS_PLANNED, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.kernels.float8 import Float8Linear
 from axoc_runtime.models.load import decoder_blocks
 from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.strategies import world_size
@@ -23,6 +24,7 @@ def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
         _dtypes,
         _shards,
         _checkpointing,
+        _float8,
     ]
     found = [m for check in checks for m in check(job, trainer)]
     wrong = [m for m in found if m[1] != m[2]]
@@ -79,7 +81,7 @@ def _dtypes(job: Job, trainer: Any) -> Iterator[Mismatch]:
     found = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
     planned = "float32" if job.adapter is not None else job.model.dtype
     if job.distributed.strategy.startswith("zero"):
-        mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.mixed_precision)
+        mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.autocast)
         planned = mixed or ("bfloat16" if job.model.dtype == "bfloat16" else planned)
     yield "dtype of trained weights", [planned], found
 
@@ -102,3 +104,8 @@ def _checkpointing(job: Job, trainer: Any) -> Iterator[Mismatch]:
         job.training.gradient_checkpointing, job.training.checkpointed_layers
     )
     yield "how many of them", planned, len(found)
+
+
+def _float8(job: Job, trainer: Any) -> Iterator[Mismatch]:
+    found = sum(isinstance(m, Float8Linear) for m in trainer.model.modules())
+    yield "linear layers in float8", job.expect.float8_linears, found

@@ -166,6 +166,11 @@ class Distributed:
     config: str | None
 
     @property
+    def autocast(self) -> str:
+        """no | bf16 | fp16: what everything that is not computed in float8 is computed in."""
+        return "bf16" if self.mixed_precision == "fp8" else self.mixed_precision
+
+    @property
     def shard_degree(self) -> int:
         """Data-parallel ranks that share one copy."""
         return self.data_parallel // self.replicate_degree
@@ -218,6 +223,8 @@ class Expect:
     """The same over all ranks; 0 where there is one node."""
     parameters: int
     trainable_parameters: int
+    float8_linears: int = 0
+    """Linear layers whose products are computed in float8."""
 
 
 @dataclass(frozen=True, kw_only=True)

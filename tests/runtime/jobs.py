@@ -52,6 +52,7 @@ BASE: dict[str, Any] = {
     "expect": {
         "accelerator": "cpu", "device_memory_bytes": 0, "host_bytes": 0, "disk_bytes": 0,
         "link_bytes_per_second": 0.0, "network_bytes_per_second": 0.0, "parameters": 0, "trainable_parameters": 0,
+        "float8_linears": 0,
     },
 }  # fmt: skip
 

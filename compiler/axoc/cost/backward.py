@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from axoc.cost import float8
 from axoc.cost.forward import (
     attention,
     batched,
@@ -235,6 +236,7 @@ BACKWARD: Final[dict[str, Kind]] = {
     "add": _add_back,
     "linear": _linear_back,
     "linear_4bit": _linear_4bit_back,
+    float8.KIND: float8.backward,
     "copy": nothing,
     "dropout": _dropout_back,
     "layer_norm": _layer_norm_back,

@@ -67,6 +67,8 @@ class Datasheet:
     recent: bool = False
     """Of compute capability 9.0 or above: Hopper and what came after it."""
     architecture: str = ""
+    float8_flops_per_second: float | None = None
+    """None where it has no such products: they run at the other dtype's rate."""
 
     @property
     def product_share(self) -> float:
@@ -76,6 +78,10 @@ class Datasheet:
         best = BEST_PRODUCT_SHARE.get(self.architecture)
         return MATMUL_SHARE if best is None else OF_THE_BEST * best
 
+    def product_rate(self, bytes_: float) -> float:
+        """Dense FLOP/s, by bytes of an element."""
+        return self.flops_per_second if bytes_ > 1.0 else self.float8_flops_per_second or self.flops_per_second
+
     @property
     def launch_seconds(self) -> float:
         return 0.0 if self.cpu else LAUNCH_SECONDS
@@ -84,7 +90,7 @@ class Datasheet:
         return cast(Floats, num_bytes / (self.bytes_per_second * BANDWIDTH_SHARE) + self.launch_seconds)
 
     def matmul(self, layout: str, m: Size, n: Size, k: Size, bytes_: float) -> Floats:
-        arithmetic = 2.0 * m * n * k / (self.flops_per_second * self.product_share)
+        arithmetic = 2.0 * m * n * k / (self.product_rate(bytes_) * self.product_share)
         return np.atleast_1d(np.maximum(arithmetic, self.moved(bytes_ * (m * n + n * k + m * k))))
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from axoc.cost import chunked
+from axoc.cost import chunked, float8
 from axoc.cost.columns import Floats
 from axoc.cost.head import chunk_rows
 from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, LOSS, PRODUCTS, Kind, Meter
@@ -281,6 +281,7 @@ FORWARD: Final[dict[str, Kind]] = {
     "add": flat("add"),
     "linear": _linear,
     "linear_4bit": _linear_4bit,
+    float8.KIND: float8.forward,
     "weight_cast": _weight_cast,
     "adapter": _adapter,
     "effective_weight": _effective_weight,

@@ -20,6 +20,7 @@ BARRIERS: Final = frozenset(
     {
         "linear",
         "linear_4bit",
+        "linear_float8",
         "attention",
         "unfused",
         "within",

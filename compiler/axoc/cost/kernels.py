@@ -69,6 +69,7 @@ def kernels_of(scenario: Scenario) -> Kernels:
         scenario.on_cpu,
         accelerator.compute_capability >= (9, 0),
         accelerator.architecture,
+        accelerator.dense_flops_per_second.get("fp8"),
     )
 
 
@@ -81,6 +82,7 @@ def _kernels(
     cpu: bool,
     recent: bool,
     architecture: str,
+    float8_rate: float | None,
 ) -> Kernels:
     """One of each, so that what was looked up once is remembered."""
     datasheet = Datasheet(
@@ -90,6 +92,7 @@ def _kernels(
         cpu=cpu,
         recent=recent,
         architecture=architecture,
+        float8_flops_per_second=float8_rate,
     )
     measured: Kernels = datasheet if profile is None or not profile.tables else Measured(profile, datasheet)
     pace = profile.pace.device if profile is not None else 1.0
@@ -123,9 +126,7 @@ def pace_of(scenario: Scenario) -> Pace:
 
 
 def dense_rate(scenario: Scenario) -> float:
-    """Datasheet FLOP/s for the dtype the products run in."""
+    """Datasheet FLOP/s for the dtype the products run in. Under fp8 that of the rest, as which MFU is counted everywhere."""
     rates = scenario.cluster.accelerator.dense_flops_per_second
-    if scenario.mixed_precision == "fp8" and "fp8" in rates:
-        return rates["fp8"]
-    dtype = {"bf16": "bfloat16", "fp16": "float16"}.get(scenario.mixed_precision, scenario.dtype)
+    dtype = {"bf16": "bfloat16", "fp16": "float16", "fp8": "bfloat16"}.get(scenario.mixed_precision, scenario.dtype)
     return rates.get(dtype) or rates["float32"]

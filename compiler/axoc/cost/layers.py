@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from axoc.cost import float8
 from axoc.cost.columns import Floats
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Flow, Parameter, Size, Storage, Tape, Value
@@ -73,6 +74,11 @@ class Setting:
         return self.scenario.quantization in ("nf4", "fp4")
 
     @property
+    def float8(self) -> bool:
+        """Of the blocks' linear layers, an adapter's own left out."""
+        return self.scenario.mixed_precision == "fp8" and not self.compiled_blocks_only
+
+    @property
     def liger(self) -> bool:
         """Norms, positions and gated activations are one kernel each: Liger's, or what the compiler makes of them."""
         return self.scenario.fused_blocks and not self.compiled_blocks_only
@@ -134,6 +140,10 @@ def plain(t: Tape, s: Setting, value: Value, inner: Size, outer: Size, *, biased
     """nn.Linear. autocast copies a weight that is not in its dtype: once a forward where it is trained, else each time
     (ATen/autocast_mode.cpp, cached_cast), and either is saved for the gradient of the input."""
     low = lowered(t, s, value)
+    if s.float8:
+        made = float8.product(t, s, low, inner, outer, biased=biased)
+        t.drop(low)
+        return made
     weights = inner * outer
     leaf = s.scenario.model.family != "falcon"  # FalconLinear multiplies by a transposed view
     copy = weight_copy(t, s, weights, s.weight, cached=s.trained and leaf)

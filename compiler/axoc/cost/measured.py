@@ -14,7 +14,7 @@ from axoc.cost.surfaces import Curve, Surface
 from axoc.cost.tape import Size
 from axoc.facts.profile import Profile, Table
 
-NAMES: Final = {4.0: "fp32", 2.0: "bf16"}
+NAMES: Final = {4.0: "fp32", 2.0: "bf16", 1.0: "fp8"}
 """Of a dtype, by bytes of an element."""
 NONE: Final = Table(columns=(), rows=())
 MOVED_BY_MUL: Final = 3.0
@@ -49,17 +49,26 @@ class Measured:
         key = (layout, bytes_, sizes.tobytes())
         found = self._remembered.get(key)
         if found is None:
-            seconds = self._matmuls(NAMES[bytes_], layout).seconds(sizes, self._product(sizes, bytes_))
+            seconds = self._matmul_seconds(layout, sizes, bytes_)
             found = self._remembered[key] = seconds * self.sustained
         return found
 
+    def _matmul_seconds(self, layout: str, sizes: Floats, bytes_: float) -> Floats:
+        """float8 products are all of one layout: what lies otherwise is cast into it."""
+        layout = "nt" if bytes_ == 1.0 else layout
+        if bytes_ == 1.0 and not self.profile.tables["matmul"].where(dtype="fp8").rows:
+            m, n, k = sizes.T
+            return self.datasheet.matmul(layout, m, n, k, bytes_)
+        return self._matmuls(NAMES[bytes_], layout).seconds(sizes, self._product(sizes, bytes_))
+
     def _product(self, sizes: Floats, bytes_: float) -> Floats:
         m, n, k = sizes.T
-        return self._ideal(2.0 * m * n * k, bytes_ * (m * n + n * k + m * k))
+        return self._ideal(2.0 * m * n * k, bytes_ * (m * n + n * k + m * k), bytes_)
 
-    def _ideal(self, flops: Floats, num_bytes: Floats) -> Floats:
+    def _ideal(self, flops: Floats, num_bytes: Floats, bytes_: float = 2.0) -> Floats:
+        """``bytes_``: of an element of a product."""
         d = self.datasheet
-        return flops / d.flops_per_second + num_bytes / d.bytes_per_second + d.launch_seconds
+        return flops / d.product_rate(bytes_) + num_bytes / d.bytes_per_second + d.launch_seconds
 
     @lru_cache(maxsize=16)  # noqa: B019 (one a process and accelerator)
     def _matmuls(self, dtype: str, layout: str) -> Surface:

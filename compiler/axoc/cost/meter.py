@@ -20,7 +20,8 @@ MEMORY_BOUND: Final = "memory-bound kernels"
 CASTS: Final = "weight casts and gradient sums"
 LOSS: Final = "loss"
 DEQUANTIZATION: Final = "dequantization"
-PARTS: Final = (PRODUCTS, ATTENTION, MEMORY_BOUND, CASTS, LOSS, DEQUANTIZATION)
+FLOAT8: Final = "casts to float8"
+PARTS: Final = (PRODUCTS, ATTENTION, MEMORY_BOUND, CASTS, LOSS, DEQUANTIZATION, FLOAT8)
 
 
 @dataclass(eq=False)
@@ -53,9 +54,9 @@ class Meter:
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0, times: float = 1.0) -> None:
         self.add(MEMORY_BOUND, self.kernels.pointwise(kernel, elements, bytes_, width), times)
 
-    def moved(self, num_bytes: Size, launches: float = 1.0) -> None:
+    def moved(self, num_bytes: Size, launches: float = 1.0, part: str = MEMORY_BOUND) -> None:
         """A kernel that only its bytes are known of."""
-        self.add(MEMORY_BOUND, self.kernels.moved(num_bytes / launches), launches)
+        self.add(part, self.kernels.moved(num_bytes / launches), launches)
 
     def tiny(self, launches: float) -> None:
         """On a number a row, or one alone."""

@@ -31,6 +31,8 @@ class Storage:
 
     size: Size
     references: int = 1
+    in_float8: bool = False
+    """A product has cast it."""
 
 
 @dataclass(eq=False)

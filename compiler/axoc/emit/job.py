@@ -10,6 +10,7 @@ from axoc.cost.disk import RUN_ITEMS
 from axoc.cost.whole_run import BEFORE_PROCESSES
 from axoc.emit.links import counted_rates
 from axoc.emit.placement import config_path, placement
+from axoc.facts.float8 import float8_linears
 from axoc.facts.profile import Pace, profile_for
 from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
@@ -189,6 +190,7 @@ def _expect(plan: Plan) -> dict[str, Any]:
         **counted_rates(plan),
         "parameters": plan.schedule.parameters,
         "trainable_parameters": plan.schedule.trainable_parameters,
+        "float8_linears": float8_linears(plan.model) if plan.chosen.candidate.mixed_precision == "fp8" else 0,
     }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from axoc.cost.units import LATENCY_SHARE, min_unit_parameters
+from axoc.facts.float8 import float8_linears
 from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
 from axoc.ir.plan import Decision, Schedule
@@ -39,14 +41,13 @@ SEARCHED: Final = {
 }
 PADDING_TOLD: Final = 0.01
 """Of the tokens computed: plans that differ by less compute the same for the same batch."""
-GIVEN: Final = ("model.dtype", "distributed.mixed_precision")
 
 
 def decisions(request: PlanRequest, fixed: Sequence[Decision], rows: Rows, best: Pass) -> tuple[Decision, ...]:
     """``fixed``: of what was decided before the search."""
     before = {d.field for d in fixed}
     searched = [_searched(request, field, name, rows, best) for field, name in SEARCHED.items() if field not in before]
-    given = [user_decision(request, field, _wanted(request, field)) for field in GIVEN]
+    given = [user_decision(request, "model.dtype", request.model.dtype), _precision(request, best)]
     sizes = [_world(request, rows), _global_batch(request, rows[0][0])]
     return (
         *sizes,
@@ -55,6 +56,20 @@ def decisions(request: PlanRequest, fixed: Sequence[Decision], rows: Rows, best:
         _quantization(request, rows[0][0], best),
         *given,
     )
+
+
+def _precision(request: PlanRequest, best: Pass) -> Decision:
+    """Never chosen: what float8 does to a loss is the user's to judge."""
+    made = user_decision(request, "distributed.mixed_precision", request.distributed.mixed_precision)
+    if made.value != "fp8":
+        return made
+    model = best.costed.scenario.model
+    rest = ", routers and experts" if model.moe is not None else ""
+    because = (
+        f"{made.because}: products of the blocks' {float8_linears(model):,} linear layers, forward in e4m3 and gradients in e5m2; "
+        f"in bf16 stay attention, head, embedding, norms{rest}"
+    )
+    return replace(made, because=because)
 
 
 def schedule_decisions(request: PlanRequest, schedule: Schedule, saving: str | None) -> tuple[Decision, ...]:

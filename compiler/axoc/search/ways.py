@@ -173,6 +173,9 @@ def _compile(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFa
     field, wanted = "model.compile", request.model.compile
     if wanted != AUTO:
         return _set(request, field, wanted)
+    if request.distributed.mixed_precision == "fp8":
+        because = "casts to float8 gain only where compilation fuses them with what makes the values"
+        return _ruled(field, True, because, "fp8-compile")
     for because in _not_compiled(request, model, accelerator):
         return _ruled(field, False, because, "compile-by-request")
     return Choice(values=(False, True))

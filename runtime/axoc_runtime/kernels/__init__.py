@@ -1,4 +1,4 @@
-"""What is put in the place of a model's own computation: its loss, and its blocks compiled."""
+"""What is put in the place of a model's own computation: its loss, float8 products, and its blocks compiled."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ def put_kernels(job: Job, model: Any) -> None:
         from axoc_runtime.kernels.head import use_chunked_loss
 
         use_chunked_loss(job, model)
+    if job.distributed.mixed_precision == "fp8":
+        from axoc_runtime.kernels.float8 import use_float8
+
+        use_float8(job, model)
     if job.model.compile:
         from axoc_runtime.kernels.compiled import compile_blocks
 

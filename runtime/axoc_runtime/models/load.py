@@ -68,7 +68,7 @@ def quantization_config(job: Job) -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type=quantization.method,
         bnb_4bit_use_double_quant=quantization.double_quantization,
-        bnb_4bit_compute_dtype=torch.bfloat16 if job.distributed.mixed_precision == "bf16" else torch.float16,
+        bnb_4bit_compute_dtype=torch.bfloat16 if job.distributed.autocast == "bf16" else torch.float16,
     )
 
 

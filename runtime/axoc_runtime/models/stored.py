@@ -48,7 +48,7 @@ def as_planned(job: Job, model: Any) -> Any:
     if method is not None and job.model.quantization is None:
         return _saveable(model.dequantize())
     if method is not None and job.model.quantization is not None and job.model.quantization.method != "int8":
-        _compute_in(model, torch.bfloat16 if job.distributed.mixed_precision == "bf16" else torch.float16)
+        _compute_in(model, torch.bfloat16 if job.distributed.autocast == "bf16" else torch.float16)
     return model
 
 

@@ -132,7 +132,7 @@ def reference_model(job: Job, device: torch.device) -> Any:
 def shard_reference(job: Job, model: Any) -> None:
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.mixed_precision)
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.autocast)
     policy = MixedPrecisionPolicy(param_dtype=mixed)
     for block in decoder_blocks(job, model):
         fully_shard(block, mp_policy=policy)

@@ -54,7 +54,7 @@ def read_config(job: Job) -> dict[str, Any]:
 def precision_arguments(job: Job) -> dict[str, bool]:
     """Autocast flags. Under FSDP a mixed precision makes accelerate upcast trained weights to fp32: weights that are
     to be trained in bfloat16 stay so only with it off, and then compute in bfloat16 anyway."""
-    mixed, pure = job.distributed.mixed_precision, job.model.dtype == "bfloat16"
+    mixed, pure = job.distributed.autocast, job.model.dtype == "bfloat16"
     if job.distributed.strategy == "fsdp" and pure:
         mixed = "no"
     return {"bf16": mixed == "bf16", "fp16": mixed == "fp16"}

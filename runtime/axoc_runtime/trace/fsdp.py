@@ -105,7 +105,7 @@ def prepared(job: Job, model: Any, mesh: Any) -> Any:
 
 def mixed_precision(job: Job) -> str:
     """As strategies.py, precision_arguments: weights trained in bfloat16 stay so only with it off."""
-    return "no" if job.model.dtype == "bfloat16" else job.distributed.mixed_precision
+    return "no" if job.model.dtype == "bfloat16" else job.distributed.autocast
 
 
 def read_config(job: Job) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def block_parameters(config: dict[str, Any]) -> int:
 
 def compute_dtype(job: Job) -> torch.dtype | None:
     """What autocast lowers to; None where it is off."""
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.mixed_precision)
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.distributed.autocast)
 
 
 def causal_model(model: Any) -> Any:

@@ -93,7 +93,7 @@ def read_config(job: Job) -> dict[str, Any]:
 
 def module_dtype(job: Job) -> torch.dtype:
     """DeepSpeed turns the whole module into the dtype that is enabled (engine.py, _configure_distributed_model)."""
-    mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.mixed_precision, job.model.dtype)
+    mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.autocast, job.model.dtype)
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(mixed, torch.float32)
 
 

@@ -51,6 +51,7 @@ EIGHT_BIT = {"training__optimizer": "adamw_bnb_8bit"}
 FSDP, ZERO2, ZERO3, DDP = ({"distributed__type": t} for t in ("fsdp", "zero2", "zero3", "ddp"))
 HALF = {"model__dtype": "float32", "distributed__mixed_precision": "fp16"}
 NF4, INT8 = stored("nf4"), stored("int8")
+FP8, IN_BF16 = ({"distributed__mixed_precision": p} for p in ("fp8", "bf16"))
 
 GPTQ = {"stored": {"quant_method": "gptq", "bits": 4}}
 STORED_NF4 = {"stored": {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}}
@@ -97,12 +98,23 @@ CASES = (
         fixed={"training__global_batch_size": 64},
         pitfalls=(18,),
     ),
+    Case(rule="fp8-hardware", bad=FP8, fixed=IN_BF16, inventory="a100-sxm-80gb:8"),
+    Case(rule="fp8-hardware", bad=FP8, fixed={}, inventory="mi300x-192gb:8", good_inventory="l4-24gb:8"),
     Case(
-        rule="runtime-fp8",
-        bad=FSDP | {"distributed__mixed_precision": "fp8"},
-        fixed={"distributed__mixed_precision": "bf16"},
-        pitfalls=(24,),
+        rule="fp8-layers", bad=FP8, fixed=IN_BF16, model="openai-community/gpt2", keeps={"dataset__max_seq_length": 512}
     ),
+    Case(rule="fp8-layers", bad=FP8, fixed=IN_BF16, model="tiiuae/falcon-7b", keeps=FSDP),
+    Case(rule="fp8-objective", bad=FP8, fixed=IN_BF16, keeps=DPO),
+    Case(rule="fp8-quantized", bad=NF4, fixed={"model__quantization": None}, keeps=FP8 | DDP),
+    Case(rule="fp8-zero", bad=ZERO2, fixed=FSDP, keeps=FP8),
+    Case(rule="fp8-zero", bad=ZERO3, fixed=DDP, keeps=FP8),
+    Case(
+        rule="fp8-tensor-parallel",
+        bad={"distributed__model_parallel_size": 2},
+        fixed={"distributed__model_parallel_size": 1},
+        keeps=FP8 | FSDP | {"model__kernels": "none"},
+    ),
+    Case(rule="fp8-compile", bad={"model__compile": False}, fixed={"model__compile": "auto"}, keeps=FP8),
     Case(
         rule="tensor-parallel-8bit-optimizer",
         bad=EIGHT_BIT | DDP | {"distributed__model_parallel_size": 2},

@@ -6,11 +6,12 @@ from functools import cache
 from typing import Final
 
 from axoc.errors import Diagnostic, UserError
-from axoc.search.rules import adapters, exports, numerics, objectives, parallel, quantized, runtime
+from axoc.search.rules import adapters, exports, float8, numerics, objectives, parallel, quantized, runtime
 from axoc.search.rules.base import Rule
 
 GROUP: Final = "axoc.rules"
 BUILT_IN: Final[tuple[Rule, ...]] = (
+    *float8.RULES,
     *runtime.RULES,
     *objectives.RULES,
     *parallel.RULES,

@@ -36,10 +36,6 @@ def optimizer(context: Context, _: Combination) -> str | None:
     return None if wanted in TRAINER_OPTIMIZERS else f"optimizer {wanted} is not one that transformers' Trainer makes"
 
 
-def fp8(context: Context, _: Combination) -> str | None:
-    return "fp8 training is not in this runtime yet" if context.scenario.mixed_precision == "fp8" else None
-
-
 def tensor_parallel(context: Context, c: Combination) -> str | None:
     """runtime/axoc_runtime/strategies/tensor.py trains plans of whole columns and rows."""
     family = context.scenario.model.family
@@ -135,5 +131,4 @@ RULES: Final = (
         versions=RUNTIME,
     ),
     Rule(id="runtime-streaming", check=streaming, fix="set dataset.streaming: false", link=None, versions=RUNTIME),
-    Rule(id="runtime-fp8", check=fp8, fix="set distributed.mixed_precision: bf16", link=None, versions=RUNTIME),
 )
