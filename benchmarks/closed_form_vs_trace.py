@@ -161,6 +161,7 @@ def scenario_of(row: dict[str, Any]) -> Scenario:
         trainable=trainable_parameters(model, adapter),
         quantization="nf4" if row["dtype"] == "nf4" else "none",
         double_quantization=row.get("double_quant", True),
+        casts_inputs=row.get("casts", True),
         optimizer=row["optim"],
         attention=row["attention"],
         kernels=row.get("kernels") or ("liger" if row["liger"] else "none"),

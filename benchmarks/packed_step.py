@@ -1,6 +1,6 @@
 """A training step of packed rows as the runtime computes it, part by part: which kernels, dtype and compilation, how fast.
 
-    python benchmarks/packed_step.py OUT.jsonl [--only REGEX] [--check] [--profile] [--seconds 200] [--device cpu]
+    python benchmarks/packed_step.py OUT.jsonl [--only REGEX] [--check] [--profile] [--seconds 200] [--device cpu] [--casts]
 
 One line a variant: milliseconds of the whole step and of forward, backward and optimizer, tokens a second, the share of the
 peak that the mathematics needs (6 FLOPs a weight and token, attention within documents), peak bytes, seconds to compile. A
@@ -71,6 +71,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seconds", type=float, default=200.0, help="start nothing after so long")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--casts", action="store_true", help="adapters cast their inputs, as PEFT has them do")
     parser.add_argument("--profile", action="store_true", help="print a step's kernels")
     options = parser.parse_args()
     global PROFILED
@@ -89,7 +90,7 @@ def main() -> int:
             print("out of time: the rest was not measured", flush=True)
             break
         keys = ("id", "model", "method", "dtype", "kernels", "compiled", "gc", "tokens")
-        row = dict(zip(keys, variant, strict=True))
+        row = dict(zip(keys, variant, strict=True)) | {"casts": options.casts}
         _in_a_child(row, options.rows, lambda row=row: measure(row, options.device))  # type: ignore[misc]
     return 0
 

@@ -188,6 +188,7 @@ def adapter_value(row: dict[str, Any]) -> dict[str, Any]:
         "init": "default",
         "init_iterations": None,
         "loraplus_lr_ratio": None,
+        "casts_inputs": row.get("casts", True),
     }
 
 

@@ -66,6 +66,8 @@ class Adapter:
     init_iterations: int | None
     """Of pissa's randomized decomposition; None: exact."""
     loraplus_lr_ratio: float | None
+    casts_inputs: bool = True
+    """False: under autocast inputs are not cast to the adapter's dtype first (models/adapter_inputs.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,11 @@
-"""Strict reading of JSON into frozen dataclasses: every unknown, missing or ill-typed key is named, all at once."""
+"""Strict reading of JSON into frozen dataclasses: every unknown, missing or ill-typed key is named, all at once.
+
+A key that came after bundles were written without it has a default: what they meant."""
 
 from __future__ import annotations
 
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
@@ -15,10 +17,11 @@ def read(cls: type[Any], value: Any, where: str, problems: list[str]) -> Any:
     hints = get_type_hints(cls)
     names = [f.name for f in fields(cls)]
     problems += [f"{where}.{key}: not a key of this schema version" for key in value if key not in names]
-    problems += [f"{where}.{name}: missing" for name in names if name not in value]
+    missing = [f.name for f in fields(cls) if f.name not in value and f.default is MISSING]
+    problems += [f"{where}.{name}: missing" for name in missing]
     before = len(problems)
     made = {n: convert(hints[n], value[n], f"{where}.{n}", problems) for n in names if n in value}
-    return cls(**made) if len(problems) == before and len(made) == len(names) else None
+    return cls(**made) if len(problems) == before and not missing else None
 
 
 def convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:

@@ -70,6 +70,11 @@ class Setting:
         return self.scenario.is_full
 
     @property
+    def leaves_inputs(self) -> bool:
+        """Adapters do not cast what autocast casts anyway: all that have one input keep that one."""
+        return self.autocast and not self.scenario.casts_inputs
+
+    @property
     def four_bit(self) -> bool:
         return self.scenario.quantization in ("nf4", "fp4")
 
@@ -199,7 +204,7 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
         cloned = t.apply(outer, base.bytes, [base], flows=("same",), kind="copy")
         t.drop(base)
         base = cloned
-    raised = t.again(value) if quantized and s.autocast else cast(t, value, s.adapter)
+    raised = t.again(value) if s.leaves_inputs or (quantized and s.autocast) else cast(t, value, s.adapter)
     dropped = dropout(t, raised) if adapter.dropout > 0 else t.again(raised)
     low = pair(t, s, dropped, inner, adapter.rank)
     added = pair(t, s, low, adapter.rank, outer)

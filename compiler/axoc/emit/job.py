@@ -16,6 +16,7 @@ from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
 from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
+from axoc.search.adapter_inputs import casts_inputs
 from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
@@ -36,7 +37,7 @@ def job_dict(plan: Plan, *, base_dir: str = BASE_DIR) -> dict[str, Any]:
         "name": request.name,
         "base_dir": base_dir,
         "model": _model(plan),
-        "adapter": to_plain(request.adapter),
+        "adapter": _adapter(plan),
         "datasets": _datasets(plan),
         "training": _training(plan),
         "eval_metrics": list(request.eval_metrics),
@@ -70,6 +71,13 @@ def _model(plan: Plan) -> dict[str, Any]:
         "trust_remote_code": request.trust_remote_code,
         "licence": _licence(plan),
     }
+
+
+def _adapter(plan: Plan) -> dict[str, Any] | None:
+    adapter = plan.request.adapter
+    if adapter is None:
+        return None
+    return {**to_plain(adapter), "casts_inputs": casts_inputs(adapter, plan.chosen.candidate, plan.cluster)}
 
 
 def _licence(plan: Plan) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from axoc.errors import Diagnostic, UserError
 from axoc.review.items import DEVICE_ITEMS, DISK_ITEMS, HOST_ITEMS
+from axoc.search.adapter_inputs import FIELD
 from axoc.units import GIB, MIB, gib
 
 WIDTH: Final = 100
@@ -102,7 +103,13 @@ def _heading(plan: PlanJson, paint: _Paint) -> list[str]:
     parts.append(f"micro-batch {c['micro_batch_size']} x {c['gradient_accumulation_steps']}")
     parts.append(f"checkpointing {c['gradient_checkpointing']}, offload {c['offload']}")
     parts.append(f"{c['dtype']} weights, quantization {c['quantization']}, kernels {c['kernels']}")
+    parts += ["adapters take their inputs as they come"] if leaves_inputs(plan) else []
     return [paint(line, BOLD) for line in textwrap.wrap("; ".join(parts), WIDTH)]
+
+
+def leaves_inputs(plan: PlanJson) -> bool:
+    """Adapters do not cast what autocast casts back; False in plans that were written before that was decided."""
+    return any(d["field"] == FIELD and d["value"] is False for d in plan["decisions"])
 
 
 def _tables(title: str, phases: Sequence[Mapping[str, Any]], peak: str, paint: _Paint) -> list[str]:

@@ -13,6 +13,7 @@ from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
+from axoc.search.adapter_inputs import adapter_decisions
 from axoc.search.explain import (
     decisions,
     follows_evaluation,
@@ -84,6 +85,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
             *unit_decisions(request, best, row),
             *threshold_decisions(request, chosen.candidate, facts.model.num_layers),
             *schedule_decisions(request, planned, saving_reason(best, row)),
+            *adapter_decisions(request, chosen.candidate, cluster),
             objective_decision(request, wanted),
         ),
         candidates=tuple(p.scored(r) for p, r in ranked[:MAX_RUNNERS_UP]),

@@ -32,7 +32,7 @@ def resume_key(job: Job) -> dict[str, Any]:
         "model.dtype": model.dtype,
         "model.quantization": None if model.quantization is None else asdict(model.quantization),
         "model.tokenizer": None if asdict(job.model.tokenizer) == AS_IT_COMES else job.to_dict()["model"]["tokenizer"],
-        "adapter": None if job.adapter is None else job.to_dict()["adapter"],
+        "adapter": None if job.adapter is None else _trained(job.to_dict()["adapter"]),
         "dataset": [asdict(d) for d in job.datasets],
         "training.objective": training.objective,
         "training.optimizer": training.optimizer,
@@ -41,6 +41,11 @@ def resume_key(job: Job) -> dict[str, Any]:
         "distributed.mixed_precision": job.distributed.mixed_precision,
         "distributed.model_parallel_size": job.distributed.tensor_parallel,
     }
+
+
+def _trained(adapter: dict[str, Any]) -> dict[str, Any]:
+    """Whether its inputs are cast on their way changes nothing of what is trained, and depends on the strategy."""
+    return {key: value for key, value in adapter.items() if key != "casts_inputs"}
 
 
 def complete(output: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import torch
 
 from axoc_runtime.job import Adapter, Job
+from axoc_runtime.models.adapter_inputs import leave_inputs
 from axoc_runtime.objectives.registry import objective_of
 
 CHANGING: Final = ("pissa", "loftq")
@@ -42,6 +43,8 @@ def add_adapter(job: Job, model: Any) -> Any:
         from axoc_runtime.models.loftq import make_up_for_storage
 
         make_up_for_storage(job, made)
+    if not adapter.casts_inputs:
+        leave_inputs(made)
     if adapter.init in CHANGING:
         made.axoc_initial = _matrices(made)
     return made
