@@ -58,3 +58,12 @@ def settled(row: dict[str, Any]) -> None:
         row["dtype"] = "bf16"
     if row["optim"] not in ("adamw_torch_fused", "adamw_torch", "sgd"):  # others want whole parameters
         row["optim"] = "adamw_torch_fused"
+
+
+def offloaded(first: int = 300, count: int = 900, every: int = 4) -> list[dict[str, Any]]:
+    """Of ``shared``'s those under ZeRO with torch's AdamW, its states on the host; under ZeRO-3 every second time weights too."""
+    rows = [
+        r for r in shared(count)[first:] if r["strategy"].startswith("zero") and r["optim"].startswith("adamw_torch")
+    ]
+    kinds = ("optimizer", "optimizer+parameters")
+    return [r | {"offload": kinds[n % 2 if r["strategy"] == "zero3" else 0]} for n, r in enumerate(rows[::every])]

@@ -76,11 +76,14 @@ def sharded(row: dict[str, Any]) -> dict[str, int]:
     value = job_value(row, config)
     ranks = {"world_size": world, "data_parallel": world, "processes_per_node": world}
     value["distributed"] |= {"strategy": row["strategy"], "mixed_precision": row["mixed"], "config": "s.json", **ranks}
+    value["distributed"]["offload"] = row.get("offload", "none")
     value["training"]["global_batch_size"] = row["mbs"] * row["ga"] * world
     if value["adapter"] is not None:
         value["adapter"] |= {"use_dora": row.get("dora", False)}
     width = config.get("hidden_size") or config["n_embd"]
     settings = strategy_settings(row["strategy"], width, value["model"]["decoder_block"])
+    if row.get("offload") and row["strategy"] != "zero3":
+        settings["zero_optimization"]["round_robin_gradients"] = True
     leaf = leaf_module_class(lookup_model(None, config, "config.json", "auto")[0])
     if leaf is not None and row["strategy"] == "zero3":
         settings["zero_optimization"]["leaf_module"] = {"classes": [leaf]}

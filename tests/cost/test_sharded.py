@@ -143,3 +143,11 @@ def test_a_rank_keeps_whole_what_its_borders_cut() -> None:
     )  # the first touches 3 and 4, the second 4 and 1
     assert (elements, part, last, part_of_last) == (7.0, 3.0, 5.0, 3.0)
     assert np.isclose(after, 1 / 8)
+
+
+def test_what_stays_of_an_offloaded_optimizer_agrees_with_the_trace(versus: Any) -> None:
+    """Two of few blocks are named in docs/closed_form_vs_trace.md."""
+    shared = importlib.import_module("closed_form_vs_trace")
+    errors = [abs(shared.compared(row).error) for row in shared.read(versus.KEPT.with_name("offloaded_trace.jsonl.xz"))]
+    assert len(errors) == 57 and sum(error > 0.03 for error in errors) == 2
+    assert np.mean(errors) < 0.008 and np.median(errors) < 0.001

@@ -219,6 +219,46 @@ def test_zero_twos_last_rank_makes_its_buffer_first_and_either_may_be_the_fulles
     assert whole["backward_first"] == ranks["last"].phases["backward_first"] > ranks["fullest"].phases["backward_first"]
 
 
+def offloaded(folder: Path, strategy: str, data: int, offload: str = "optimizer", **changes: Any) -> Any:
+    from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.step import trace_depth
+
+    own = {"stage3_param_persistence_threshold": 0} if strategy == "zero3" else {"round_robin_gradients": True}
+    (folder / "config.json").write_text(json.dumps({"zero_optimization": SMALL | own}))
+    placed = distributed(strategy, data, config="config.json") | {"offload": offload}
+    return trace_depth(job(folder, SHALLOW, distributed=placed, **changes), SHALLOW, DEVICES["h100"], 1)
+
+
+def test_zero_two_with_its_optimizer_on_the_host_holds_weights_and_room_for_one_gradient(tmp_path: Path) -> None:
+    """temp_grad_buffer_for_gpu_offload; the norm of a rank's slice of a gradient is of an fp64 copy."""
+    each, world = numbers(), 4
+    traced = offloaded(tmp_path, "zero2", world)
+    own = traced.phases["optimizer"] - 2 * sum(each) - 2 * max(each) - WORKSPACES
+    assert 0 <= own < 20_000  # the model's own buffers, and rounding up to blocks
+    slices = [n for n in sizes(traced) if n == up(8 * min(max(each), sum(each) // world))]
+    assert slices, "no rank copies its slice"
+
+
+@pytest.mark.parametrize(("offload", "on_device"), [("optimizer", 2), ("optimizer+parameters", 0)])
+def test_zero_three_with_states_on_the_host_holds_its_bucket_and_perhaps_its_share(
+    tmp_path: Path, offload: str, on_device: int
+) -> None:
+    """A gradient's part is fetched back, normed in fp64 and copied in fp32."""
+    world = 3
+    shares = [-(-n // world) for n in numbers()]
+    traced = offloaded(tmp_path, "zero3", world, offload)
+    own = traced.phases["optimizer"] - on_device * sum(shares) - 2 * 20_000 - WORKSPACES
+    assert 0 <= own < 20_000  # the model's own buffers, and rounding up to blocks
+    backward = [e.num_bytes for e in traced.events if e.phase.startswith("backward")]
+    assert {up(n * max(shares)) for n in (2, 4, 8)} <= set(backward)
+
+
+def test_parameters_on_the_host_are_copied_beside_each_gather(tmp_path: Path) -> None:
+    there, away = (offloaded(tmp_path, "zero3", 3, o) for o in ("optimizer", "optimizer+parameters"))
+    share = up(2 * -(-max(numbers()) // 3))
+    assert sizes(away, "forward", stream=1).count(share) > sizes(there, "forward", stream=1).count(share)
+
+
 def test_settings_that_are_not_modelled_are_refused(tmp_path: Path) -> None:
     from axoc_runtime.errors import RuntimeFailure
 
@@ -226,6 +266,8 @@ def test_settings_that_are_not_modelled_are_refused(tmp_path: Path) -> None:
         run(tmp_path, "zero2", 2, settings={**SMALL, "contiguous_gradients": False})
     with pytest.raises(RuntimeFailure, match="tensor parallelism under ddp cannot be traced"):
         run(tmp_path, "ddp", 2, 2)
+    with pytest.raises(RuntimeFailure, match="offload to the host under fsdp cannot be traced yet"):
+        offloaded(tmp_path, "fsdp", 2)
 
 
 def test_auto_is_what_transformers_makes_of_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from axoc.cost import split, states, uneven
 from axoc.cost.buckets import LIVE_ELEMENTS, reduce_bucket_elements
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.fetched import fetched, reads_head
-from axoc.cost.partition import Partition, partition
+from axoc.cost.partition import Partition, kept_too_large, partition
 from axoc.cost.scenario import Scenario
 from axoc.cost.units import blocks_per_unit
 
@@ -66,6 +66,8 @@ class Collectives:
     """Weights gathered when the forward computes the loss."""
     at_loss: Floats
     """Weights gathered at the top of the loss."""
+    after_loss: Floats
+    """Of ZeRO-3, when the head's backward is over."""
     at_evaluated_head: Floats
     """The same, in an evaluation: FSDP2 has gathered the head for the batch before, and the last block's flat output then
     stays in the place of the head's."""
@@ -105,7 +107,7 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         bucket_stays=np.where(c.uses("zero1") & (c.accumulation > 1), states.bucket_bytes(scenario), 0.0),
         partition=kept,
         held_reduced=_held_reduced(scenario, c),
-        arriving=np.where(c.uses("zero2"), kept, 0.0),
+        arriving=np.where(c.uses("zero2"), kept + kept_too_large(scenario, c) * element, 0.0),
         arrives=owned.arrives,
         arriving_first=np.where(c.uses("zero2") & (kept > 0), np.maximum(0.0, first), 0.0),
         pending=_pending(scenario, c, owned),
@@ -167,6 +169,7 @@ def _late(scenario: Scenario, c: Columns, root: Floats, unit: Floats, in_flight:
         "resident": np.where(fsdp, root + head, 0.0),
         "waiting": np.where(fsdp, unit + in_flight + np.maximum(in_flight, embedded), 0.0),
         "at_loss": root + head + unit * fused + three["loss"],
+        "after_loss": three["after_loss"],
         "at_bottom": last + three["bottom"],
         "at_embedding": own + three["embedding"],
     }
@@ -230,5 +233,6 @@ def _copies(scenario: Scenario, c: Columns, owned: Partition) -> Floats:
     needed = np.maximum(share * (states.module_bytes(scenario) + 4.0), part * 8.0)
     fused = reads_head(scenario, c)  # which is let go of only now
     head = scenario.sizes.vocabulary_matrix * states.module_bytes(scenario)
-    needed = np.maximum(needed, np.where(fused & three & (c.data_parallel > 1), head, 0.0))
-    return cast(Floats, np.where(c.deepspeed & ~c.offloads_optimizer, needed, 0.0))
+    arriving = np.where(fused & three & (c.data_parallel > 1), head, 0.0)
+    own = np.where(c.deepspeed & ~c.offloads_optimizer, needed, 0.0)
+    return cast(Floats, np.maximum(own, arriving))

@@ -28,6 +28,8 @@ class Gathered:
     head: int
     loss: int
     """When the head's backward begins."""
+    after_loss: int
+    """When it is over."""
     first: int
     """In the last block's backward."""
     first_top: int
@@ -259,6 +261,7 @@ def _step(
     if not external:  # of a model that returns no tensor DeepSpeed sees no backward
         loss = run.fetch(head)
         run.release(head)
+    after_loss = run.live
     passes = [
         [*block, *reversed(block)] if twice else [*reversed(block)] for block, twice in zip(inside, again, strict=True)
     ]
@@ -272,6 +275,7 @@ def _step(
         "forward_top": forwards[-1][1],
         "head": at_head,
         "loss": loss,
+        "after_loss": after_loss,
         "first": blocks[0][0],
         "first_top": blocks[0][1],
         "bottom": blocks[-1][0],

@@ -166,8 +166,11 @@ def _backward(live: Live) -> dict[str, Ledger]:
             autocast_weight_copies=held.copies,
             working_set=np.where(
                 any_plain,
-                np.maximum(
-                    zero.top_of_first(live, one.backward - held_by_one, one.later - held_by_one), shared.fetching_first
+                _most(
+                    zero.top_of_first(live, one.backward - held_by_one, one.later - held_by_one),
+                    shared.fetching_first,
+                    zero.head_returned(live, gathered),
+                    zero.block_returned(live) - held_by_one,
                 ),
                 0.0,
             ),
@@ -179,8 +182,11 @@ def _backward(live: Live) -> dict[str, Ledger]:
             activations=held.entries + masks,
             working_set=np.where(
                 recomputes,
-                np.maximum(
-                    zero.top_of_first(live, again, one.later + one.apart - held.gradient), shared.fetching_first
+                _most(
+                    zero.top_of_first(live, again, one.later + one.apart - held.gradient),
+                    shared.fetching_first,
+                    zero.head_returned(live, gathered),
+                    zero.block_returned(live),
                 ),
                 0.0,
             ),
@@ -190,13 +196,19 @@ def _backward(live: Live) -> dict[str, Ledger]:
             gradients=_at_bottom(live, first),
             reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
-            working_set=np.maximum(
+            working_set=_most(
                 np.where(recomputes, again + _above_the_bottom(live), one.backward),
-                np.maximum(zero.pending(live), shared.fetching_bottom),
+                zero.pending(live),
+                shared.fetching_bottom,
+                zero.block_returned(live),
             ),
         ),
         "backward_embedding": _backward_embedding(live, first),
     }
+
+
+def _most(*parts: Floats) -> Floats:
+    return np.maximum.reduce(parts)  # type: ignore[no-any-return]
 
 
 def _above_the_bottom(live: Live) -> Floats:
@@ -234,7 +246,7 @@ def _backward_embedding(live: Live, first: Floats) -> Ledger:
     gradients = np.where(
         gradient_terms.reduces(c), first + fresh, np.where(gradient_terms.carries(c), first, live.gradients)
     )
-    working = gradient_terms.embedding_working(scenario, c, live.tokens)
+    working = _most(gradient_terms.embedding_working(scenario, c, live.tokens), zero.last_returned(live))
     at_end = shared.partition - (gradients - live.gradients)
     return live.phase(
         gathered_weights=shared.at_embedding,

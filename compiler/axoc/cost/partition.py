@@ -11,7 +11,8 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost.columns import Floats, Ints
+from axoc.cost.buckets import reduce_bucket_elements
+from axoc.cost.columns import Columns, Floats, Ints
 from axoc.cost.scenario import Scenario
 from axoc.facts.parameters import LinearShape, linear_shapes
 from axoc.ir.facts import ModelFacts
@@ -54,6 +55,40 @@ def partition(scenario: Scenario, ranks: Ints) -> Partition:
         largest_part_of_last=last_part,
         second=_second(scenario),
     )
+
+
+def largest_elements(scenario: Scenario) -> float:
+    """Of any trained parameter."""
+    return max(_trained(scenario))
+
+
+def largest_of_block(scenario: Scenario) -> float:
+    """Of the last block's trained ones."""
+    if not scenario.is_full:
+        return largest_elements(scenario)
+    return max(_matrices(scenario.model, scenario.model.num_layers - 1))
+
+
+def kept_too_large(scenario: Scenario, c: Columns) -> Floats:
+    """Elements of gradients that a rank's bucket has no room for, of the rank that has most: with the optimizer on the host they
+    stay until the end of each backward but a step's last (copy_grads_in_partition)."""
+    found, sizes = np.zeros(len(c)), _trained(scenario)
+    rows = c.uses("zero2") & c.offloads_optimizer & (c.accumulation > 1)
+    for ranks in np.unique(c.data_parallel[rows]).tolist():
+        own = rows & (c.data_parallel == ranks)
+        found[own] = _too_large(sizes, ranks, reduce_bucket_elements(scenario.model.hidden_size))
+    return found
+
+
+@lru_cache(maxsize=256)
+def _too_large(sizes: tuple[float, ...], ranks: int, bucket: int) -> float:
+    """Parameters lie in turns: every ``ranks``-th one, from the first on, then from the second (_round_robin_reorder)."""
+    order = np.array([n for rank in range(ranks) for n in sizes[rank::ranks]])
+    ends = np.cumsum(order)
+    share, large = ends[-1] / ranks, np.where(order > bucket, order, 0.0)
+    first = np.clip((ends - order + ROUNDED) // share, 0, ranks - 1)
+    last = np.clip((ends - ROUNDED) // share, 0, ranks - 1)
+    return max(float(large[(first <= rank) & (last >= rank)].sum()) for rank in range(ranks))
 
 
 def _trained(scenario: Scenario) -> tuple[float, ...]:

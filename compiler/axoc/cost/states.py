@@ -9,6 +9,7 @@ import numpy as np
 from axoc.cost import split, uneven
 from axoc.cost.buckets import reduce_bucket_elements
 from axoc.cost.columns import Bools, Columns, Floats
+from axoc.cost.partition import largest_elements
 from axoc.cost.scenario import OPTIMIZER_STATE_BYTES, Scenario
 
 NF4_BYTES: Final = 0.5
@@ -122,9 +123,12 @@ def embedding_states_bytes(scenario: Scenario) -> float:
 
 def buffers(scenario: Scenario, c: Columns) -> Floats:
     """Buckets that stay from the first step on. torch's DDP copies gradients into flat ones unless gradient_as_bucket_view
-    is set, which the Trainer does not; ZeRO-3 makes its own with its optimizer (stage3.py, _setup_for_real_optimizer)."""
+        is set, which the Trainer does not; ZeRO-3 makes its own with its optimizer (stage3.py, _setup_for_real_optimizer). ZeRO-1 and 2
+    with their states on the host have room for the largest gradient, to add what waits there (temp_grad_buffer_for_gpu_offload)."""
     ddp = np.where(c.uses("ddp"), trained_bytes(scenario), 0.0)
-    return cast(Floats, ddp + np.where(c.uses("zero3"), bucket_bytes(scenario), 0.0))
+    returning = largest_elements(scenario) * module_bytes(scenario)
+    offloaded = np.where(c.uses("zero1", "zero2") & c.offloads_optimizer, returning, 0.0)
+    return cast(Floats, ddp + offloaded + np.where(c.uses("zero3"), bucket_bytes(scenario), 0.0))
 
 
 def bucket_bytes(scenario: Scenario) -> float:

@@ -9,6 +9,7 @@ from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.strategy import DataParallel, Rank, Strategy
 from axoc_runtime.trace.zero_1_2 import ZeroOneTwo
 from axoc_runtime.trace.zero_3 import ZeroThree
+from axoc_runtime.trace.zero_offload import OffloadedOneTwo, OffloadedThree
 
 
 def strategy_for(job: Job, live: Liveness, rank: Rank = "fullest") -> Strategy:
@@ -17,13 +18,14 @@ def strategy_for(job: Job, live: Liveness, rank: Rank = "fullest") -> Strategy:
     if job.distributed.tensor_parallel > 1 and name != "fsdp":
         fix = "trace it under distributed.type: fsdp, or set distributed.model_parallel_size: 1"
         raise RuntimeFailure(f"tensor parallelism under {name} cannot be traced", EXIT_INPUTS, fix)
-    if job.distributed.offload != "none":
-        fix = "set distributed.offload: none, or plan without a trace"
-        raise RuntimeFailure("offload to the host cannot be traced yet", EXIT_INPUTS, fix)
+    offloads = job.distributed.offload != "none"
+    if offloads and not name.startswith("zero"):
+        fix = "trace it under a ZeRO stage, set distributed.offload: none, or plan without a trace"
+        raise RuntimeFailure(f"offload to the host under {name} cannot be traced yet", EXIT_INPUTS, fix)
     if name in ("zero1", "zero2"):
-        return ZeroOneTwo(job, live, rank)
+        return (OffloadedOneTwo if offloads else ZeroOneTwo)(job, live, rank)
     if name == "zero3":
-        return ZeroThree(job, live)
+        return (OffloadedThree if offloads else ZeroThree)(job, live)
     if name == "fsdp":
         return Sharded(job, live)
     alone = name == "single" or job.distributed.world_size == 1

@@ -64,11 +64,15 @@ class ZeroOneTwo(Zero):
         self.bucket = Bucket()
         self.in_partition: torch.Tensor | None = None
         self.used = 0
-        first = [torch.zeros_like(g.master) for g in self.groups]  # initialize_optimizer_states
-        del first
+        self._initialize()
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.register_post_accumulate_grad_hook(self._arrived)
+
+    def _initialize(self) -> None:
+        """initialize_optimizer_states"""
+        first = [torch.zeros_like(g.master) for g in self.groups]
+        del first
 
     def _fullest(self) -> int:
         """The rank with most elements of whole parameters in its share: those it copies into its own buffer. Stage 2 makes
@@ -85,7 +89,7 @@ class ZeroOneTwo(Zero):
 
     def _flattened(self, group: dict[str, Any]) -> Group:
         """flatten_dense_tensors_aligned, _update_model_bit16_weights, get_partition_info."""
-        parameters = list(group["params"])
+        parameters = self.ordered(list(group["params"]))
         numbers = sum(p.numel() for p in parameters)
         padding = padded(numbers, self.world) - numbers
         tensors = [p.detach() for p in parameters]
@@ -100,10 +104,17 @@ class ZeroOneTwo(Zero):
         share = whole.numel() // self.world
         begin = share * self.rank
         low = whole.narrow(0, begin, share)
-        master = low.clone().to(torch.float32).requires_grad_()
+        master = self.master_of(low)
         group["params"] = [master]
         mine = [p for p in parameters if starts[id(p)] < begin + share and starts[id(p)] + p.numel() > begin]
         return Group(parameters=parameters, master=master, low=low, starts=starts, mine=mine, begin=begin)
+
+    def ordered(self, parameters: list[Any]) -> list[Any]:
+        """As they lie in the flat group."""
+        return parameters
+
+    def master_of(self, low: torch.Tensor) -> torch.Tensor:
+        return low.clone().to(torch.float32).requires_grad_()
 
     def _arrived(self, parameter: Any) -> None:
         """process_gradients: a hook on each parameter."""
@@ -166,7 +177,7 @@ class ZeroOneTwo(Zero):
         found: list[tuple[int, int]] = []
         for parameter in self.bucket.parameters:
             group = self.group_of[id(parameter)]
-            share, start = group.master.numel(), group.starts[id(parameter)]
+            share, start = group.low.numel(), group.starts[id(parameter)]
             end = start + parameter.numel()
             while start < end:
                 rank = start // share
@@ -198,12 +209,15 @@ class ZeroOneTwo(Zero):
                     if parameter.grad is not None and not self.settings.overlap:
                         self._reduce_later(parameter)
         self._reduce()
-        for group in self.groups:
-            self._collect(group, last)
+        self.collect_all(last)
         self.bucket.buffers, self.in_partition = [], None
         for group in self.groups:
             for parameter in group.parameters:
                 parameter.grad = None
+
+    def collect_all(self, last: bool) -> None:
+        for group in self.groups:
+            self._collect(group, last)
 
     def _collect(self, group: Group, last: bool) -> None:
         """get_all_grad_tensors, get_flat_partition: slices of the accumulated gradients."""
@@ -218,7 +232,7 @@ class ZeroOneTwo(Zero):
             group.accumulated = None
 
     def _parts(self, group: Group) -> list[torch.Tensor]:
-        share, parts = group.master.numel(), []
+        share, parts = group.low.numel(), []
         for parameter, gradient in zip(group.mine, group.accumulated or [], strict=True):
             start = group.starts[id(parameter)] - group.begin
             first, end = max(0, -start), min(parameter.numel(), share - start)

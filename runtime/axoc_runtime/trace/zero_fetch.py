@@ -30,6 +30,8 @@ class Part:
     """Elements of each rank's share: the last one is padded."""
     persists: bool
     shard: Any = None
+    on_host: bool = False
+    """The share is; each gather copies it to the device first (offload_param)."""
     external: bool = False
     """Used by a module that does not own it: never let go before the step (register_external_parameter)."""
     here: bool = False
@@ -52,6 +54,8 @@ class Flight:
     def __init__(self, parts: list[Part], world: int) -> None:
         self.parts = parts
         self.flat = torch.empty(sum(p.per_rank for p in parts) * world, dtype=parts[0].shard.dtype)
+        shares = [part.empty(part.per_rank) for part in parts if part.on_host]  # until they are in the flat one
+        del shares
 
     def wait(self) -> None:
         for part in self.parts:
@@ -142,7 +146,11 @@ class Fetching:
                     part.flight = flight
                 return
             for part in parts:
-                whole = part.shard if self.world == 1 else part.empty(part.per_rank * self.world)
+                alone = self.world == 1 and not part.on_host
+                whole = part.shard if alone else part.empty(part.per_rank * self.world)
+                if part.on_host and self.world > 1:
+                    share = part.empty(part.per_rank)
+                    del share
                 part.parameter.data = whole[: part.numel].view(part.shape)
                 part.here = True
 
