@@ -177,3 +177,44 @@ def test_a_gpu_without_float8_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A100")
     with pytest.raises(RuntimeFailure, match="A100 does not multiply float8"):
         put_kernels(job_of(tmp_path, distributed__device="cuda"), tiny("llama", "axoc_varlen"))
+
+
+class Half(torch.nn.Module):
+    """A block without attention: norm, gated product, sum."""
+
+    def __init__(self, hidden: int, wide: int) -> None:
+        super().__init__()
+        self.norm = torch.nn.RMSNorm(hidden)
+        self.gate, self.up = (torch.nn.Linear(hidden, wide, bias=False) for _ in range(2))
+        self.down = torch.nn.Linear(wide, hidden, bias=False)
+
+    def forward(self, stream: torch.Tensor) -> torch.Tensor:
+        normal = self.norm(stream)
+        made: torch.Tensor = stream + self.down(torch.nn.functional.silu(self.gate(normal)) * self.up(normal))
+        return made
+
+
+@pytest.mark.parametrize("converted", [True, False])
+def test_compiled_nothing_of_a_products_input_is_kept(converted: bool) -> None:
+    """As the planner counts it (compiler/axoc/cost/float8.py): the stream, a number a row, gate and up; in 16 bits the norm's
+    output and the gated product as well. torch's partitioner decides it, before any code is made."""
+    tokens, hidden, wide = 16, 32, 48
+    block = Half(hidden, wide).bfloat16()
+    for layer in (block.gate, block.up, block.down) if converted else ():
+        layer.__class__ = Float8Linear
+    kept: dict[int, int] = {}
+
+    def keep(value: torch.Tensor) -> torch.Tensor:
+        if not isinstance(value, torch.nn.Parameter):
+            kept[value.data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    torch._dynamo.reset()
+    compiled = torch.compile(block, backend="aot_eager_decomp_partition", dynamic=False)
+    stream = torch.randn(1, tokens, hidden, dtype=torch.bfloat16, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        output = compiled(stream)
+    output.sum().backward()
+    rows = [n for n in kept.values() if n > 4]  # scales are a number each
+    inputs = 0 if converted else 2 * tokens * (hidden + wide)
+    assert sum(rows) == 2 * tokens * (hidden + 2 * wide) + 4 * tokens + inputs

@@ -53,7 +53,7 @@ KEYS: Final[dict[str, Key]] = ARGUMENTS | {
     **each(out("kernels are the planner's choice"), "use_v1_kernels", "use_unsloth*"),
     **each(refuse("kTransformers places experts on the host while training; axoc offloads optimizers and parameters"), "use_kt"),
     "kt_*": out("of kTransformers, which is off"),
-    "fp8": otherwise("distributed.mixed_precision: fp8 is planned only where it was measured; this stays bf16"),
+    "fp8": otherwise("set distributed.mixed_precision: fp8 where the GPUs multiply it; this stays bf16"),
     "fp8_*": out("of fp8"),
     "fsdp_transformer_layer_cls_to_wrap": out("FSDP's units are planned"),
     **each(with_others(), "tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size",
