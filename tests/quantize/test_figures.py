@@ -125,6 +125,59 @@ def test_the_time_of_a_read_is_that_of_computing_where_a_consumer_tells_it() -> 
     assert evaluate.read(Slow(), windows, 4, lambda _: None).speed.median == 8.0
 
 
+class Sleepy:
+    """A consumer that takes as long as it is told, by a clock that only it moves."""
+
+    name = "m"
+
+    def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds, self.now = seconds, 0.0
+        monkeypatch.setattr(evaluate.time, "perf_counter", lambda: self.now)
+
+    def logits(self, ids: Any) -> Any:
+        self.now += self.seconds
+        return np.zeros((len(ids), 4), dtype=np.float32)
+
+    def generate(self, ids: Any, count: int) -> list[int]:
+        self.now += self.seconds * count
+        return [0] * count
+
+
+WINDOWS_OF_FOUR = [Text(ids=(1, 2, 3, 0), counted=(True,) * 4)] * WINDOWS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "windows"),
+    [(1.0, None, WINDOWS), (1.0, 40.0, WINDOWS), (1.0, 20.0, 20), (30.0, 20.0, evaluate.LEAST_WINDOWS)],
+)
+def test_a_slow_method_reads_as_many_windows_as_there_is_time_for(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, given: float | None, windows: int
+) -> None:
+    found = evaluate.read(Sleepy(seconds, monkeypatch), WINDOWS_OF_FOUR, 4, lambda _: None, given)
+    assert len(found.nats) == windows and found.speed.median == 4 / seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "took"), [(1.0, None, 98), (0.1, 15.0, 9.8), (1.0, 30.0, 32), (9.0, 1.0, 162)]
+)
+def test_a_slow_method_writes_as_many_tokens_as_there_is_time_for(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, given: float | None, took: float
+) -> None:
+    consumer = Sleepy(seconds, monkeypatch)
+    found = evaluate.write_speed(consumer, (1, 2), 32, 3, given)
+    assert found is not None and found.median == pytest.approx(1 / seconds)
+    assert consumer.now == pytest.approx(took)
+
+
+def test_a_method_that_read_fewer_windows_is_held_against_the_same_ones_and_is_less_sure() -> None:
+    whole, base = read(0.02, 0.05, 3), read(0.0)
+    few = {name: value[:8] if name in ("nats", "counts") else value for name, value in whole.items()} | {"top": [1, 9]}
+    first = compare.change(few, {**base, "nats": base["nats"][:8], "counts": base["counts"][:8]})
+    assert compare.change(few, base) == first
+    assert first.high - first.low > 1.3 * (compare.change(whole, base).high - compare.change(whole, base).low)
+    assert compare.same_top(few, base) == 0.5
+
+
 @pytest.mark.parametrize("name", [*SHORT, "none"])
 def test_what_is_recommended_can_be_pasted_into_a_spec(name: str) -> None:
     row = rows((name, {"measured": measured(400, 500, read(0.01))}))[1] if name != "none" else None

@@ -28,6 +28,11 @@ from axoc.commands.common import user_errors
 @click.option("--calibration-rows", type=click.IntRange(2), help="[default: 128 on a GPU, 8 on a CPU]")
 @click.option("--calibration-tokens", type=click.IntRange(2), help="Of a row.  [default: 512 on a GPU, 256 on a CPU]")
 @click.option(
+    "--method-seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="Of measuring a method; slow ones read fewer windows.  [default: 60 on a CPU, no limit on a GPU]",
+)
+@click.option(
     "--max-loss", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Of the perplexity."
 )
 @click.option("--keep-models", is_flag=True, help="Leave the quantized models in OUTPUT_DIR/models.")

@@ -30,10 +30,13 @@ def perplexity(read: dict[str, Any]) -> float:
 
 
 def change(read: dict[str, Any], other: dict[str, Any]) -> Change:
-    """Bootstrap over windows, both models on the same ones: what makes a window hard for both is no doubt about their
+    """On the windows that both have read, of which one that is slow has the first few.
+
+    Bootstrap over windows, both models on the same ones: what makes a window hard for both is no doubt about their
     difference (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13)."""
-    apart = np.array(read["nats"]) - np.array(other["nats"])
-    counts = np.array(read["counts"], dtype=np.float64)
+    both = min(len(read["nats"]), len(other["nats"]))
+    apart = np.array(read["nats"][:both]) - np.array(other["nats"][:both])
+    counts = np.array(read["counts"][:both], dtype=np.float64)
     drawn = np.random.default_rng(0).integers(0, len(apart), (RESAMPLES, len(apart)))
     means = apart[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -42,7 +45,8 @@ def change(read: dict[str, Any], other: dict[str, Any]) -> Change:
 
 def same_top(read: dict[str, Any], other: dict[str, Any]) -> float:
     """Share of positions where both put the same token first."""
-    return float(np.mean(np.array(read["top"]) == np.array(other["top"])))
+    both = min(len(read["top"]), len(other["top"]))
+    return float(np.mean(np.array(read["top"][:both]) == np.array(other["top"][:both])))
 
 
 def apart(read: dict[str, Any], others: Sequence[dict[str, Any]]) -> bool:

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +15,11 @@ from axoc_runtime.exports.texts import Text
 from axoc_runtime.quantize.runner import Generator, Timed
 
 Say = Callable[[str], None]
+LEAST_WINDOWS: Final = 8
+"""That are read however long it takes: fewer say little about how sure a figure is."""
+LEAST_TOKENS: Final = 8
+LEAST_REPEATS: Final = 2
+"""Of what is written, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +42,17 @@ class Read:
     speed: Speed
 
 
-def read(consumer: Consumer, windows: Sequence[Text], vocabulary: int, say: Say) -> Read:
-    """Once unmeasured, which loads, compiles and decompresses. Raises CannotExport where logits are none."""
+def read(consumer: Consumer, windows: Sequence[Text], vocabulary: int, say: Say, seconds: float | None = None) -> Read:
+    """Once unmeasured, which loads, compiles and decompresses; then the windows in their order, as many as ``seconds`` are
+    enough for. Raises CannotExport where logits are none."""
     consumer.logits(windows[0].ids)
     nats, counts, top, rates = [], [], [], []
+    started = time.perf_counter()
     for index, text in enumerate(windows):
+        if seconds is not None and index >= min(LEAST_WINDOWS, len(windows)):
+            passed = time.perf_counter() - started
+            if passed * (index + 1) / index > seconds:
+                break
         began = time.perf_counter()
         logits = consumer.logits(text.ids)[:, :vocabulary]
         passed = time.perf_counter() - began
@@ -55,11 +66,19 @@ def read(consumer: Consumer, windows: Sequence[Text], vocabulary: int, say: Say)
     return Read(nats=tuple(nats), counts=tuple(counts), top=tuple(top), speed=_speed(rates))
 
 
-def write_speed(consumer: Consumer, prompt: Sequence[int], count: int, repeats: int) -> Speed | None:
-    """None where the consumer only computes logits."""
+def write_speed(
+    consumer: Consumer, prompt: Sequence[int], count: int, repeats: int, seconds: float | None = None
+) -> Speed | None:
+    """Of ``count`` tokens ``repeats`` times, or as many as ``seconds`` are enough for. None where the consumer only computes
+    logits."""
     if not isinstance(consumer, Generator):
         return None
+    began = time.perf_counter()
     consumer.generate(prompt, 2)
+    a_token = (time.perf_counter() - began) / 2
+    if seconds is not None and a_token * count * repeats > seconds:
+        repeats = LEAST_REPEATS
+        count = min(count, max(LEAST_TOKENS, int(seconds / repeats / a_token)))
     rates = []
     for _ in range(repeats):
         began = time.perf_counter()

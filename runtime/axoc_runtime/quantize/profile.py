@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--window-tokens", type=int, default=256)
     made.add_argument("--calibration-rows", type=int, help="128 on a GPU, 8 on a CPU")
     made.add_argument("--calibration-tokens", type=int, help="of a row; 512 on a GPU, 256 on a CPU")
+    made.add_argument("--method-seconds", type=float, help="of measuring; 60 on a CPU, no limit on a GPU")
     made.add_argument("--max-loss", type=float, default=0.05, help="of the perplexity, for what is recommended")
     made.add_argument("--keep-models", action="store_true", help="leave the quantized folders in OUTPUT_DIR/models")
     return made

@@ -16,7 +16,8 @@ from axoc_runtime.quantize.settings import Settings, libraries
 
 SCHEMA_VERSION: Final = 1
 TITLES: Final = (
-    "method", "size MB", "peak MB", "read tok/s", "write tok/s", "perplexity", "change", "95% interval", "same top", "run by",
+    "method", "size MB", "peak MB", "read tok/s", "write tok/s", "perplexity", "change", "95% interval", "same top", "windows",
+    "run by",
 )  # fmt: skip
 FILES: Final = ("profile.md", "profile.json", "profile.svg", "recommended.yaml")
 
@@ -109,6 +110,7 @@ def cells(row: Row) -> tuple[str, ...]:
         "" if c is None else f"{c.value:+.2%}",
         "" if c is None else f"{c.low:+.2%} to {c.high:+.2%}",
         "" if row.same_top is None else f"{row.same_top:.1%}",
+        str(row.windows),
         row.measured["runner"],
     )
 

@@ -41,6 +41,11 @@ class Row:
         return None if self.measured is None else compare.perplexity(self.measured["read"])
 
     @property
+    def windows(self) -> int:
+        """Of held-out text that were read in the time there was."""
+        return 0 if self.measured is None else len(self.measured["read"]["counts"])
+
+    @property
     def read_speed(self) -> dict[str, float] | None:
         return None if self.measured is None else self.measured["read"]["speed"]
 
@@ -72,7 +77,12 @@ class Row:
         return (
             found
             | {name: self.measured[name] for name in names}
-            | {"read_speed": self.read_speed, "perplexity": self.perplexity, "same_top_token": self.same_top}
+            | {
+                "windows": self.windows,
+                "read_speed": self.read_speed,
+                "perplexity": self.perplexity,
+                "same_top_token": self.same_top,
+            }
             | {"perplexity_change": None if self.change is None else asdict(self.change), "notes": self.notes}
             | {"making": None if self.made is None else {k: self.made[k] for k in ("seconds", "peak_bytes")}}
         )

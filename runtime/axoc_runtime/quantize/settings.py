@@ -12,6 +12,8 @@ from typing import Any, Final
 
 LIBRARIES: Final = ("torch", "transformers", "bitsandbytes", "compressed-tensors", "llmcompressor", "xllamacpp", "gguf")
 """Versions that change figures."""
+WRITING: Final = 0.25
+"""Share of a method's seconds that text is written for; the perplexity, and how sure it is, is made of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,18 @@ class Settings:
     generated_tokens: int = 32
     repeats: int = 3
     """Of the generation that is timed."""
+    seconds: float | None = None
+    """That a method is measured for, beside loading it; None: until all is read. A CPU has no kernels for some methods, and
+    takes a second a token."""
     keep_models: bool = False
+
+    @property
+    def read_seconds(self) -> float | None:
+        return None if self.seconds is None else self.seconds * (1 - WRITING)
+
+    @property
+    def write_seconds(self) -> float | None:
+        return None if self.seconds is None else self.seconds * WRITING
 
     @property
     def view(self) -> Path:

@@ -60,9 +60,11 @@ def measure(settings: Settings, method: Method) -> dict[str, Any]:
     consumer = runner.runner(source, folder, method, settings.gpus)
     loading = peak.bytes()
     peak.again()
-    read = evaluate.read(consumer, windows, int(source.config.vocab_size), _say)
+    read = evaluate.read(consumer, windows, int(source.config.vocab_size), _say, settings.read_seconds)
     prompt = windows[0].ids[: settings.prompt_tokens]
-    writing = evaluate.write_speed(consumer, prompt, settings.generated_tokens, settings.repeats)
+    writing = evaluate.write_speed(
+        consumer, prompt, settings.generated_tokens, settings.repeats, settings.write_seconds
+    )
     return {
         "size_bytes": _size(folder, whole=method.variant != NONE),
         "runner": consumer.name,
