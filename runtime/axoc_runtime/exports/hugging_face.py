@@ -67,12 +67,27 @@ def same_weights(source: Source, folder: Path) -> None:
     from safetensors import safe_open
 
     wanted, found = tensor_files(source.model), tensor_files(folder)
-    if missing := sorted(set(wanted) ^ set(found)):
+    tied = {name for name in set(wanted) - set(found) if _is_there(wanted, name, found)}
+    if missing := sorted(set(wanted) - tied ^ set(found)):
         raise CannotExport(f"the shards do not hold the same tensors: {', '.join(missing[:3])}")
-    for name, file in wanted.items():
+    for name, file in ((n, f) for n, f in wanted.items() if n not in tied):
         with safe_open(file, "pt") as ours, safe_open(found[name], "pt") as theirs:
             if not torch.equal(ours.get_tensor(name), theirs.get_tensor(name)):
                 raise CannotExport(f"the tensor {name} is not the trained one")
+
+
+def _is_there(wanted: dict[str, Path], name: str, found: dict[str, Path]) -> bool:
+    """Under another name: of tied weights, which sharded strategies gather both of, transformers writes one."""
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(wanted[name], "pt") as ours:
+        shape, tensor = ours.get_slice(name).get_shape(), ours.get_tensor(name)
+    for other, file in found.items():
+        with safe_open(file, "pt") as theirs:
+            if theirs.get_slice(other).get_shape() == shape and torch.equal(theirs.get_tensor(other), tensor):
+                return True
+    return False
 
 
 def tensor_files(folder: Path) -> dict[str, Path]:

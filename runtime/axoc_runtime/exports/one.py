@@ -108,4 +108,9 @@ def _told(source: Source, error: Exception) -> tuple[str, str | None]:
         return f"the disk is full: {source.run / EXPORTS}", "free some, and export again"
     if out_of_memory(error):
         return "the memory of this machine is not enough", "export on a larger one: axoc export takes any finished run"
+    if isinstance(error, ImportError):
+        return (
+            f"a package that it needs cannot be imported: {first_line(error)}",
+            "install its packages again, or what they lack",
+        )
     return f"{type(error).__name__}: {first_line(error)}", None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from axoc_runtime.exports.one import EXPORTS, Outcome, export_one
 from axoc_runtime.exports.report import show, write_report
 from axoc_runtime.exports.request import Request, missing_packages, read_requests
 from axoc_runtime.exports.source import Source, require_finished, vocabulary_refusal
+from axoc_runtime.failure import disk
 from axoc_runtime.files import locked
 
 GIB: Final = 1 << 30
@@ -41,7 +43,8 @@ def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
         with tempfile.TemporaryDirectory(prefix=WORK, dir=run / EXPORTS) as work:
             source = Source(run=run, work=Path(work))
             refuse(source, requests)
-            outcomes = _all(source, requests)
+            with _told_of_a_full_disk(run, requests):
+                outcomes = _all(source, requests)
     show(run, outcomes)
     if failed := [o for o in outcomes if o.error is not None]:
         lines = "\n".join(f"  {o.name}: {o.error}" + (f"\n    fix: {o.fix}" if o.fix else "") for o in failed)
@@ -49,6 +52,19 @@ def export(run: Path, formats: Sequence[str], quantization: str = NONE) -> None:
         raise RuntimeFailure(
             message, EXIT_EXPORT, f"then: axoc export {run.name} --formats {','.join(o.name for o in failed)}"
         )
+
+
+@contextmanager
+def _told_of_a_full_disk(run: Path, requests: Sequence[Request]) -> Iterator[None]:
+    """What is not one format's: the run is trained, and nobody needs to resume it."""
+    try:
+        yield
+    except OSError as error:
+        if not disk.full(error):
+            raise
+        fix = f"free some, then: axoc export {run.name} --formats {','.join(r.name for r in requests)}"
+        message = f"the disk is full: {run / EXPORTS}; formats that have a folder there are whole"
+        raise RuntimeFailure(message, EXIT_EXPORT, fix) from error
 
 
 def _sweep(folder: Path) -> None:
@@ -92,7 +108,11 @@ def _all(source: Source, requests: Sequence[Request]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for request in requests:
         outcomes.append(export_one(source, request, found, _room(source, request)))
-        write_report(source, outcomes)  # at once: what is whole stays known where the next one is killed
+        try:
+            write_report(source, outcomes)  # at once: what is whole stays known where the next one is killed
+        except OSError:  # of a disk without a byte left: what failed adds no line to it
+            if outcomes[-1].error is None:
+                raise
     return outcomes
 
 
