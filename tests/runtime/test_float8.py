@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +25,7 @@ from runtime.packs import documents, packed, tiny, together
 LINEARS = 7
 """Of a Llama's block."""
 BLOCKS = 2
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -218,3 +222,13 @@ def test_compiled_nothing_of_a_products_input_is_kept(converted: bool) -> None:
     rows = [n for n in kept.values() if n > 4]  # scales are a number each
     inputs = 0 if converted else 2 * tokens * (hidden + wide)
     assert sum(rows) == 2 * tokens * (hidden + 2 * wide) + 4 * tokens + inputs
+
+
+@pytest.mark.slow
+def test_two_ranks_have_the_gradients_of_one() -> None:
+    """Under DDP and FSDP2: each rank scales by the whole weight."""
+    script = Path(__file__).with_name("float8_ranks_script.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "runtime"), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
