@@ -172,6 +172,7 @@ def model_value(row: dict[str, Any], facts: Any) -> dict[str, Any]:
         "tokenizer": {"source": None, "type": None, "chat_template": None, "added_tokens": [], "embedding_rows": None},
         "trust_remote_code": False,
         "licence": None,
+        "vision": False,
     }
 
 

@@ -34,7 +34,7 @@ def request(model: str, **changes: Any) -> PlanRequest:
 
 
 def facts(made: PlanRequest, inventory: str, rows: int | None = 10_000) -> Facts:
-    model, _ = lookup_model(made.model.id, None, None, made.model.type)
+    model, _ = lookup_model(made.model.id, None, None, made.model.type, sees=made.model.vision)
     data = tuple(DataFacts(path=d.path, rows=rows) for d in made.datasets)
     return Facts(model=model, clusters=parse_inventory(inventory, None, None), data=data, spec_digest="sha256:0")
 

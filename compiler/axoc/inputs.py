@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.cluster import is_cpu, with_processes
-from axoc.facts.first_row import image_column
 from axoc.facts.inventory import parse_inventory
-from axoc.facts.lock import DATA_SUFFIXES, local_files, lock_text, parse_lock
+from axoc.facts.lock import DATA_SUFFIXES, lock_text, parse_lock
 from axoc.facts.models import lookup_model
+from axoc.facts.vision.rows import Rows, blind, with_vision
 from axoc.facts.vocabulary import grown, with_trained_rows
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.request import PlanRequest
@@ -48,9 +48,9 @@ def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inpu
     content = read_bytes(spec_path, "the spec")
     request = load_spec(content, str(spec_path))
     folder = spec_path.parent
-    _of_texts(request, folder)
+    request, seen = with_vision(request, lambda written: find(written, folder))
     request = with_template(request, folder)
-    model, notes = _model(request, folder)
+    model, notes = _seeing_model(request, folder, seen)
     request, told = with_trained_rows(request, model)
     clusters, more = _clusters(request, inventory)
     locked = lock_path(spec_path)
@@ -111,16 +111,24 @@ def read_bytes(path: Path, what: str) -> bytes:
     return content
 
 
+def _seeing_model(request: PlanRequest, folder: Path, seen: Rows | None) -> tuple[ModelFacts, list[str]]:
+    """Raises UserError: where the model is none that sees what is in the rows, it names them."""
+    try:
+        return _model(request, folder)
+    except UserError as error:
+        raise (error if seen is None else blind(seen, error)) from None
+
+
 def _model(request: PlanRequest, folder: Path) -> tuple[ModelFacts, list[str]]:
     """Facts from model.config, else a config.json in the model's own folder, else the catalog."""
     model = request.model
     if model.config is not None:
         path = find(model.config, folder)
-        return lookup_model(model.id, _config(path), str(model.config), model.type)
+        return lookup_model(model.id, _config(path), str(model.config), model.type, sees=model.vision)
     own = find(model.id or "", folder) / "config.json"
     if model.id is not None and own.is_file():
-        return lookup_model(model.id, _config(own), f"{model.id}/config.json", model.type)
-    return lookup_model(model.id, None, None, model.type)
+        return lookup_model(model.id, _config(own), f"{model.id}/config.json", model.type, sees=model.vision)
+    return lookup_model(model.id, None, None, model.type, sees=model.vision)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -163,21 +171,6 @@ def _absent_data(request: PlanRequest, folder: Path) -> list[str]:
     written = [d.path for d in request.datasets if d.path is not None]
     absent = [w for w in written if looks_local(w) and not find(w, folder).exists()]
     return [f"dataset.path {w} is not here: the run needs it where it is launched" for w in absent]
-
-
-def _of_texts(request: PlanRequest, folder: Path) -> None:
-    """Raises UserError where `auto` would find images: nobody should wait for a machine to be told. A plugin may read them."""
-    for dataset in request.datasets if not request.plugins else ():
-        if dataset.path is None or dataset.type != "auto":
-            continue
-        file = next(iter(local_files(dataset.path, lambda written: find(written, folder))), None)
-        column = None if file is None else image_column(file)
-        if column is not None:
-            message = (
-                f"dataset.path {dataset.path}: the first row has images ({column}), and models of text are trained here"
-            )
-            fix = "take a dataset of text, or name in dataset.type the format of text that is to be made of its other columns"
-            raise UserError(Diagnostic(message=message, file=str(file), fix=fix))
 
 
 def looks_local(written: str) -> bool:

@@ -12,15 +12,13 @@ from axoc_runtime.job import Job
 
 def load_to_answer(job: Job, trained: Path | None) -> Any:
     """The base (None) as it was trained on, or a folder's model, on the job's device, or spread where that is too small."""
-    from transformers import AutoModelForCausalLM
-
-    from axoc_runtime.models.load import DTYPES, load_base
+    from axoc_runtime.models.load import DTYPES, load_base, model_class
 
     device = torch.device("cuda" if job.distributed.device == "cuda" and torch.cuda.is_available() else "cpu")
     if trained is None:
         model: Any = load_base(job, device)
     else:
-        model = AutoModelForCausalLM.from_pretrained(trained, dtype=DTYPES[job.model.dtype])
+        model = model_class(job).from_pretrained(trained, dtype=DTYPES[job.model.dtype])
     model.config.use_cache = True
     if getattr(model, "quantization_method", None) is None:
         model = model.to(device) if device.type == "cpu" else spread(model, device, cache_bytes(job, model.config))

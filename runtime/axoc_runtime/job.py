@@ -46,6 +46,8 @@ class Model:
     compile: bool
     quantization: Quantization | None
     tokenizer: Tokenizer
+    vision: bool = False
+    """Rows are about images: the model is loaded with the part that sees, which stays as it is."""
     trust_remote_code: bool
     licence: str | None
     """Of the base model, as the compiler's catalog knows it."""

@@ -19,6 +19,7 @@ from axoc_runtime.ingest.checks.whole import Whole
 from axoc_runtime.job import Job
 from axoc_runtime.models.tokenizer import load_tokenizer
 from axoc_runtime.models.without_torch import import_transformers
+from axoc_runtime.objectives.vision import processor_of
 from axoc_runtime.preparation import facts, shards, whole
 from axoc_runtime.preparation.digest import digest_of
 from axoc_runtime.preparation.pool import over_processes, processes
@@ -51,7 +52,10 @@ def run(job: Job, *, alone: bool = False) -> None:
 def _tokenizer(job: Job, alone: bool) -> Any:
     if alone:
         import_transformers(job)
-    return load_tokenizer(job)
+    tokenizer = load_tokenizer(job)
+    if job.model.vision:
+        processor_of(job, tokenizer)  # before there are processes: one that cannot be loaded is told once
+    return tokenizer
 
 
 def load_prepared(job: Job) -> tuple[Any, Any]:

@@ -84,6 +84,8 @@ def test_a_run_is_refused_at_its_first_row() -> None:
     """Where a plan could not look: hub ids, stores, archives."""
     row = ROWS["beside.jsonl"][0]
     records = [base.Record(place=f"a:{i}", row=row) for i in (1, 2)]
-    with pytest.raises(RuntimeFailure, match=r"a:1: is in the format vision_chat: this runtime trains models of text"):
+    with pytest.raises(
+        RuntimeFailure, match=r"a:1: is in the format vision_chat: its rows have images, and this job is one of text"
+    ):
         list(Gathered(records, None, (base.Conversation,)))
     assert len(list(Gathered(records, None, (base.Conversation, base.Pictured)))) == 2

@@ -20,7 +20,7 @@ BASE: dict[str, Any] = {
         "id": "model", "revision": None, "family": "llama", "decoder_block": "LlamaDecoderLayer", "dtype": "float32",
         "attention": "sdpa", "kernels": "none", "compile": False, "quantization": None, "trust_remote_code": False,
         "tokenizer": {"source": None, "type": None, "chat_template": None, "added_tokens": [], "embedding_rows": None},
-        "licence": None,
+        "licence": None, "vision": False,
     },
     "adapter": None,
     "datasets": [{

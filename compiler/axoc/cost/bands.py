@@ -23,7 +23,7 @@ SEVERAL: Final = 0.35
 """Of a step's time on several accelerators: an allowance, within which 54 of 57 published rows (docs/scale.md) and all 20
 measured ones (docs/several-gpus.md) are."""
 UNMEASURED: Final = 0.15
-"""Of the memory of an objective, or of products in float8, that no measured row is of: an allowance, wider than any error seen on
+"""Of the memory of an objective, of products in float8, or of images, none of which was measured: an allowance, wider than any error seen on
 rows of imitation that were looked at blind but one (docs/accuracy.md)."""
 CPU: Final = 0.5
 """No rows of CPU runs judge the closed form: half of the prediction either way."""
@@ -42,7 +42,7 @@ class MemoryBand:
 def memory_band(scenario: Scenario, *, sharded: bool = False) -> MemoryBand:
     if scenario.on_cpu:
         return MemoryBand(share=CPU, rows=0, measured="")
-    if scenario.objective.loss != "cross_entropy" or scenario.mixed_precision == "fp8":
+    if _is_unmeasured(scenario):
         return MemoryBand(share=UNMEASURED, rows=0, measured="")
     found = _read("memory_errors.json")
     kind = found["kinds"]["sharded" if sharded else "fused" if scenario.fused_loss else "plain"]
@@ -59,12 +59,17 @@ def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
         return profile.bands[kind]
     if scenario.on_cpu:
         return CPU
-    if kind == "several" or scenario.objective.loss != "cross_entropy" or scenario.mixed_precision == "fp8":
+    if kind == "several" or _is_unmeasured(scenario):
         return SEVERAL
     source = "datasheet" if profile is None or not profile.tables else "profile"
     of_errors = "experts" if adapts_experts(scenario) else kind
     found = _read("time_errors.json")["kinds"][f"{source}, {of_errors}"]
     return float(found["largest"])
+
+
+def _is_unmeasured(scenario: Scenario) -> bool:
+    sees = scenario.model.vision is not None
+    return sees or scenario.objective.loss != "cross_entropy" or scenario.mixed_precision == "fp8"
 
 
 def kind_of(waits: float, ranks: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from axoc.cost import sight
 from axoc.cost.columns import Columns
 from axoc.cost.memory import GROWTH_BYTES, MemoryColumns, device_used
 from axoc.cost.replay.run import replay
@@ -22,5 +23,6 @@ def settle(scenario: Scenario, c: Columns, memory: MemoryColumns, row: int) -> N
         return
     one = c.rows(np.arange(len(c)) == row).of_one_variant()
     pages = -(-float(memory.allocated[row]) // GROWTH_BYTES)
-    memory.reserved[row] = max(float(replay(scenario, one).peak_reserved_bytes), pages * GROWTH_BYTES)
+    images = 0.0 if scenario.model.vision is None else float(sight.held_bytes(scenario, one)[0])
+    memory.reserved[row] = max(replay(scenario, one).peak_reserved_bytes + images, pages * GROWTH_BYTES)
     memory.device_used[row] = device_used(scenario, one, memory.reserved[row : row + 1])[0]

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops
+from axoc.cost import flops, sight
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.disk import disk
 from axoc.cost.host import HostColumns, host_memory
@@ -42,7 +42,7 @@ class MemoryColumns:
 
 def memory(scenario: Scenario, c: Columns) -> MemoryColumns:
     """Closed form over all candidates at once."""
-    by_phase = ledgers(scenario, c)
+    by_phase = sight.with_images(scenario, c, ledgers(scenario, c))
     phases = {name: cast(Floats, sum(ledger.values())) for name, ledger in by_phase.items()}
     stacked = np.stack(list(phases.values()))
     allocated = stacked.max(axis=0)

@@ -71,6 +71,13 @@ class Sizes:
     """Of the vocabulary's matrices, what is trained whole beside an adapter."""
     saved_embedding: bool = False
     saved_head: bool = False
+    sight: int = 0
+    """Of the total, what sees: it is frozen."""
+
+    @property
+    def language(self) -> int:
+        """Parameters of the decoder."""
+        return self.total - self.sight
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,15 @@ from axoc.ir.request import AdapterRequest
 
 def sizes_of(model: ModelFacts, adapter: AdapterRequest | None) -> Sizes:
     count = count_parameters(model)
+    sight = 0 if model.vision is None else model.vision.parameters
     matrix = model.vocab_size * model.hidden_size
     targets = () if adapter is None else targeted_linears(model, adapter.targets)
     names = {s.name for s in linear_shapes(model)}
     saved = saved_modules(model, () if adapter is None else adapter.modules_to_save)
     quantizable = sum(s.weights * s.copies for s in linear_shapes(model) if s.quantizable)
     return Sizes(
-        total=count.total,
+        total=count.total + sight,
+        sight=sight,
         embedding=count.embedding + count.positions,
         lm_head=count.lm_head,
         vocabulary_matrix=matrix,

@@ -43,17 +43,17 @@ def block_share(scenario: Scenario, c: Columns) -> Floats:
 def outside(scenario: Scenario, c: Columns) -> Floats:
     """Elements on one rank that are no block's."""
     sizes = scenario.sizes
-    norms = sizes.total - sizes.blocks - sizes.embedding - sizes.lm_head
+    norms = sizes.language - sizes.blocks - sizes.embedding - sizes.lm_head
     return norms + embedding(scenario, c) + head(scenario, c)
 
 
 def share(scenario: Scenario, c: Columns) -> Floats:
     """Of all weights that are on one rank."""
     whole = scenario.sizes.blocks * block_share(scenario, c) + outside(scenario, c)
-    return cast(Floats, whole / max(1, scenario.sizes.total))
+    return cast(Floats, whole / max(1, scenario.sizes.language))
 
 
 def blocks(scenario: Scenario, c: Columns) -> Floats:
     """Of the weights on one rank, the share that is the blocks'."""
     sizes = scenario.sizes
-    return cast(Floats, sizes.blocks * block_share(scenario, c) / (max(1, sizes.total) * share(scenario, c)))
+    return cast(Floats, sizes.blocks * block_share(scenario, c) / (max(1, sizes.language) * share(scenario, c)))

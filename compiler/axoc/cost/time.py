@@ -12,7 +12,7 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import communication, flops, lengths, overlap, stretches, zero3_hooks
+from axoc.cost import communication, flops, lengths, overlap, sight, stretches, zero3_hooks
 from axoc.cost.activations import module_kind, programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
@@ -70,6 +70,8 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
         breakdown[PASSES] = forward_seconds(scenario, c) * scenario.objective.passes * c.accumulation
     if scenario.objective.generated is not None:
         breakdown[SAMPLING] = generation_seconds(scenario, c)
+    if scenario.model.vision is not None:
+        breakdown[sight.SECONDS] = sight.seconds(scenario, c) * c.accumulation
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
     breakdown[SLOWEST] = waiting_seconds(scenario, c, cast(Floats, sum(device.values())) * c.accumulation)
     step = cast(Floats, sum(breakdown.values()))

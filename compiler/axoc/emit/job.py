@@ -68,6 +68,7 @@ def _model(plan: Plan) -> dict[str, Any]:
         "compile": chosen.compile,
         "quantization": _quantization(plan),
         "tokenizer": tokenizer_dict(plan.request, plan.model.vocab_size),
+        "vision": request.vision,
         "trust_remote_code": request.trust_remote_code,
         "licence": _licence(plan),
     }

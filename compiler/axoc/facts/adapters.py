@@ -88,12 +88,17 @@ def _patterned(model: ModelFacts, pattern: str, shapes: Sequence[LinearShape]) -
     """Layers whose whole path fits, each with the number of blocks in which it does. PEFT: re.fullmatch."""
     if _fused_names(model):
         raise UserError(_no_pattern(model, pattern))
-    fits, prefix = re.compile(pattern).fullmatch, family_named(model.family).blocks
+    fits, prefix = re.compile(pattern).fullmatch, _blocks(model)
     counts = [(s, sum(bool(fits(f"{prefix}.{i}.{s.path}")) for i in range(s.layers))) for s in shapes]
     found = tuple(replace(shape, layers=count) for shape, count in counts if count)
     if not found:
         raise UserError(_fits_nothing(pattern, f"{prefix}.0.{shapes[0].path}"))
     return found
+
+
+def _blocks(model: ModelFacts) -> str:
+    """Path of the decoder's blocks: beside a part that sees it has a name of its own."""
+    return family_named(model.family).blocks if model.vision is None else model.vision.blocks
 
 
 def _fused_names(model: ModelFacts) -> dict[str, str]:

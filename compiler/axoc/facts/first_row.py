@@ -1,5 +1,5 @@
-"""The first row of a local data file, looked at without reading the rest: whether it is about images, which no plan here
-trains a model to see. What it says is only ever a refusal: files of other kinds, or elsewhere, are looked at by the run."""
+"""The first row of a local data file, looked at without reading the rest: whether it is about images. Files of other
+kinds, or elsewhere, are looked at by the run alone."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from axoc.facts.closed import closed_diagnostic, is_closed
 from axoc.facts.families.base import ModelFamily
 from axoc.facts.families.registry import family_for, family_named
 from axoc.facts.stored import read_stored, told, why_not
+from axoc.facts.vision.registry import read_seeing
 from axoc.ir.facts import ModelFacts
 
 AUTO = "auto"
@@ -24,33 +25,35 @@ def lookup_model(
     type_: str,
     *,
     scan_plugins: bool = False,
+    sees: bool = False,
 ) -> tuple[ModelFacts, list[str]]:
     """Facts of a model and warnings about them.
 
     ``config`` is the parsed config.json and ``config_name`` the file it came from; without it the catalog is asked
-    by hub id. ``scan_plugins`` lets installed plugins replace built-in families. Raises UserError.
+    by hub id. ``scan_plugins`` lets installed plugins replace built-in families; ``sees``: rows have images, so that the
+    part that sees them is read too. Raises UserError.
     """
     if model_id is not None and is_closed(model_id):
         raise UserError(closed_diagnostic(model_id))
     if config is not None:
-        return _from_config(model_id or config_name or "config.json", config, config_name, type_, scan_plugins)
+        return _from_config(model_id or config_name or "config.json", config, config_name, type_, scan_plugins, sees)
     entry = _catalog_entry(model_id)
-    facts, warnings = _from_config(model_id or entry.id, entry.config, None, type_, scan_plugins)
+    facts, warnings = _from_config(model_id or entry.id, entry.config, None, type_, scan_plugins, sees)
     return replace(facts, license=entry.license, source=entry.source), warnings
 
 
 def _from_config(
-    model_id: str, config: Mapping[str, Any], file: str | None, type_: str, scan: bool
+    model_id: str, config: Mapping[str, Any], file: str | None, type_: str, scan: bool, sees: bool
 ) -> tuple[ModelFacts, list[str]]:
     if not isinstance(config, Mapping):
         raise UserError(Diagnostic(message="this is no config.json", file=file, expected="a JSON object at the top"))
-    family = _family(config, file, type_, scan)
-    facts = family.parse(config, model_id=model_id, file=file)
+    family = None if sees else _family(config, file, type_, scan)
+    facts = family.parse(config, model_id=model_id, file=file) if family else read_seeing(config, model_id, file)
     source = f"config.json: {file}" if file else ""
     stored = read_stored(config.get("quantization_config"))
     facts = replace(facts, source=source, file_dtype=_file_dtype(config), stored=stored)
     notes = [told(stored)] if stored is not None and why_not(stored) is None else []
-    return facts, [*family.warnings(config), *notes]
+    return facts, [*(family.warnings(config) if family else ()), *notes]
 
 
 def _file_dtype(config: Mapping[str, Any]) -> str | None:

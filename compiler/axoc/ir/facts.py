@@ -40,6 +40,27 @@ class StoredWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VisionFacts:
+    """The part of a model that sees: a tower of layers over patches, and what carries its output into the decoder."""
+
+    parameters: int
+    """Of both, all frozen."""
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    patch_elements: int
+    """Of the pixels that a patch is made from."""
+    tokens_per_tile: int
+    """That the decoder reads of the smallest image, or of each part of a larger one."""
+    patches_per_tile: int
+    """That the tower reads for them."""
+    keeps_layers: bool
+    """The output of every layer is held until the last one's is there."""
+    blocks: str
+    """Path of the decoder's blocks in transformers' class."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelFacts:
     """The shape of a decoder-only transformer, from its config.json. All sizes are counts, not bytes."""
 
@@ -82,6 +103,8 @@ class ModelFacts:
     mla: MlaFacts | None = None
     file_dtype: str | None = None
     """Of the published weights, as config.json says; None where it does not."""
+    vision: VisionFacts | None = None
+    """Of a model that sees, where the rows have images; all other fields are its decoder's."""
     stored: StoredWeights | None = None
     """None: the published weights are exact."""
     license: str = "unknown"

@@ -46,6 +46,8 @@ class ModelRequest:
     quantization: QuantizationRequest | Auto | None
     trust_remote_code: bool
     tokenizer: TokenizerRequest = field(default_factory=TokenizerRequest)
+    vision: bool = False
+    """Rows are about images, by their format's name or the first of them."""
 
     @property
     def looks_remote(self) -> bool:

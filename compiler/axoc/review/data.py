@@ -14,6 +14,7 @@ from typing import Any, Final
 from axoc.emit import sources
 from axoc.emit.job import SCHEMA_VERSION, dataset_dict, tokenizer_dict
 from axoc.errors import Diagnostic, UserError
+from axoc.facts.vision.rows import with_vision
 from axoc.inputs import find, read_bytes, with_template
 from axoc.ir.canonical import dumps, to_plain
 from axoc.ir.request import PlanRequest
@@ -26,6 +27,7 @@ RUNTIME_ENVIRONMENT_EXIT: Final = 11
 def check(spec: Path, report: Path | None, python: str, *, as_json: bool) -> int:
     """0, or 1 where rows or files cannot be used; the runtime has then said which. Raises UserError."""
     request = with_template(load_spec(read_bytes(spec, "the spec"), str(spec)), spec.parent)
+    request, _ = with_vision(request, lambda written: find(written, spec.parent))
     _named(request, spec)
     with tempfile.TemporaryDirectory(prefix="axoc-data-") as name:
         folder = Path(name)
@@ -55,6 +57,7 @@ def data_dict(request: PlanRequest) -> dict[str, Any]:
             "id": model.id,
             "revision": model.revision,
             "tokenizer": tokenizer_dict(request, None),
+            "vision": model.vision,
             "trust_remote_code": model.trust_remote_code,
         },
         "datasets": [dataset_dict(d, packing=False) for d in request.datasets],

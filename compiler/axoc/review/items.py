@@ -15,6 +15,7 @@ DEVICE_ITEMS: Final = {
     "reduction buffers": "whole gradients on their way to the ranks that keep them",
     "activations": "what the forward keeps for the backward; with checkpointing a block's input alone",
     "autocast weight copies": "weights copied to the compute dtype, kept until autocast's context ends",
+    "images": "pixels of the batch, and what the decoder reads of them, were all of its tokens images'",
     "keys and values": "the cache of the answers that are being sampled",
     "logits and loss": "scores over the whole vocabulary for every token, and what the loss makes of them",
     "working set": "tensors that live only within one block's backward, or within the optimizer's step",

@@ -99,6 +99,10 @@ def traceable(result: Plan | NoPlan, spec: Path) -> Plan:
         message = f"the trace runs sft and pretrain, and this plan's objective is {objective}"
         fix = "verify the same spec with training.objective: sft; what the objective adds rests on docs/objectives.md"
         raise UserError(Diagnostic(message=message, file=str(spec), fix=fix))
+    if result.model.vision is not None:
+        message = "the trace runs decoders, and this plan is of a model that sees"
+        fix = "verify the same decoder with rows of text; what images add rests on docs/formats.md"
+        raise UserError(Diagnostic(message=message, file=str(spec), fix=fix))
     if placement(result).device == "cpu":
         fix = "pass --inventory, e.g. h100-sxm-80gb"
         raise UserError(Diagnostic(message="this plan is for a CPU: a trace is of a GPU's memory", fix=fix))

@@ -129,6 +129,8 @@ def _not_packed(
 ) -> Iterator[tuple[str, str]]:
     """Reasons with their rules."""
     objective, attention = request.training.objective, request.model.attention
+    if model.vision is not None:
+        yield "the tokens of images come from outside a row, and are not packed", "vision-rows"
     if objective not in IMITATING:
         yield (
             f"objective {objective} holds rows against one another, and packed rows have no borders to do it at",
@@ -159,6 +161,9 @@ def _kernels(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFa
     if accelerator.vendor == "cpu":
         because = "Liger's Triton kernels need a GPU, and logits are seldom what a host's memory is short of"
         return _ruled(field, "none", because, "liger-needs-gpu")
+    if model.vision is not None:
+        because = "fused losses replace a decoder's forward, which takes no pixels"
+        return _ruled(field, "none", because, "vision-modules")
     if request.distributed.model_parallel_size not in (AUTO, 1):
         because = "Liger's kernels and the chunked loss read weights whole, and tensor parallelism splits them"
         return _ruled(field, "none", because, "tensor-parallel-kernels")
@@ -183,6 +188,8 @@ def _compile(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFa
 
 def _not_compiled(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFacts) -> Iterator[str]:
     """Where nobody has tried it: it is left to the user."""
+    if model.vision is not None:
+        yield "compiled blocks were not tried with a part that sees: it is left to you"
     if accelerator.vendor != "nvidia":
         yield f"compiled blocks were not measured on {accelerator.name}: it is left to you"
     if model.moe is not None:

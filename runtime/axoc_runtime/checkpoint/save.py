@@ -8,6 +8,7 @@ from typing import Any
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
 from axoc_runtime.models.adapter import restore_base
+from axoc_runtime.models.processor import save_reader
 from axoc_runtime.strategies import rank
 
 
@@ -21,7 +22,7 @@ def save_trained(job: Job, trainer: Any, tokenizer: Any) -> Path:
             model.save_pretrained(fresh, state_dict=state)
             if hasattr(model, "axoc_initial"):
                 restore_base(fresh, model.axoc_initial)
-            tokenizer.save_pretrained(fresh)
+            save_reader(job, tokenizer, fresh)
     trainer.accelerator.wait_for_everyone()
     return target
 

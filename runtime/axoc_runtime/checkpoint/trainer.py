@@ -13,6 +13,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from axoc_runtime.checkpoint.complete import resume_key
 from axoc_runtime.checkpoint.keep import SAVING, clear_unfinished, publish, rotate
 from axoc_runtime.checkpoint.manifest import Manifest, write_manifest
+from axoc_runtime.checkpoint.renamed import load_renamed
 from axoc_runtime.checkpoint.rows import StepRows
 from axoc_runtime.checkpoint.together import digest_together
 from axoc_runtime.checkpoint.universal import end_universal, settings_of
@@ -95,6 +96,14 @@ class Resumable(_Trainer):
         )
 
     # Going on.
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        load_renamed(self.job, self.model if model is None else model, resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        load_renamed(self.job, self.model, self.state.best_model_checkpoint)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         if self.optimizer is None and self.job.adapter is not None and self.job.adapter.loraplus_lr_ratio is not None:

@@ -170,9 +170,12 @@ def run(job: DataJob, report: Path | None, *, as_json: bool) -> int:
 def _tokenizer(job: DataJob) -> tuple[Any, bool, str | None]:
     """(tokenizer or None, whether its chat template is the plain one, what to say of it)."""
     from axoc_runtime.models.tokenizer import PLAIN_TEMPLATE, load_tokenizer
+    from axoc_runtime.objectives.vision import processor_of
 
     try:
         found = load_tokenizer(cast(Job, job))
+        if job.model.vision:
+            processor_of(cast(Job, job), found)
     except RuntimeFailure as failure:
         return None, False, f"lengths and the chat template were not checked: {failure}"
     return found, PLAIN_TEMPLATE in str(found.chat_template), None

@@ -17,6 +17,7 @@ class DataModel:
     id: str | None
     revision: str | None
     tokenizer: Tokenizer
+    vision: bool = False
     trust_remote_code: bool
 
 

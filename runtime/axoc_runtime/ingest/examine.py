@@ -13,7 +13,7 @@ from axoc_runtime.ingest.checks.content import content_findings
 from axoc_runtime.ingest.checks.finding import ERROR, LEFT_OUT, WARNING, Finding, of_error, of_row
 from axoc_runtime.ingest.checks.images import image_findings
 from axoc_runtime.ingest.checks.speech import speech_findings
-from axoc_runtime.ingest.gather import NO_IMAGES
+from axoc_runtime.ingest.gather import MADE_OF_TEXT, NO_IMAGES
 from axoc_runtime.job import DatasetJob
 
 
@@ -71,7 +71,7 @@ def _unwanted(record: Record, example: Example, schema: Schema, wanted: Wanted) 
     fix = "set training.objective, or another dataset"
     if isinstance(example, Pictured):
         message = f"is in the format {schema.name}: {NO_IMAGES}"
-        fix = "take a dataset of text"
+        fix = MADE_OF_TEXT
     yield of_row(ERROR, "objective", record, message, fix=fix)
 
 

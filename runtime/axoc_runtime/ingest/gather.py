@@ -13,7 +13,11 @@ from axoc_runtime.job import DatasetJob
 
 STRANGE: Final = 64
 """Records that fit no format are held, and looked beyond, before it is said that there is none."""
-NO_IMAGES: Final = "this runtime trains models of text, and reads and checks images only"
+NO_IMAGES: Final = "its rows have images, and this job is one of text"
+
+MADE_OF_TEXT: Final = (
+    "set dataset.type: vision_chat or vision_qa, with a model that sees, and plan again; or take rows of text"
+)
 
 
 def chosen_schema(dataset: DatasetJob) -> Schema | None:
@@ -65,6 +69,4 @@ class Gathered(Iterator[Record]):
     def _of_texts(self, schema: Schema, record: Record) -> None:
         if schema.makes is Pictured and Pictured not in self.accepts:
             message = f"{record.place}: is in the format {schema.name}: {NO_IMAGES}"
-            raise RuntimeFailure(
-                message, EXIT_DATA, "take a dataset of text; axoc data check reads and checks this one"
-            )
+            raise RuntimeFailure(message, EXIT_DATA, MADE_OF_TEXT)

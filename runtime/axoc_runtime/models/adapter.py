@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ def add_adapter(job: Job, model: Any) -> Any:
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
         target_modules=adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets),
+        exclude_modules=beside_language(model) if job.model.vision else None,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
         modules_to_save=list(adapter.modules_to_save) or None,
@@ -48,6 +50,13 @@ def add_adapter(job: Job, model: Any) -> Any:
     if adapter.init in CHANGING:
         made.axoc_initial = _matrices(made)
     return made
+
+
+def beside_language(model: Any) -> str:
+    """A pattern of all modules that are not the language model's: names as q_proj are in both parts."""
+    decoder = model.get_decoder()
+    path = next(name for name, module in model.named_modules() if module is decoder)
+    return rf"(?!{re.escape(path)}\.).*"
 
 
 def of_the_modules_dtype(job: Job) -> bool:

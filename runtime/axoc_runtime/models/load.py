@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from axoc_runtime.attention import implementation_of
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, RuntimeFailure
@@ -49,6 +54,8 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
 
 
 def model_class(job: Job) -> Any:
+    if job.model.vision:
+        return AutoModelForImageTextToText
     return AutoModelForCausalLM if objective_of(job).answers else AutoModelForSequenceClassification
 
 
@@ -82,6 +89,8 @@ def load_trainable(job: Job, device: torch.device) -> Any:
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=checkpointed, gradient_checkpointing_kwargs={"use_reentrant": False}
         )
+    if job.model.vision:
+        freeze_sight(model)
     if job.adapter is not None:
         model = add_adapter(job, model)
     if job.distributed.tensor_parallel > 1:
@@ -92,6 +101,13 @@ def load_trainable(job: Job, device: torch.device) -> Any:
     return model
 
 
+def freeze_sight(model: Any) -> None:
+    """The part that sees, and what carries its output into the language model: they stay as they are."""
+    trained = {id(p) for p in (*model.get_decoder().parameters(), *model.get_output_embeddings().parameters())}
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) in trained)
+
+
 def set_checkpointing(job: Job, model: Any) -> None:
     """Recompute the planned blocks. Non-reentrant: the other kind breaks DDP with adapters (trl issue 921) and partly
     frozen models."""
@@ -99,6 +115,10 @@ def set_checkpointing(job: Job, model: Any) -> None:
         return
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     blocks = decoder_blocks(job, model)
+    if job.model.vision:  # nothing of the part that sees is kept for a backward
+        for module in model.modules():
+            if hasattr(module, "gradient_checkpointing"):
+                module.gradient_checkpointing = False
     planned = recomputed(job, blocks)
     for index, block in enumerate(blocks):
         block.gradient_checkpointing = index in planned

@@ -14,6 +14,7 @@ from axoc_runtime.errors import EXIT_EXPORT, RuntimeFailure
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
 from axoc_runtime.models.load import DTYPES, load_base, model_class
+from axoc_runtime.models.processor import save_reader
 
 MERGE_TOLERANCE: Final = {"float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 """Largest relative difference of logits, in the Frobenius norm: rounding of the merged weights in their dtype."""
@@ -29,7 +30,7 @@ def merge(job: Job) -> None:
     try:
         with whole_folder(final) as fresh:
             unmerged = _merge_into(job, tokenizer, fresh)
-            tokenizer.save_pretrained(fresh)
+            save_reader(job, tokenizer, fresh)
             check_merge(unmerged, _logits(_saved(job, fresh), _probe(job, tokenizer)), job.model.dtype)
     except RuntimeFailure:
         shutil.rmtree(final, ignore_errors=True)  # of an earlier run

@@ -43,7 +43,8 @@ def load_tokenizer(job: Job) -> Any:
         _add(tokenizer, wanted)
     if wanted.chat_template is not None:
         tokenizer.chat_template = wanted.chat_template
-        _try(tokenizer)
+        if not job.model.vision:  # whose templates take turns in parts: each row tries them
+            _try(tokenizer)
     elif not getattr(tokenizer, "chat_template", None):
         tokenizer.chat_template = plain_template(tokenizer)
     return tokenizer

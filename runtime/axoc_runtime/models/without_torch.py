@@ -20,7 +20,7 @@ QUIET: Final = "TRANSFORMERS_NO_ADVISORY_WARNINGS"
 
 def import_transformers(job: Job) -> None:
     """In a process that will do nothing else: transformers then takes itself to be alone until the process ends. With torch
-    where what is not ours may ask for it, and where it is there already."""
+    for processors of images, where what is not ours may ask for it, and where it is there already."""
     if "transformers" in sys.modules or "torch" in sys.modules or _may_ask_for_torch(job):
         return
     quiet = os.environ.get(QUIET)
@@ -38,4 +38,4 @@ def import_transformers(job: Job) -> None:
 def _may_ask_for_torch(job: Job) -> bool:
     source = source_arguments(job)
     code = any(entry_points(group=group) for group in PLUGINS) or bool(source["trust_remote_code"])
-    return code or "gguf_file" in source
+    return code or "gguf_file" in source or job.model.vision

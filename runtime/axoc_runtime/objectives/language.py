@@ -50,7 +50,7 @@ class Sft(Objective):
             truncation=dataset.truncation,
             train_on=dataset.train_on,
         )
-        return [made if isinstance(made, BadRow) else [_row(encoded) for encoded in made] for made in found]
+        return [made if isinstance(made, BadRow) else [row_of(encoded) for encoded in made] for made in found]
 
     def arguments(self, job: Job) -> tuple[type, dict[str, Any]]:
         from transformers import TrainingArguments
@@ -97,9 +97,10 @@ def _learned(labels: list[int]) -> int:
     return len(labels) - labels.count(IGNORED) - first_is_learned
 
 
-def _row(encoded: Encoded) -> Row:
+def row_of(encoded: Encoded, **more: Any) -> Row:
+    """``more``: further columns."""
     return Row(
-        columns={"input_ids": encoded.input_ids, "labels": encoded.labels},
+        columns={"input_ids": encoded.input_ids, "labels": encoded.labels, **more},
         length=len(encoded.input_ids),
         tokens=len(encoded.input_ids),
         trained_tokens=_learned(encoded.labels),

@@ -30,8 +30,12 @@ BUILTIN: Final[dict[str, str]] = {
 """Objective name -> ``module:Class``."""
 
 
+SEEING: Final = f"{_PACKAGE}.vision:Seeing"
+"""What `sft` is where the rows are about images."""
+
+
 def objective_of(job: Job) -> Objective:
-    return named(job.training.objective)
+    return _builtin(SEEING) if job.model.vision else named(job.training.objective)
 
 
 @cache
@@ -43,7 +47,12 @@ def named(name: str) -> Objective:
     if name not in BUILTIN:
         known = ", ".join(sorted({*BUILTIN, *found}))
         raise RuntimeFailure(f"objective {name} is not in this runtime", EXIT_INPUTS, f"it has {known}")
-    module, _, attribute = BUILTIN[name].partition(":")
+    return _builtin(BUILTIN[name])
+
+
+@cache
+def _builtin(target: str) -> Objective:
+    module, _, attribute = target.partition(":")
     made: Objective = getattr(import_module(module), attribute)()
     return made
 

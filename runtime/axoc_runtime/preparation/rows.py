@@ -14,7 +14,7 @@ from axoc_runtime.preparation import shards
 
 class ArrayRows:
     """Some of the prepared rows, in an order of their own. ``rows[i]`` has a column's tokens as an int32 array, which is
-    a slice of the memory map; ``length`` is a number."""
+    a slice of the memory map; ``length`` is a number. The first column is of tokens."""
 
     def __init__(self, paths: Sequence[Path], edges: Any, columns: Sequence[str], chosen: Any) -> None:
         """``edges``: where each shard's rows begin among all, and the last one's end; ``chosen``: numbers of rows."""
@@ -31,7 +31,7 @@ class ArrayRows:
         number = int(self.chosen[index])
         shard = bisect_right(self.edges, number) - 1
         path, row = self.paths[shard], number - self.edges[shard]
-        found = {name: shards.tokens_of(path, name, row) for name in self.columns}
+        found = {name: shards.value_of(path, name, row) for name in self.columns}
         return found | {shards.LENGTH: len(found[self.columns[0]])}
 
     def lengths(self) -> Any:

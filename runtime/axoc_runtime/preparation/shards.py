@@ -20,7 +20,13 @@ LENGTH: Final = "length"
 """A column that every prepared row has: tokens of its longest sequence."""
 KEY: Final = "key"
 """And this one: the number of the row's content, by which it is held out or not."""
-KINDS: Final = {"tokens": pa.list_(pa.int32()), "flag": pa.bool_(), "text": pa.string()}
+IMAGE: Final = pa.struct([("path", pa.string()), ("bytes", pa.large_binary())])
+KINDS: Final = {
+    "tokens": pa.list_(pa.int32()),
+    "flag": pa.bool_(),
+    "text": pa.large_string(),
+    "images": pa.list_(IMAGE),
+}
 TOLD: Final = b"axoc"
 READ: Final = pa.ipc.IpcReadOptions(use_threads=False)
 WRITTEN: Final = pa.ipc.IpcWriteOptions(use_threads=False)
@@ -36,7 +42,7 @@ def path_of(folder: Path, number: int) -> Path:
 def write_shard(
     path: Path, columns: Mapping[str, str], rows: Sequence[Any], keys: Sequence[int], told: Mapping[str, Any]
 ) -> None:
-    """``rows`` with ``columns`` and ``length``; ``columns``: name -> tokens, flag or text; ``told``: JSON about them."""
+    """``rows`` with ``columns`` and ``length``; ``columns``: name -> a name of KINDS; ``told``: JSON about them."""
     fields = [pa.field(name, KINDS[kind]) for name, kind in columns.items()]
     schema = pa.schema([*fields, (LENGTH, pa.int32()), (KEY, pa.int64())], metadata={TOLD: json.dumps(told)})
     values = [_column(kind, [row.columns[name] for row in rows]) for name, kind in columns.items()]
@@ -81,6 +87,13 @@ def _slices(path: Path, column: str) -> tuple[Any, Any]:
     """(values, where each row's begin among them) of a column of tokens, without a copy."""
     found = batch_of(path).column(column)
     return found.values.to_numpy(), found.offsets.to_numpy()
+
+
+def value_of(path: Path, column: str, row: int) -> Any:
+    """Tokens as ``tokens_of`` gives them; of other kinds a copy."""
+    if batch_of(path).schema.field(column).type == KINDS["tokens"]:
+        return tokens_of(path, column, row)
+    return batch_of(path).column(column)[row].as_py()
 
 
 def tokens_of(path: Path, column: str, row: int) -> Any:

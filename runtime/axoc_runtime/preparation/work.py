@@ -23,6 +23,8 @@ from axoc_runtime.preparation.shards import path_of, write_shard
 
 UNIT_RECORDS: Final = 2048
 """Of a shard. What is in work at once is a few of them for each process, however large the data are."""
+PICTURED_RECORDS: Final = 64
+"""The same of rows about images, which may hold some megabytes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +88,10 @@ class Made:
 
 def units(job: Job) -> Iterator[Unit]:
     """All records of the job, in order and each dataset for itself: the same units every time."""
-    number = 0
+    number, most = 0, PICTURED_RECORDS if job.model.vision else UNIT_RECORDS
     for index, dataset in enumerate(job.datasets):
         source = Gathered(records(job, dataset), chosen_schema(dataset), objective_of(job).accepts)
-        while taken := tuple(islice(source, UNIT_RECORDS)):
+        while taken := tuple(islice(source, most)):
             yield Unit(number=number, dataset=index, schema=source.schema, records=taken)
             number += 1
 

@@ -47,6 +47,16 @@ class Case:
     """What both have, and is not at fault."""
 
 
+def seeing(rule: str, bad: dict[str, Any], fixed: dict[str, Any], pitfalls: tuple[int, ...] = ()) -> Case:
+    """Of a model that sees, on rows with images."""
+    keeps = {"model__vision": True, "dataset__type": "vision_chat", "dataset__validation_split": 0.0}
+    return Case(rule=rule, bad=bad, fixed=fixed, keeps=keeps, model="google/gemma-3-4b-pt", pitfalls=pitfalls)
+
+
+def exporting(format_: str) -> dict[str, Any]:
+    return {"export": ExportRequest(formats=(format_,), quantization="none")}
+
+
 EIGHT_BIT = {"training__optimizer": "adamw_bnb_8bit"}
 FSDP, ZERO2, ZERO3, DDP = ({"distributed__type": t} for t in ("fsdp", "zero2", "zero3", "ddp"))
 HALF = {"model__dtype": "float32", "distributed__mixed_precision": "fp16"}
@@ -278,7 +288,19 @@ CASES = (
         bad={"training__objective": "reward", "export": ExportRequest(formats=("gguf",), quantization="none")},
         fixed={"export": ExportRequest(formats=("safetensors",), quantization="none")},
     ),
-    Case(rule="runtime-formats", bad={"dataset__type": "vision_chat"}, fixed={"dataset__type": "chat"}),
+    Case(rule="runtime-formats", bad={"dataset__type": "stepwise"}, fixed={"dataset__type": "chat"}),
+    seeing("vision-objective", {"training__objective": "pretrain"}, {"training__objective": "sft"}),
+    seeing("vision-strategy", FSDP, DDP),
+    seeing("vision-strategy", ZERO3, DDP, pitfalls=(13,)),
+    seeing("vision-rows", {"dataset__packing": True}, {"dataset__packing": False}),
+    seeing("vision-rows", {"dataset__streaming": True}, {"dataset__streaming": False}),
+    seeing("vision-modules", {"model__kernels": "liger"}, {"model__kernels": "none"}),
+    seeing("vision-modules", {"model__compile": True}, {"model__compile": False}),
+    seeing("vision-modules", {"model__attention": "eager"}, {"model__attention": "sdpa"}),
+    seeing("vision-modules", NF4, {"model__quantization": None}),
+    seeing("vision-answers", {"samples": SampleRequest(prompts=("Why?",))}, {"samples": SampleRequest()}),
+    seeing("vision-answers", {"eval_metrics": ("rougeL",)}, {"eval_metrics": ("perplexity",)}),
+    seeing("vision-export", exporting("gguf"), exporting("safetensors")),
     Case(
         rule="runtime-streaming",
         bad={"dataset__streaming": True},

@@ -6,13 +6,14 @@ from functools import cache
 from typing import Final
 
 from axoc.errors import Diagnostic, UserError
-from axoc.search.rules import adapters, exports, float8, numerics, objectives, parallel, quantized, runtime
+from axoc.search.rules import adapters, exports, float8, numerics, objectives, parallel, quantized, runtime, vision
 from axoc.search.rules.base import Rule
 
 GROUP: Final = "axoc.rules"
 BUILT_IN: Final[tuple[Rule, ...]] = (
     *float8.RULES,
     *runtime.RULES,
+    *vision.RULES,
     *objectives.RULES,
     *parallel.RULES,
     *numerics.RULES,

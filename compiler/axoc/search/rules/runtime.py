@@ -13,8 +13,6 @@ TRAINER_OPTIMIZERS: Final = ("adamw_torch", "adamw_torch_fused", "adamw_bnb_8bit
 STREAMED: Final = ("sft", "pretrain")
 """Objectives on the runtime's own trainer; TRL's takes whole datasets."""
 UNTRAINED: Final = {
-    "vision_chat": "are conversations about images, and the runtime trains models of text: a vision tower is neither run nor planned",
-    "vision_qa": "are questions about images, and the runtime trains models of text: a vision tower is neither run nor planned",
     "stepwise": "are steps that are each right or wrong, and no objective learns from them",
 }
 """Formats that are read and checked only. Those that ``auto`` finds are refused before training by what reads the rows."""
@@ -126,7 +124,7 @@ RULES: Final = (
     Rule(
         id="runtime-formats",
         check=untrained,
-        fix="take a dataset of text; axoc data check reads and checks this one",
+        fix="take another dataset; axoc data check reads and checks this one",
         link=None,
         versions=RUNTIME,
     ),
