@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from axoc.facts.catalog import find_entry
 from axoc.facts.models import lookup_model
 from axoc.facts.parameters import targeted_linears
 from axoc.ir.plan import Plan
+from seeing import MODELS
 
 LLAVA_7B: dict[str, Any] = {
     "model_type": "llava",
@@ -90,8 +92,28 @@ def test_a_plan_counts_the_tower_its_pixels_and_its_time() -> None:
     held = 8 * 4096 * 14 * 14 * 3 * 4 + 2048 * 2560 * 2
     assert phases["forward"][sight.ITEM] == held
     assert sight.ITEM not in phases["optimizer"]
-    assert phases[sight.PHASE]["working set"] == 8 * 4096 * (2 * 1152 + 2 * 4304) * 2
+    assert phases[sight.PHASE]["working set"] == 8 * 4096 * (4 * 1152 + 2 * 4304) * 2
     assert dict(seen.chosen.estimate.time.breakdown)[sight.SECONDS] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_the_towers_peak_is_that_of_its_tensors(name: str, tmp_path: Path) -> None:
+    """Of all tensors that an operation makes, for as long as Python holds them."""
+    import torch
+    from live_tensors import Live
+
+    model, images = MODELS[name](tmp_path).requires_grad_(False), 4
+    facts, _ = lookup_model("m", json.loads((tmp_path / "config.json").read_text()), "config.json", "auto", sees=True)
+    vision = facts.vision
+    assert vision is not None
+    scenario = SimpleNamespace(model=facts, seq_length=images * vision.tokens_per_tile, weight_bytes=4, compute_bytes=4)
+    scenario.objective = SimpleNamespace(sequences_per_row=1)
+    pixels = torch.randn(images, 3, 28, 28)
+    with Live(*model.parameters(), *model.buffers(), pixels) as live:
+        model.model.get_image_features(pixel_values=pixels)
+    found = sight._working(scenario, SimpleNamespace(micro_batch=1))  # type: ignore[arg-type]
+    assert float(found) == live.peak
 
 
 def test_the_example_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:

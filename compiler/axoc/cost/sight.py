@@ -48,15 +48,18 @@ def held_bytes(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _working(scenario: Scenario, c: Columns) -> Floats:
-    """Inside a layer, nothing of which is kept for a backward: the stream and its norm, which autocast leaves in the weights'
-    dtype, beside query, key and value and the attention's output, or beside the MLP's inner values and their activation."""
+    """Inside the last layer, nothing of which is kept for a backward: beside what came before it the norm, query, key, value
+    and the attention's output; or the stream after attention, its norm and the MLP's inner values. Autocast leaves the
+    stream and its norms in the weights' dtype."""
     vision = _vision(scenario)
-    hidden, width = vision.hidden_size, vision.intermediate_size
-    layers = vision.num_layers + 1 if vision.keeps_layers else 0
-    stream = (2 + layers) * hidden * scenario.weight_bytes
-    inside = max(4 * hidden, 2 * width) * scenario.compute_bytes
+    hidden, stream, compute = vision.hidden_size, scenario.weight_bytes, scenario.compute_bytes
+    before = (
+        (vision.num_layers if vision.keeps_layers else 2) * hidden * stream
+    )  # else the embeddings and the layer's input
+    attention = hidden * (stream + 4 * compute)
+    mlp = 2 * hidden * stream + vision.inner_copies * vision.intermediate_size * compute
     patches = _tiles(vision, flops.tokens(scenario, c)) * vision.patches_per_tile
-    return cast(Floats, patches * float(stream + inside))
+    return cast(Floats, patches * float(before + max(attention, mlp)))
 
 
 def seconds(scenario: Scenario, c: Columns) -> Floats:

@@ -16,7 +16,9 @@ STAGES: Final = {"sft": "sft", "pt": "pretrain", "dpo": "dpo", "kto": "kto", "rm
 LOSSES: Final = {"sigmoid": "dpo", "ipo": "ipo", "orpo": "orpo", "simpo": "simpo", "kto_pair": "dpo"}
 FREEZE: Final = "training some layers of the model is not among axoc's methods: adapters or all weights are"
 OPTIMIZER: Final = "is an optimizer that axoc has not; training.optimizer lists those it has"
-VISION: Final = "models that see images and films are not trained by axoc yet"
+VISION: Final = (
+    "of models that see axoc trains the decoder, on images as their processor makes them; what sees stays as it is"
+)
 
 KEYS: Final[dict[str, Key]] = ARGUMENTS | {
     "model_name_or_path": to("model.id", text),

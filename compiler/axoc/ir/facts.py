@@ -54,6 +54,8 @@ class VisionFacts:
     """That the decoder reads of the smallest image, or of each part of a larger one."""
     patches_per_tile: int
     """That the tower reads for them."""
+    inner_copies: int
+    """Of the MLP's inner values, that are there at once while they are activated."""
     keeps_layers: bool
     """The output of every layer is held until the last one's is there."""
     blocks: str

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from axoc.facts.families.gemma3 import DEFAULTS
 from axoc.facts.families.reader import ConfigReader
-from axoc.facts.vision.siglip import siglip_elements
+from axoc.facts.vision.siglip import GELU, siglip_elements
 from axoc.facts.vision.tower import Seeing, read_tower
 from axoc.ir.facts import VisionFacts
 
@@ -17,7 +17,7 @@ class Gemma3(Seeing):
     text_defaults: ClassVar[Mapping[str, Any]] = {"model_type": "gemma3_text", "vocab_size": DEFAULTS["vocab_size"]}
 
     def read(self, reader: ConfigReader, vision: ConfigReader, hidden_size: int) -> VisionFacts:
-        tower = read_tower(vision)
+        tower = read_tower(vision, GELU)
         projector = tower.hidden_size * hidden_size + tower.hidden_size
         return VisionFacts(
             parameters=siglip_elements(tower, vision) + projector,

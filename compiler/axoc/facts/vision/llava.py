@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from axoc.facts.families.reader import ConfigReader
-from axoc.facts.vision.siglip import siglip_elements
-from axoc.facts.vision.tower import Seeing, Tower, read_tower
+from axoc.facts.vision.siglip import GELU, siglip_elements
+from axoc.facts.vision.tower import QUICK_GELU, Seeing, Tower, read_tower
 from axoc.ir.facts import VisionFacts
 
 CLIP: Final = "clip_vision_model"
@@ -35,8 +35,8 @@ class Llava(Seeing):
     text_defaults: ClassVar[Mapping[str, Any]] = LLAMA
 
     def read(self, reader: ConfigReader, vision: ConfigReader, hidden_size: int) -> VisionFacts:
-        tower = read_tower(vision, **CLIP_DEFAULTS)
         clip = vision.text("model_type", CLIP) == CLIP
+        tower = read_tower(vision, QUICK_GELU if clip else GELU, **CLIP_DEFAULTS)
         layers = reader.config.get("vision_feature_layer", -2)
         levels = len(layers) if isinstance(layers, list) else 1
         bias = hidden_size if reader.flag("multimodal_projector_bias", True) else 0

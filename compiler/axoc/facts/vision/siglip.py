@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from axoc.facts.families.reader import ConfigReader
 from axoc.facts.vision.tower import Tower
+
+GELU: Final = "gelu_pytorch_tanh"
 
 
 def siglip_elements(tower: Tower, vision: ConfigReader) -> int:

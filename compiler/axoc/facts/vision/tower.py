@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from axoc.facts.families.reader import ConfigReader
 from axoc.ir.facts import VisionFacts
+
+QUICK_GELU: Final = "quick_gelu"
+"""x sigmoid(1.702 x), in three steps (transformers/activations.py); other activations are one kernel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +24,7 @@ class Tower:
     image_size: int
     patch_size: int
     channels: int
+    activation: str
 
     @property
     def patches(self) -> int:
@@ -45,11 +49,12 @@ class Tower:
             "intermediate_size": self.intermediate_size,
             "num_layers": self.num_layers,
             "patch_elements": self.patch_elements,
+            "inner_copies": 3 if self.activation == QUICK_GELU else 2,
         }
 
 
-def read_tower(reader: ConfigReader, **defaults: int) -> Tower:
-    """``defaults``: by the names that CLIP's and SigLIP's configs have."""
+def read_tower(reader: ConfigReader, activation: str, **defaults: int) -> Tower:
+    """``activation`` and ``defaults``, by the names that CLIP's and SigLIP's configs have: where the config says nothing."""
 
     def read(name: str) -> int:
         return reader.count(name, defaults.get(name))
@@ -61,6 +66,7 @@ def read_tower(reader: ConfigReader, **defaults: int) -> Tower:
         image_size=read("image_size"),
         patch_size=read("patch_size"),
         channels=reader.count("num_channels", 3),
+        activation=reader.text("hidden_act", activation),
     )
 
 
