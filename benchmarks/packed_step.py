@@ -38,6 +38,7 @@ VARIANTS: Final = [
     ("1b-bf16-liger", "llama-3.2-1b", "full", "bf16", "liger", False, 0, 16384),
     ("1b-bf16-liger-compiled", "llama-3.2-1b", "full", "bf16", "liger", True, 0, 16384),
     ("1b-bf16-chunked-compiled", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
+    ("1b-bf16-chunked-compiled-stochastic", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
     ("1b-bf16-liger-compiled-32k", "llama-3.2-1b", "full", "bf16", "liger", True, 0, 32768),
     ("1b-fp32-liger-compiled", "llama-3.2-1b", "full", "fp32", "liger", True, 0, 16384),
     ("8b-lora-liger", "llama-3-8b", "lora", "bf16", "liger", False, True, 8192),
@@ -55,6 +56,7 @@ VARIANTS: Final = [
     ("8b-lora-fp8-chunked-compiled-kept", "llama-3-8b", "lora", "fp8", "chunked", True, 0, 8192),
     ("8b-lora-fp8-chunked-compiled-kept-16k", "llama-3-8b", "lora", "fp8", "chunked", True, 0, 16384),
     ("tiny-fp32-chunked-compiled", "tiny", "full", "fp32", "chunked", True, 0, 256),
+    ("tiny-fp32-chunked-compiled-stochastic", "tiny", "full", "fp32", "chunked", True, 0, 256),
     ("tiny-fp32-fp8-chunked-compiled", "tiny", "full", "fp32-fp8", "chunked", True, 0, 256),
 ]
 """fp8: weights in bf16, or in fp32 where it says so, and the blocks' products in float8."""
@@ -130,7 +132,7 @@ def measure(row: dict[str, Any], device: str) -> dict[str, Any]:
     torch.manual_seed(0)
     model = build(row, device)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=True)
+    optimizer = optimizer_of(row, trained, device)
     batches = [pack(row["tokens"], i, device) for i in range(3)]
     sync = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     taken, losses, first = [], [], 0.0
@@ -165,6 +167,16 @@ def measure(row: dict[str, Any], device: str) -> dict[str, Any]:
         "peak_allocated_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
         "first_seconds": first, "loss": losses[-1], "losses": losses, "torch": torch.__version__,
     }  # fmt: skip
+
+
+def optimizer_of(row: dict[str, Any], trained: list[Any], device: str) -> Any:
+    import torch
+
+    if not row["id"].endswith("stochastic"):
+        return torch.optim.AdamW(trained, lr=1e-5, fused=True)
+    from axoc_runtime.optimizers.stochastic_adamw import StochasticAdamW
+
+    return StochasticAdamW(trained, lr=1e-5, compiled=True)
 
 
 def _unbroken(model: Any, batches: list[Any], optimizer: Any, trained: list[Any], device: str, sync: Any) -> Any:

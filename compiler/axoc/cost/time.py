@@ -33,8 +33,8 @@ HOST_MEMORY_BYTES_PER_SECOND: Final = 100e9
 """Of a socket pair, as DeepSpeedCPUAdam reaches it: about 28 bytes a parameter."""
 
 STOCHASTIC_OPERATIONS: Final = 6.0
-"""Launched for each tensor: three numbers made and copied to the device, four views, one compiled kernel (optimizers/
-stochastic_adamw.py); it moves what a fused AdamW moves."""
+"""Launched for each tensor: four views, one compiled kernel, whose guards are taken to be as long as an operation (optimizers/
+stochastic_adamw.py); it moves what a fused AdamW moves, and makes its chances by a few integer operations."""
 NEWTON_SCHULZ_STEPS: Final = 5
 """torch.optim.Muon's default."""
 DEEPSPEED_BYTES: Final = 36.0

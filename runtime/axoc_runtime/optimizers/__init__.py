@@ -13,5 +13,6 @@ def own_optimizer(job: Job) -> dict[str, Any]:
         return {}
     from axoc_runtime.optimizers.stochastic_adamw import StochasticAdamW
 
-    options = {"lr": job.training.learning_rate, "compiled": job.distributed.device == "cuda"}
+    compiled = job.distributed.device == "cuda"
+    options = {"lr": job.training.learning_rate, "compiled": compiled, "seed": job.training.seed}
     return {"optimizer_cls_and_kwargs": (StochasticAdamW, options)}
