@@ -55,7 +55,10 @@ class Distributed(Part):
         default="auto",
         description="FSDP gathers and reduces so many blocks together that they have at least so many parameters.",
     )
-    mixed_precision: Annotated[str, PRECISIONS] = Field(default="bf16", description="Type that autocast computes in.")
+    mixed_precision: Annotated[str, PRECISIONS] = Field(
+        default="bf16",
+        description="Type that autocast computes in; fp8: bf16, and products of the blocks' linear layers in float8.",
+    )
     memory_budget_per_gpu_gb: Annotated[float | None, Number(open_minimum=True, maximum=1e6, words=("null",))] = Field(
         default=None, description="GiB of a device that the run may use, as nvidia-smi shows them; by default all."
     )
