@@ -39,6 +39,10 @@ VARIANTS: Final = [
     ("1b-bf16-liger-compiled", "llama-3.2-1b", "full", "bf16", "liger", True, 0, 16384),
     ("1b-bf16-chunked-compiled", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
     ("1b-bf16-chunked-compiled-stochastic", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
+    ("1b-bf16-chunked-compiled-of-8k", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
+    ("3b-bf16-chunked-compiled-of-8k", "llama-3.2-3b", "full", "bf16", "chunked", True, 0, 16384),
+    ("1b-bf16-chunked-compiled-of-2k", "llama-3.2-1b", "full", "bf16", "chunked", True, 0, 16384),
+    ("3b-bf16-chunked-compiled-of-2k", "llama-3.2-3b", "full", "bf16", "chunked", True, 0, 16384),
     ("1b-bf16-liger-compiled-32k", "llama-3.2-1b", "full", "bf16", "liger", True, 0, 32768),
     ("1b-fp32-liger-compiled", "llama-3.2-1b", "full", "fp32", "liger", True, 0, 16384),
     ("8b-lora-liger", "llama-3-8b", "lora", "bf16", "liger", False, True, 8192),
@@ -60,6 +64,8 @@ VARIANTS: Final = [
     ("tiny-fp32-fp8-chunked-compiled", "tiny", "full", "fp32-fp8", "chunked", True, 0, 256),
 ]
 """fp8: weights in bf16, or in fp32 where it says so, and the blocks' products in float8."""
+WHOLE: Final = {"-of-2k": 2048, "-of-8k": 8192}
+"""Variants whose documents are all of so many tokens, by the end of their names."""
 TINY: Final = {
     "vocab_size": 211, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 16,
@@ -133,7 +139,8 @@ def measure(row: dict[str, Any], device: str) -> dict[str, Any]:
     model = build(row, device)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = optimizer_of(row, trained, device)
-    batches = [pack(row["tokens"], i, device) for i in range(3)]
+    whole_documents = next((n for end, n in WHOLE.items() if row["id"].endswith(end)), None)
+    batches = [pack(row["tokens"], i, device, whole_documents) for i in range(3)]
     sync = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     taken, losses, first = [], [], 0.0
     for index in range(STEPS):
@@ -267,10 +274,12 @@ def lengths(tokens: int, seed: int) -> list[int]:
     return found
 
 
-def pack(tokens: int, seed: int, device: str) -> dict[str, Any]:
+def pack(tokens: int, seed: int, device: str, whole: int | None = None) -> dict[str, Any]:
+    """A row of chat-like documents, or of ones of ``whole`` tokens each."""
     import torch
 
-    found = lengths(tokens, seed)
+    found = [whole] * (tokens // whole) if whole else lengths(tokens, seed)
+    longest = whole or LONGEST
     ends = torch.tensor([0, *found]).cumsum(0).to(torch.int32)
     draw = torch.Generator().manual_seed(seed)
     ids = torch.randint(5, 200, (1, tokens), generator=draw)
@@ -280,7 +289,7 @@ def pack(tokens: int, seed: int, device: str) -> dict[str, Any]:
         "input_ids": ids, "labels": labels, "position_ids": torch.cat([torch.arange(n) for n in found])[None],
         "cu_seq_lens_q": ends, "cu_seq_lens_k": ends,
     }  # fmt: skip
-    return {k: v.to(device) for k, v in tensors.items()} | {"max_length_q": LONGEST, "max_length_k": LONGEST}
+    return {k: v.to(device) for k, v in tensors.items()} | {"max_length_q": longest, "max_length_k": longest}
 
 
 def flops(model: Any, batches: list[Any], method: str) -> float:

@@ -55,10 +55,11 @@ def main() -> int:
     running.add_argument("--device", default="cuda")
     running.add_argument("--micro", type=int, help="of TRL tuned: packs at a time")
     running.add_argument("--gc", type=int, choices=(0, 1), help="of TRL tuned: recompute")
+    running.add_argument("--seed", type=int, default=0, help="of weights and rows")
     several = commands.add_parser("sequence")
     several.add_argument("folder", type=Path)
     several.add_argument("rows", type=Path)
-    several.add_argument("--runs", required=True, help="job:part[:micro[:gc]], comma between them")
+    several.add_argument("--runs", required=True, help="job:part[:micro[:gc[:seed]]], comma between them")
     several.add_argument("--seconds", type=float, default=15.0)
     several.add_argument("--budget", type=float, default=540.0, help="seconds after which no run is started")
     several.add_argument("--device", default="cuda")
@@ -111,6 +112,7 @@ def spec(job: str) -> dict[str, Any]:
             "objective": "pretrain", "max_steps": ENOUGH_STEPS, "global_batch_size": parts.packs(job),
             "learning_rate": wanted["learning_rate"], "lr_scheduler": "constant", "warmup_ratio": 0.0,
             "logging_steps": parts.EVERY, "save_steps": ENOUGH_STEPS,
+            "bf16_update": wanted.get("bf16_update", "nearest"),
         },
         "distributed": {"mixed_precision": wanted.get("mixed_precision", "bf16")},
         "tracking": [],
@@ -118,8 +120,9 @@ def spec(job: str) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> int:
+    parts.SEED = options.seed
     made = run_axoc(options) if options.only == "axoc" else run_trl(options)
-    row = {"job": options.job, "part": options.only, **made}
+    row = {"job": options.job, "part": options.only, "seed": options.seed, **made}
     with options.rows.open("a") as out:
         out.write(json.dumps(row) + "\n")
     print(table([row]), flush=True)
@@ -135,11 +138,12 @@ def sequence(options: argparse.Namespace) -> int:
     assert not torch.cuda.is_initialized(), "a forked process could not use the GPU"
     began = time.monotonic()
     for wanted in options.runs.split(","):
-        job, part, micro, gc = [*wanted.split(":"), None, None][:4]
+        job, part, micro, gc, seed = [*wanted.split(":"), "", "", ""][:5]
         if time.monotonic() - began > options.budget:
             print(f"out of time: {wanted} was not measured", flush=True)
             continue
-        own = {"job": job, "only": part, "micro": micro and int(micro), "gc": gc and int(gc)}
+        own = {"job": job, "only": part, "seed": int(seed or 0)}
+        own |= {"micro": int(micro) if micro else None, "gc": int(gc) if gc else None}
         started, child = time.monotonic(), os.fork()
         if child == 0:
             _one_of_several(argparse.Namespace(**(vars(options) | own)))
