@@ -55,6 +55,8 @@ VARIANTS: Final = [
     ("3b-bf16-chunked-compiled", "llama-3.2-3b", "full", "bf16", "chunked", True, 0, 16384),
     ("1b-fp8-chunked-compiled", "llama-3.2-1b", "full", "fp8", "chunked", True, 0, 16384),
     ("1b-fp8-liger-compiled-32k", "llama-3.2-1b", "full", "fp8", "liger", True, 0, 32768),
+    ("1b-fp8-gw16-chunked-compiled", "llama-3.2-1b", "full", "gw16-fp8", "chunked", True, 0, 16384),
+    ("3b-fp8-gw16-chunked-compiled", "llama-3.2-3b", "full", "gw16-fp8", "chunked", True, 0, 16384),
     ("1b-fp32-fp8-chunked-compiled", "llama-3.2-1b", "full", "fp32-fp8", "chunked", True, 0, 16384),
     ("3b-fp8-chunked-compiled", "llama-3.2-3b", "full", "fp8", "chunked", True, 0, 16384),
     ("8b-lora-fp8-chunked-compiled-kept", "llama-3-8b", "lora", "fp8", "chunked", True, 0, 8192),
@@ -63,7 +65,7 @@ VARIANTS: Final = [
     ("tiny-fp32-chunked-compiled-stochastic", "tiny", "full", "fp32", "chunked", True, 0, 256),
     ("tiny-fp32-fp8-chunked-compiled", "tiny", "full", "fp32-fp8", "chunked", True, 0, 256),
 ]
-"""fp8: weights in bf16, or in fp32 where it says so, and the blocks' products in float8."""
+"""fp8: weights in bf16, or in fp32 where it says so, and the blocks' products in float8; gw16: but for the weights' gradients."""
 WHOLE: Final = {"-of-2k": 2048, "-of-8k": 8192}
 """Variants whose documents are all of so many tokens, by the end of their names."""
 TINY: Final = {
@@ -225,9 +227,8 @@ def build(row: dict[str, Any], device: str) -> Any:
     import measure as plain
     import torch
     from axoc_runtime.attention.register import register_varlen
-    from axoc_runtime.kernels import LOSS_ALONE
+    from axoc_runtime.kernels import LOSS_ALONE, float8
     from axoc_runtime.kernels.compiled import compile_blocks
-    from axoc_runtime.kernels.float8 import use_float8
     from axoc_runtime.kernels.head import use_chunked_loss
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -254,7 +255,8 @@ def build(row: dict[str, Any], device: str) -> Any:
         apply_liger_kernel(model, LOSS_ALONE if row["compiled"] else None)
     model = model.train().to(torch.device(device))
     if row["dtype"].endswith("fp8"):
-        use_float8(job, model)
+        float8.WEIGHT_GRADIENTS = not row["dtype"].startswith("gw16")
+        float8.use_float8(job, model)
     if row["compiled"]:
         compile_blocks(job, model)
     return model

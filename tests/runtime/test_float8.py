@@ -70,8 +70,10 @@ def test_a_layers_products_are_as_near_as_float8_is(rows: int, dtype: torch.dtyp
     assert error(found[2], wanted[2]) < 0.01, "a bias is added in the layer's own dtype"
 
 
-def test_products_are_of_float8_factors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward e4m3 by e4m3, both gradients e5m2 by e4m3, whatever is stored."""
+@pytest.mark.parametrize("weights_too", [True, False])
+def test_products_are_of_float8_factors(monkeypatch: pytest.MonkeyPatch, weights_too: bool) -> None:
+    """Forward e4m3 by e4m3, both gradients e5m2 by e4m3, whatever is stored; without the weights' they are exact ones."""
+    monkeypatch.setattr(float8, "WEIGHT_GRADIENTS", weights_too)
     multiply, kinds = torch._scaled_mm, []
 
     def seen(left: torch.Tensor, right: torch.Tensor, **how: Any) -> torch.Tensor:
@@ -79,9 +81,11 @@ def test_products_are_of_float8_factors(monkeypatch: pytest.MonkeyPatch) -> None
         return multiply(left, right, **how)
 
     monkeypatch.setattr(torch, "_scaled_mm", seen)
-    layer = Float8Linear(16, 16, bias=False)
-    layer(torch.randn(16, 16, requires_grad=True)).sum().backward()
-    assert kinds == [(E4M3, E4M3), (E5M2, E4M3), (E5M2, E4M3)]
+    layer, given = Float8Linear(16, 16, bias=False), torch.randn(16, 16, requires_grad=True)
+    layer(given).sum().backward()
+    assert kinds == [(E4M3, E4M3), (E5M2, E4M3), (E5M2, E4M3)][: 3 if weights_too else 2]
+    exact = given.detach().sum(0).expand(16, 16)
+    assert (error(layer.weight.grad, exact) > 1e-3) == weights_too  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])

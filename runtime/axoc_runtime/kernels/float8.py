@@ -24,6 +24,9 @@ LEAST: Final = 1e-12
 """Of a largest value: a tensor of zeros has a scale as well."""
 APART: Final = frozenset({"lora_A", "lora_B", "gate", "router", "shared_expert_gate"})
 """Names of an adapter's matrices and of routers."""
+WEIGHT_GRADIENTS = True
+"""Whether those are products in float8 too. benchmarks/packed_step.py tries it without: both of their factors have to be laid
+out anew, by columns, which may take longer than the product gains."""
 HARDWARE: Final = (8, 9)
 """Compute capability of the first NVIDIA GPUs that multiply float8 (Ada; Hopper is 9.0)."""
 
@@ -73,20 +76,23 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         scale, weight_scale = scale_of(rows, E4M3), scale_of(weight, E4M3)
         low = lowered(rows, scale, E4M3)
-        ctx.save_for_backward(low if ctx.needs_input_grad[1] else None, scale, weight, weight_scale)
+        kept = low if WEIGHT_GRADIENTS else rows
+        ctx.save_for_backward(kept if ctx.needs_input_grad[1] else None, scale, weight, weight_scale)
         return _multiplied(low, lowered(weight, weight_scale, E4M3), scale, weight_scale, rows.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        low, scale, weight, weight_scale = ctx.saved_tensors
+        kept, scale, weight, weight_scale = ctx.saved_tensors
         gradient, of_rows, of_weight = gradients[0], None, None
         gradient_scale = scale_of(gradient, E5M2)
         below = lowered(gradient, gradient_scale, E5M2)
         if ctx.needs_input_grad[0]:
             turned = lowered(weight.t(), weight_scale, E4M3).contiguous()
             of_rows = _multiplied(below, turned, gradient_scale, weight_scale, gradient.dtype)
-        if ctx.needs_input_grad[1]:
-            left, right = _by_columns(below), _by_columns(low)
+        if ctx.needs_input_grad[1] and not WEIGHT_GRADIENTS:
+            of_weight = (gradient.t() @ kept).to(weight.dtype)
+        elif ctx.needs_input_grad[1]:
+            left, right = _by_columns(below), _by_columns(kept)
             of_weight = _multiplied(left, right, gradient_scale, scale, weight.dtype)
         return of_rows, of_weight
 
