@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from asking import LORA, plan
-from axoc.cost import blocks
+from axoc.cost import blocks, float8
 from axoc.cost.activations import setting
 from axoc.cost.bands import SEVERAL, UNMEASURED, memory_band, time_band
 from axoc.cost.columns import Columns
@@ -50,6 +50,18 @@ def kept(precision: str, **changed: str) -> float:
 def test_inputs_of_products_are_made_anew() -> None:
     """tests/runtime/test_float8.py, ``..._nothing_of_a_products_input_is_kept``: both norms' outputs and the gated product."""
     assert kept("bf16") - kept("fp8") == 2 * TOKENS * (2 * HIDDEN + WIDE)
+
+
+def test_with_their_gradients_in_16_bits_weights_hold_on_to_what_they_multiplied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing is cast by columns but weights: the input's gradient and its factor are all that is cast in a backward."""
+    both = recorded("fp8")[2].backward.device
+    monkeypatch.setattr(float8, "WEIGHT_GRADIENTS", False)
+    one = recorded("fp8")[2].backward.device
+    assert kept("fp8") == kept("bf16")
+    assert (one["casts to float8"] < 0.75 * both["casts to float8"]).all()
+    assert (one["matrix products"] > both["matrix products"]).all()
 
 
 def test_weights_in_float32_are_cast_at_once() -> None:

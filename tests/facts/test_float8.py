@@ -16,6 +16,13 @@ OTHERS = ("gpt2", "falcon", "falcon-40b")
 """Conv1D, and a class of its own."""
 
 
+def test_weights_gradients_are_planned_as_they_are_computed() -> None:
+    from axoc.cost import float8 as planned
+    from axoc_runtime.kernels import float8 as computed
+
+    assert planned.WEIGHT_GRADIENTS == computed.WEIGHT_GRADIENTS
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_runtime_finds_as_many_layers_as_are_planned(name: str) -> None:
     from axoc_runtime.kernels.float8 import float8_layers

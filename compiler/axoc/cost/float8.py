@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FLOAT8_BYTES: Final = 1.0
 KIND: Final = "linear_float8"
+WEIGHT_GRADIENTS = True
+"""As the runtime's: whether those are products in float8 too. Else they are of the inputs and gradients in 16 bits, which are kept."""
 
 
 def product(t: Tape, s: Setting, low: Value, inner: Size, outer: Size, *, biased: bool) -> Value:
@@ -26,18 +28,20 @@ def product(t: Tape, s: Setting, low: Value, inner: Size, outer: Size, *, biased
     first, weights = not low.storage.in_float8, inner * outer
     low.storage.in_float8 = True
     t.scratch((inner * t.tokens * first + weights) * FLOAT8_BYTES)
-    parameters = [_parameter(s, weights, biased)] if s.trained else []
-    back = (outer * (1.0 + s.trained) + inner * s.trained) * t.tokens + weights
+    parameters = [_parameter(s, low, weights, biased)] if s.trained else []
+    by_columns = s.trained and WEIGHT_GRADIENTS
+    saves = [t.weight()] + ([low.storage] if s.trained and not WEIGHT_GRADIENTS else [])
+    back = (outer * (1.0 + by_columns) + inner * by_columns) * t.tokens + weights
     sizes = (inner, outer, float(first), s.weight)
     return t.apply(
-        outer, low.bytes, [low], saves=[t.weight()], parameters=parameters, scratch=back * FLOAT8_BYTES,
+        outer, low.bytes, [low], saves=saves, parameters=parameters, scratch=back * FLOAT8_BYTES,
         folded=s.folded, kind=KIND, sizes=sizes,
     )  # fmt: skip
 
 
-def _parameter(s: Setting, weights: Size, biased: bool) -> Parameter:
-    """The product writes the gradient in the weight's own dtype."""
-    return s.parameter(weights, s.weight, s.weight, biased=biased)
+def _parameter(s: Setting, low: Value, weights: Size, biased: bool) -> Parameter:
+    """A product of float8 writes the gradient in the weight's own dtype."""
+    return s.parameter(weights, s.weight if WEIGHT_GRADIENTS else low.bytes, s.weight, biased=biased)
 
 
 def forward(op: Operation, m: Meter) -> None:
@@ -52,13 +56,14 @@ def forward(op: Operation, m: Meter) -> None:
 def backward(op: Operation, m: Meter) -> None:
     """The gradient's cast, by rows for the input's gradient and by columns for the weight's; the other factor's by columns."""
     inner, outer, first, weight = op.sizes
-    layouts = float(op.needs()) + float(bool(op.parameters))
+    by_columns = bool(op.parameters) and WEIGHT_GRADIENTS
+    layouts = float(op.needs()) + float(by_columns)
     if layouts:
         m.moved(outer * op.tokens * (op.bytes + layouts * FLOAT8_BYTES), part=FLOAT8)
+    if by_columns and first:
+        m.moved(inner * op.tokens * (op.inputs[0].bytes + FLOAT8_BYTES), part=FLOAT8)
     if op.parameters:
-        if first:
-            m.moved(inner * op.tokens * (op.inputs[0].bytes + FLOAT8_BYTES), part=FLOAT8)
-        m.matmul("tn", outer, inner, op.tokens, FLOAT8_BYTES)
+        m.matmul("tn", outer, inner, op.tokens, FLOAT8_BYTES if WEIGHT_GRADIENTS else op.bytes)
     if op.needs():
         m.moved(inner * outer * (weight + FLOAT8_BYTES), part=FLOAT8)
         m.matmul("nn", op.tokens, inner, outer, FLOAT8_BYTES)
