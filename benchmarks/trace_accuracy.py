@@ -167,7 +167,7 @@ def model_value(row: dict[str, Any], facts: Any) -> dict[str, Any]:
         "dtype": "float32" if row["dtype"] == "fp32" else "bfloat16",
         "attention": row.get("attention") or ("varlen" if row.get("packing") else "sdpa"),
         "kernels": row.get("kernels") or ("liger" if row.get("liger") else "none"),
-        "compile": False,
+        "compile": bool(row.get("compile")),
         "quantization": nf4 if row["dtype"] == "nf4" else None,
         "tokenizer": {"source": None, "type": None, "chat_template": None, "added_tokens": [], "embedding_rows": None},
         "trust_remote_code": False,

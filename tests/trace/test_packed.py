@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runtime.jobs import LORA
 
 from .shapes import LLAMA, job
 
@@ -95,5 +96,8 @@ def test_what_is_not_traced_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeFailure, match="attention flex cannot be traced"):
         traced(tmp_path, LLAMA, model__attention="flex")
-    compiled = traced(tmp_path, {**LLAMA, "num_hidden_layers": 3}, model__compile=True)
+    four_bit = {"method": "nf4", "double_quantization": True, "options": {}}
+    compiled = traced(
+        tmp_path, {**LLAMA, "num_hidden_layers": 3}, model__compile=True, model__quantization=four_bit, adapter=LORA
+    )
     assert any("not compiled" in note for note in compiled.notes)

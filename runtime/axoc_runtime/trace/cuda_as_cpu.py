@@ -191,7 +191,7 @@ class BlasWorkspaces:
 
     def __call__(self, mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = mode.run(func, args, kwargs)
-        biased = func is aten.addmm.default and args[0].dim() == 1
+        biased = func in (aten.addmm.default, aten.addmm.out) and args[0].dim() == 1
         handle = (biased, torch._C._current_graph_task_id() != -1)
         if handle not in self.given:
             self.given.add(handle)
@@ -221,7 +221,9 @@ def logsumexp(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str
 
 def rules(device: Device) -> dict[Any, Rule]:
     workspaces = BlasWorkspaces(device)
-    products = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
+    products = [
+        getattr(op, kind) for op in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm) for kind in ("default", "out")
+    ]
     lists = {torch.ops.torch_attn._varlen_attn_backward.default: varlen.backward, aten.logsumexp.default: logsumexp}
     sums = {aten.add.Tensor: sum_of_gradients, aten.embedding_dense_backward.default: embedding_backward}
     fixed = {**ATTENTION_RULES, **reductions(device), **sums}

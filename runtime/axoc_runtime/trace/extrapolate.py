@@ -81,7 +81,8 @@ def _traced(
 ) -> Result:
     began = time.perf_counter()
     notes = assumptions(job)
-    job = replace(job, model=replace(job.model, compile=False))
+    if job.model.quantization is not None:
+        job = replace(job, model=replace(job.model, compile=False))
     device = device_named(job.expect.accelerator)
     layers, period = depth_of(config), period_of(config)
     depths = shallow_depths(layers, period, lead_of(config), saturated(job, config))
@@ -118,11 +119,9 @@ def assumptions(job: Job) -> tuple[str, ...]:
         found.append(
             f"the trace does not know {name}: kernels and library workspaces are those of an {STAND_IN.upper()}"
         )
-    if job.model.compile:
-        found.append("blocks are traced as they are, not compiled: what a compiler fuses it does not save")
-    if job.distributed.mixed_precision == "fp8":
+    if job.model.compile and job.model.quantization is not None:
         found.append(
-            "products in float8 are traced in bfloat16, with inputs kept that compiled float8 makes anew: expect less"
+            "blocks of quantized weights are traced as they are, not compiled: what a compiler fuses it does not save"
         )
     return tuple(found)
 

@@ -87,8 +87,11 @@ def rotations(causal: Any) -> Iterator[None]:
         yield
 
 
-def patch(causal: Any, device: Device) -> None:
+def patch(causal: Any, device: Device, *, loss_alone: bool) -> None:
     """Puts the stand-ins where Liger puts its kernels, in the model given."""
+    causal.forward = MethodType(causal_forward, causal)
+    if loss_alone:  # as the runtime has it beside compiled blocks (kernels/__init__.py)
+        return
     in_place = not type(causal).__name__.startswith(NOT_IN_PLACE)
     for module in causal.modules():
         if type(module).__name__.endswith("RMSNorm"):
@@ -97,7 +100,6 @@ def patch(causal: Any, device: Device) -> None:
             module.forward = MethodType(gated_forward, module)
         elif hasattr(module, "gate_up_proj") and hasattr(module, "activation_fn"):
             module.forward = MethodType(split_forward, module)
-    causal.forward = MethodType(causal_forward, causal)
 
 
 def rotation(query: Any, key: Any, cos: Any, sin: Any, *args: Any, **kwargs: Any) -> Any:

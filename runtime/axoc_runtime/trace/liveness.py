@@ -63,6 +63,10 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _should_skip_dynamo(cls) -> bool:
         return False  # nothing is compiled here, and the wrapper that says so is not free
 
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        return True  # compiled blocks are not run operation by operation
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is DEVICE_OF:  # asked twice for each operation
             return args[0].fake_device

@@ -13,6 +13,7 @@ from axoc_runtime.job import Job
 from axoc_runtime.kernels.head import use_chunked_loss
 from axoc_runtime.models.adapter import add_adapter
 from axoc_runtime.models.load import DTYPES, set_checkpointing
+from axoc_runtime.trace.compiled import compile_blocks
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.liger import patch
 from axoc_runtime.trace.liveness import Liveness
@@ -83,9 +84,11 @@ def build(job: Job, config: dict[str, Any], device: Device, live: Liveness, dtyp
         adapt(model)
     set_checkpointing(job, model)
     if job.model.kernels == "liger":
-        patch(causal_model(model), device)
+        patch(causal_model(model), device, loss_alone=job.model.compile)
     if job.model.kernels == "chunked":
         use_chunked_loss(job, model)
+    if job.model.compile:
+        compile_blocks(job, model)
     if dtype is not None:
         convert(model, dtype)
         live.settle()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 
 from axoc_runtime.job import Job
+from axoc_runtime.trace.compiled import compiling
 from axoc_runtime.trace.cuda_as_cpu import as_on_cuda
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.liger import rotations
@@ -65,9 +66,10 @@ def trace_depth(
     imported(job)
     gc.collect()  # what an earlier run left must not go in the middle of this one
     with as_on_cuda(device, padded=padded) as live, ExitStack() as stack:
+        stack.enter_context(compiling(job, device))
         strategy = stack.enter_context(closing(strategy_for(job, live, rank)))
         model = build(job, config, device, live, strategy.weights_dtype())
-        if job.model.kernels == "liger":
+        if job.model.kernels == "liger" and not job.model.compile:
             stack.enter_context(rotations(causal_model(model)))
         if input_gradients:
             model.enable_input_require_grads()
@@ -90,7 +92,9 @@ def imported(job: Job) -> None:
         import torch.distributed.fsdp  # noqa: F401
         import transformers.distributed.tensor_parallel  # noqa: F401
 
-        import axoc_runtime.strategies.tensor  # noqa: F401
+        import axoc_runtime.strategies.tensor
+    if job.model.compile:
+        import axoc_runtime.trace.inductor  # noqa: F401
 
 
 class Marks:
