@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from axoc_runtime.errors import EXIT_NOT_AS_PLANNED, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.kernels.float8 import Float8Linear
+from axoc_runtime.models.architecture import unknown
 from axoc_runtime.models.load import decoder_blocks
 from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.strategies import world_size
-from axoc_runtime.strategies.promised import Mismatch, fsdp_promises, full_size, zero_promises
+from axoc_runtime.strategies.promised import Mismatch, fsdp_promises, full_size, share, zero_promises
+
+ADAPTED: Final = ("lora_", "modules_to_save", "trainable_tokens")
+"""In the names of what PEFT trains."""
 
 
 def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
@@ -30,17 +34,10 @@ def assert_plan(job: Job, trainer: Any) -> dict[str, Any]:
     wrong = [m for m in found if m[1] != m[2]]
     if wrong:
         lines = "; ".join(f"{what}: planned {planned}, found {real}" for what, planned, real in wrong)
-        raise RuntimeFailure(f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, _fix(job))
+        raise RuntimeFailure(
+            f"what runs is not what was planned: {lines}", EXIT_NOT_AS_PLANNED, "plan again with axoc plan"
+        )
     return {what: real for what, _, real in found}
-
-
-def _fix(job: Job) -> str:
-    if job.model.family != "generic":
-        return "plan again with axoc plan"
-    return (
-        "its layers are not a Llama's, as which a model without a family is planned: install a model family for it (ten "
-        "minutes: docs/plugins.md), or adapt the layers that are alike, e.g. adapter.targets: [q_proj, v_proj]; then plan again"
-    )
 
 
 def _world(job: Job, _: Any) -> Iterator[Mismatch]:
@@ -72,7 +69,18 @@ def _wrapper(job: Job, trainer: Any) -> Iterator[Mismatch]:
 
 
 def _trainable(job: Job, trainer: Any) -> Iterator[Mismatch]:
-    real = sum(full_size(p) for p in trainer.model.parameters() if p.requires_grad)
+    """Of an unknown architecture the plan could only guess the number: it is asserted what is trained, not how much."""
+    trained = [(name, p) for name, p in trainer.model.named_parameters() if p.requires_grad]
+    real = sum(full_size(p) for _, p in trained)
+    if unknown(job):
+        if job.adapter is None:
+            every = sum(map(full_size, trainer.model.parameters()))  # a few may be constants of the architecture's own
+            yield "share of the parameters that is trained", 1.0, share(real / every)
+        else:
+            others = sorted({name for name, _ in trained if not any(part in name for part in ADAPTED)})
+            yield "trained parameters beside the adapter", [], others
+            yield "an adapter is trained", True, bool(trained)
+        return
     yield "trainable parameters", job.expect.trainable_parameters, real
 
 

@@ -106,6 +106,40 @@ def test_unknown_model_type_is_planned_as_generic_with_a_warning() -> None:
     assert "brandnew" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"model_type": "bloom", "n_layer": 3, "n_head": 4, "hidden_size": 64}, (64, 256, 3, 4)),
+        (
+            {"model_type": "opt", "num_hidden_layers": 2, "num_attention_heads": 8, "hidden_size": 64, "ffn_dim": 99},
+            (64, 99, 2, 8),
+        ),
+        ({"model_type": "mamba", "num_hidden_layers": 2, "hidden_size": 64}, (64, 256, 2, 1)),
+        ({"model_type": "nemotron_h", "layers_block_type": ["m", "a", "m"], "hidden_size": 64}, (64, 256, 3, 1)),
+        (
+            {"model_type": "new", "text_config": {"d_model": 64, "n_layers": 2, "n_heads": 2, "vocab_size": 9}},
+            (64, 256, 2, 2),
+        ),
+        ({"model_type": "qwen2_moe", "n_layer": 2, "hidden_size": 64, "sliding_window": 0}, (64, 256, 2, 1)),
+    ],
+)
+def test_what_other_architectures_call_their_sizes(config: dict[str, Any], found: tuple[int, ...]) -> None:
+    model, _ = lookup_model("x", {"vocab_size": 99, **config}, "config.json", "auto")
+    assert (model.hidden_size, model.intermediate_size, model.num_layers, model.num_heads) == found
+    assert model.family == "generic" and model.sliding_window is None
+
+
+def test_experts_of_an_unknown_architecture_are_counted() -> None:
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "model_type": "brandnew"}
+    model, _ = lookup_model("x", {**SHAPE, **experts}, "config.json", "auto")
+    assert model.moe is not None and (model.moe.num_experts, model.moe.expert_intermediate_size) == (8, 32)
+
+
+def test_an_encoder_in_front_is_refused_when_it_is_planned() -> None:
+    with pytest.raises(UserError, match="is_encoder_decoder"):
+        lookup_model("x", {**SHAPE, "model_type": "t5", "is_encoder_decoder": True}, "config.json", "auto")
+
+
 def test_every_problem_of_a_config_is_named_at_once() -> None:
     config = {"model_type": "llama", "hidden_size": "big", "num_hidden_layers": True, "num_attention_heads": 0}
     with pytest.raises(UserError) as caught:

@@ -27,6 +27,8 @@ UNMEASURED: Final = 0.15
 rows of imitation that were looked at blind but one (docs/accuracy.md)."""
 CPU: Final = 0.5
 """No rows of CPU runs judge the closed form: half of the prediction either way."""
+GENERIC: Final = 0.5
+"""Of an architecture without a family, which is planned as a Llama: nothing of it was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class MemoryBand:
 
 
 def memory_band(scenario: Scenario, *, sharded: bool = False) -> MemoryBand:
+    if scenario.model.family == "generic":
+        return MemoryBand(share=GENERIC, rows=0, measured="")
     if scenario.on_cpu:
         return MemoryBand(share=CPU, rows=0, measured="")
     if _is_unmeasured(scenario):
@@ -57,6 +61,8 @@ def time_band(scenario: Scenario, waits: float, ranks: int) -> float:
     kind, profile = kind_of(waits, ranks), profile_of(scenario)
     if profile is not None and kind in profile.bands:  # of runs on this very machine
         return profile.bands[kind]
+    if scenario.model.family == "generic":
+        return GENERIC
     if scenario.on_cpu:
         return CPU
     if kind == "several" or _is_unmeasured(scenario):

@@ -52,5 +52,5 @@ def fsdp_config(plan: Plan) -> FsdpConfig:
 
 def _unit_parameters(plan: Plan) -> int:
     sizes = sizes_of(plan.model, plan.request.adapter)
-    alike = sizes.block * plan.model.num_layers == sizes.blocks
+    alike = sizes.block * plan.model.num_layers == sizes.blocks and plan.model.family != "generic"
     return sizes.block * plan.chosen.candidate.blocks_per_unit if alike else 0

@@ -20,6 +20,7 @@ from axoc.facts.families.registry import family_named
 from axoc.ir.facts import ModelFacts
 
 ALL_LINEAR: Final = "all-linear"
+GENERIC: Final = "generic"
 ROUTER: Final = "gate"
 
 
@@ -50,6 +51,8 @@ def targeted_linears(model: ModelFacts, targets: str | tuple[str, ...]) -> tuple
         return tuple(shape for shape in shapes if shape.name not in fused)
     if isinstance(targets, str):
         return _patterned(model, targets, shapes)
+    if model.family == GENERIC and not all(any(_matches(s, t) for s in shapes) for t in targets):
+        return shapes  # names of layers that only the run will see: as if all were meant
     names = _names(model, targets, shapes)
     own = [name for name in names if _leaf(name) not in fused]
     return tuple(shape for shape in shapes if any(_matches(shape, name) for name in own))
@@ -91,6 +94,8 @@ def _patterned(model: ModelFacts, pattern: str, shapes: Sequence[LinearShape]) -
     fits, prefix = re.compile(pattern).fullmatch, _blocks(model)
     counts = [(s, sum(bool(fits(f"{prefix}.{i}.{s.path}")) for i in range(s.layers))) for s in shapes]
     found = tuple(replace(shape, layers=count) for shape, count in counts if count)
+    if not found and model.family == GENERIC:
+        return tuple(shapes)
     if not found:
         raise UserError(_fits_nothing(pattern, f"{prefix}.0.{shapes[0].path}"))
     return found

@@ -21,6 +21,8 @@ LIGER_FAMILIES: Final = frozenset(
     {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3", "phi3", "olmo2"}
 )
 """Families liger-kernel 0.8 patches (liger_kernel/transformers/monkey_patch.py)."""
+GENERIC: Final = "generic"
+"""The family of what has none."""
 PACKING: Final = "dataset.packing"
 
 
@@ -131,6 +133,11 @@ def _not_packed(
     objective, attention = request.training.objective, request.model.attention
     if model.vision is not None:
         yield "the tokens of images come from outside a row, and are not packed", "vision-rows"
+    if model.family == GENERIC:
+        yield (
+            f"whether {model.model_type} keeps documents apart that are packed into one row is not known: it is left to you",
+            "unknown-architecture",
+        )
     if objective not in IMITATING:
         yield (
             f"objective {objective} holds rows against one another, and packed rows have no borders to do it at",
@@ -170,6 +177,9 @@ def _kernels(request: PlanRequest, model: ModelFacts, accelerator: AcceleratorFa
     if objective not in IMITATING:
         because = f"objective {objective} makes its own loss, which Liger's would replace"
         return _ruled(field, "none", because, "preference-kernels")
+    if model.family == GENERIC:
+        because = f"what {model.model_type} does between its head and its loss is not known: it is left to you"
+        return _ruled(field, "none", because, "unknown-architecture")
     return Choice(values=("none", "chunked", *(["liger"] if model.family in LIGER_FAMILIES else [])))
 
 
@@ -190,6 +200,8 @@ def _not_compiled(request: PlanRequest, model: ModelFacts, accelerator: Accelera
     """Where nobody has tried it: it is left to the user."""
     if model.vision is not None:
         yield "compiled blocks were not tried with a part that sees: it is left to you"
+    if model.family == GENERIC:
+        yield f"blocks of {model.model_type} were not tried compiled: it is left to you"
     if accelerator.vendor != "nvidia":
         yield f"compiled blocks were not measured on {accelerator.name}: it is left to you"
     if model.moe is not None:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 from axoc_runtime.assertions import assert_plan
 from axoc_runtime.files import write_json
 from axoc_runtime.job import Job
+from axoc_runtime.models.architecture import require_causal, unknown
 from axoc_runtime.objectives.registry import objective_of
 from axoc_runtime.strategies import rank
 
@@ -30,6 +31,8 @@ class Start(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.asserted = assert_plan(self.job, self.trainer) | self.trainer.asserted()
+        if unknown(self.job) and objective_of(self.job).answers:
+            require_causal(self.trainer.model, self.trainer.model_wrapped, self.trainer.args.device)
         if self.trainer.eval_dataset is None:
             return
         if self.resumed and self.file.is_file():

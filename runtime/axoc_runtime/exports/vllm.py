@@ -82,7 +82,7 @@ def _quantize(source: Source, folder: Path, variant: str) -> None:
 
     logger.disable("llmcompressor")
     logger.disable("compressed_tensors")
-    model = load(source, source.model, dtype=_calibrated_in(source), attn_implementation="sdpa")
+    model = load(source, source.model, dtype=_calibrated_in(source), attn_implementation=None)
     if not _columns(model):
         message = f"llm-compressor quantizes linear layers, and {source.architecture} has none"
         raise CannotExport(message, "ask for vllm without a quantization")

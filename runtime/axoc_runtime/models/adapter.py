@@ -10,18 +10,22 @@ from typing import Any, Final
 
 import torch
 
+from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Adapter, Job
 from axoc_runtime.models.adapter_inputs import leave_inputs
+from axoc_runtime.models.architecture import linear_paths, own_names, unknown
 from axoc_runtime.objectives.registry import objective_of
 
+ALL_LINEAR: Final = "all-linear"
 CHANGING: Final = ("pissa", "loftq")
 """Ways to begin in which the adapter is a part of the model from the first step on: PiSSA takes it out of the weights, LoftQ
 makes up with it for what 4-bit storage lost."""
 
 
 def add_adapter(job: Job, model: Any) -> Any:
-    """Raises RuntimeFailure where the exact weights that LoftQ begins with cannot be read."""
-    from peft import LoraConfig, get_peft_model
+    """Raises RuntimeFailure where PEFT finds nothing to adapt, and where the exact weights that LoftQ begins with cannot be
+    read."""
+    from peft import LoraConfig
 
     adapter = job.adapter
     assert adapter is not None
@@ -29,18 +33,18 @@ def add_adapter(job: Job, model: Any) -> Any:
         r=adapter.rank,
         lora_alpha=adapter.alpha,
         lora_dropout=adapter.dropout,
-        target_modules=adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets),
+        target_modules=_targets(job, adapter, model),
         exclude_modules=beside_language(model) if job.model.vision else None,
         use_rslora=adapter.use_rslora,
         use_dora=adapter.use_dora,
-        modules_to_save=list(adapter.modules_to_save) or None,
+        modules_to_save=_saved(job, adapter, model) or None,
         ensure_weight_tying=bool(adapter.modules_to_save) and tied(model),
         init_lora_weights=_init(adapter),
         task_type="CAUSAL_LM" if objective_of(job).answers else "SEQ_CLS",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.training.seed)  # a resumed run begins with the same matrices, and so with the same base
-        made = get_peft_model(model, config, autocast_adapter_dtype=not of_the_modules_dtype(job))
+        made = _made(job, model, config)
     if adapter.init == "loftq":
         from axoc_runtime.models.loftq import make_up_for_storage
 
@@ -57,6 +61,28 @@ def beside_language(model: Any) -> str:
     decoder = model.get_decoder()
     path = next(name for name, module in model.named_modules() if module is decoder)
     return rf"(?!{re.escape(path)}\.).*"
+
+
+def _targets(job: Job, adapter: Adapter, model: Any) -> str | list[str]:
+    """PEFT's own ``all-linear`` refuses some architectures that it has special cases for."""
+    if unknown(job) and adapter.targets == ALL_LINEAR:
+        return linear_paths(model)
+    return adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
+
+
+def _saved(job: Job, adapter: Adapter, model: Any) -> list[str]:
+    return own_names(model, adapter.modules_to_save) if unknown(job) else list(adapter.modules_to_save)
+
+
+def _made(job: Job, model: Any, config: Any) -> Any:
+    from peft import get_peft_model
+
+    try:
+        return get_peft_model(model, config, autocast_adapter_dtype=not of_the_modules_dtype(job))
+    except ValueError as error:
+        names = sorted({path.rpartition(".")[2] for path in linear_paths(model)})
+        fix = f"set adapter.targets to all-linear, or to some of {', '.join(names)}, and plan again"
+        raise RuntimeFailure(f"no adapter for {type(model).__name__}: {error}", EXIT_INPUTS, fix) from error
 
 
 def of_the_modules_dtype(job: Job) -> bool:

@@ -12,11 +12,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from axoc_runtime.attention import implementation_of
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.models import stored
 from axoc_runtime.models.adapter import add_adapter
+from axoc_runtime.models.architecture import attention_of, blocks_of, unknown
 from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.models.source import source_arguments
 from axoc_runtime.models.vocabulary import grow_vocabulary
@@ -29,7 +29,7 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
     """Base weights on the host, or, where quantized, on ``device``: bitsandbytes quantizes while it moves."""
     arguments = source_arguments(job) | {
         "dtype": DTYPES[job.model.dtype],
-        "attn_implementation": implementation_of(job),
+        "attn_implementation": attention_of(job),
         "use_safetensors": True,  # never a pickle from outside
     }
     if "gguf_file" in arguments:
@@ -125,7 +125,9 @@ def set_checkpointing(job: Job, model: Any) -> None:
 
 
 def decoder_blocks(job: Job, model: Any) -> list[Any]:
-    """The model's repeated blocks, in order, by the class name the plan gives."""
+    """The model's repeated blocks, in order, by the class name the plan gives; found in the model where it can give none."""
+    if unknown(job):
+        return blocks_of(model)
     return [
         m for m in model.modules() if type(m).__name__ in (job.model.decoder_block, "FSDP" + job.model.decoder_block)
     ]

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import torch
 
-from axoc_runtime.attention import implementation_of
 from axoc_runtime.errors import EXIT_EXPORT, RuntimeFailure
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
+from axoc_runtime.models.architecture import attention_of
 from axoc_runtime.models.load import DTYPES, load_base, model_class
 from axoc_runtime.models.processor import save_reader
 
@@ -65,8 +65,10 @@ def _exact(job: Job) -> Job:
 
 
 def _saved(job: Job, folder: Path) -> Any:
-    kind, attention = model_class(job), implementation_of(_exact(job))
-    return kind.from_pretrained(folder, dtype=DTYPES[job.model.dtype], attn_implementation=attention).eval()
+    kind, attention = model_class(job), attention_of(_exact(job))
+    model = kind.from_pretrained(folder, dtype=DTYPES[job.model.dtype], attn_implementation=attention).eval()
+    model.config.use_cache = False  # as the other had: caches of state-space models are kept for each step apart
+    return model
 
 
 def _probe(job: Job, tokenizer: Any) -> torch.Tensor:

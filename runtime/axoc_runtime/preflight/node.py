@@ -13,6 +13,7 @@ from axoc_runtime.errors import EXIT_INPUTS, EXIT_PREFLIGHT, RuntimeFailure
 from axoc_runtime.exports.foresee import foreseen
 from axoc_runtime.hosts.place import host_name
 from axoc_runtime.job import Job
+from axoc_runtime.preflight.architecture import check_architecture
 from axoc_runtime.preflight.devices import GIB, REPLAN, check_devices, device_names, driver_version
 from axoc_runtime.preflight.finding import Finding
 from axoc_runtime.preflight.folder import bundle_digest
@@ -49,7 +50,7 @@ class NodeFacts:
 def look(job: Job, *, first: bool) -> NodeFacts:
     """``first``: the node that speaks to the store."""
     findings = list(check_packages(job))
-    checks = CHECKS if not any(f.code for f in findings) else tuple(c for c in CHECKS if c is not check_devices)
+    checks = CHECKS if not any(f.code for f in findings) else tuple(c for c in CHECKS if c not in NEEDING_PACKAGES)
     findings += [f for check in checks for f in check(job)]
     if usable := checks is CHECKS:
         fix = "take these formats out of export.formats and plan again"
@@ -115,4 +116,5 @@ def _existing(path: Path, how: Callable[[Path], bool]) -> Path:
     return next(p for p in (path, *path.parents) if how(p))
 
 
-CHECKS: Final = (_check_model, check_devices, _check_host_memory, _check_disk, _check_output)
+CHECKS: Final = (_check_model, check_architecture, check_devices, _check_host_memory, _check_disk, _check_output)
+NEEDING_PACKAGES: Final = (check_architecture, check_devices)

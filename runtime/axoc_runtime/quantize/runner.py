@@ -70,7 +70,7 @@ class _Transformers:
         options: dict[str, Any] = {"device_map": "auto" if gpus > 1 else {"": "cuda:0" if gpus else "cpu"}}
         if config := _stored(folder):
             options |= _loading(config)
-        options = {"dtype": getattr(torch, compute_dtype(source, gpus)), "attn_implementation": "sdpa"} | options
+        options = {"dtype": getattr(torch, compute_dtype(source, gpus)), "attn_implementation": None} | options
         kind = transformers.AutoModelForCausalLM
         self.model: Any = kind.from_pretrained(folder, use_safetensors=True, **options).eval()
         self.name = f"transformers {transformers.__version__}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 from axoc_runtime.job import Job
+from axoc_runtime.models.architecture import unknown
 
 UNITS = ("blocks_per_unit", "min_unit_parameters")
 """Keys of config/fsdp.json that no library reads."""
@@ -39,6 +41,9 @@ def fsdp_config(job: Job) -> dict[str, Any]:
     """The bundle's file in transformers' terms, without what units.py reads of it."""
     loaded = {key: value for key, value in read_config(job).items() if key not in UNITS}
     loaded["version"] = loaded.pop("fsdp_version", 2)
+    if unknown(job):  # whose blocks units.py finds: accelerate is to look for none by a name that was guessed
+        del loaded["transformer_layer_cls_to_wrap"]
+        loaded |= {"auto_wrap_policy": "SIZE_BASED_WRAP", "min_num_params": sys.maxsize}
     return loaded
 
 

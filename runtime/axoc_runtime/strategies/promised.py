@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from axoc_runtime.job import Distributed, Job
+from axoc_runtime.models.architecture import unknown
 from axoc_runtime.models.load import decoder_blocks
 from axoc_runtime.strategies.arguments import read_config
 from axoc_runtime.strategies.ranks import rank
@@ -148,11 +149,18 @@ def zero_promises(job: Job, trainer: Any) -> Iterator[Mismatch]:
         optimizer, "single_partition_of_fp32_groups", []
     )
     held = sum(int(g.numel()) for g in masters)
-    trained = job.expect.trainable_parameters
+    trained = trained_parameters(job, trainer.model)
     yield "share of the optimizer's masters on this rank", share(1 / degree), share(held / max(1, trained))
     planned = "cpu" if placed.offload != "none" else placed.device
     yield "devices of the optimizer's masters", [planned], sorted({g.device.type for g in masters})
     yield "DeepSpeed offloads the optimizer", placed.offload != "none", bool(engine.zero_cpu_offload())
+
+
+def trained_parameters(job: Job, model: Any) -> int:
+    """As planned; of an unknown architecture, whose number was guessed, as there are."""
+    if not unknown(job):
+        return job.expect.trainable_parameters
+    return sum(full_size(p) for p in model.parameters() if p.requires_grad)
 
 
 def share(value: float) -> float:

@@ -10,6 +10,7 @@ from accelerate.utils import fsdp_utils
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
 from axoc_runtime.job import Job
+from axoc_runtime.models.architecture import unknown
 from axoc_runtime.models.load import decoder_blocks
 from axoc_runtime.strategies.arguments import read_config
 
@@ -29,14 +30,15 @@ def prepared_in_units(job: Job, accelerator: Any, model: Any) -> Any:
     fsdp_utils._find_final_norm = final_norm
     if adapts_low_weights(job):
         accelerator.state.fsdp_plugin.mixed_precision_policy = adapters_policy()
-    if blocks_per_unit(job) > 1 and not isinstance(model, FSDPModule):
+    if (blocks_per_unit(job) > 1 or unknown(job)) and not isinstance(model, FSDPModule):
         if accelerator.mixed_precision != "no":
             raise_trained(model)
         options = sharding_options(accelerator)
         for unit in units(job, model):
             fully_shard(unit, **options)
         # which has given the blocks another class: accelerate, which is to pass over them, looks for them by its name
-        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = ["FSDP" + job.model.decoder_block]
+        names = sorted({type(block).__name__ for block in decoder_blocks(job, model)})
+        accelerator.state.fsdp_plugin.transformer_cls_names_to_wrap = names
     return fsdp2_prepare_model(accelerator, model)
 
 

@@ -12,6 +12,7 @@ from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 from axoc_runtime.kernels.head import use_chunked_loss
 from axoc_runtime.models.adapter import add_adapter
+from axoc_runtime.models.architecture import unknown
 from axoc_runtime.models.load import DTYPES, set_checkpointing
 from axoc_runtime.trace.compiled import compile_blocks
 from axoc_runtime.trace.device import Device
@@ -20,7 +21,7 @@ from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.quantized import adapt, quantize, raise_the_rest
 from axoc_runtime.trace.varlen import implementation
 
-DEPTH_KEYS: Final = ("num_hidden_layers", "n_layer", "num_layers")
+DEPTH_KEYS: Final = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
 """Names of the number of blocks in a config.json."""
 PER_LAYER_KEYS: Final = ("layer_types", "mlp_layer_types", "attention_layers")
 """Lists with an entry a block."""
@@ -117,9 +118,14 @@ def base_model(job: Job, config: dict[str, Any]) -> Any:
         made = library_config(config)
         if job.model.tokenizer.embedding_rows is not None:
             made.get_text_config().vocab_size = job.model.tokenizer.embedding_rows
-        return AutoModelForCausalLM.from_config(made, attn_implementation=implementation(job), dtype=dtype)
+        return AutoModelForCausalLM.from_config(made, attn_implementation=_attention(job), dtype=dtype)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def _attention(job: Job) -> str | None:
+    name = implementation(job)
+    return None if unknown(job) and name == "sdpa" else name
 
 
 def block_parameters(config: dict[str, Any]) -> int:
