@@ -73,6 +73,7 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     from axoc_runtime.callbacks.progress import Progress
     from axoc_runtime.callbacks.start import Start
     from axoc_runtime.callbacks.timing import Throughput, Timing
+    from axoc_runtime.callbacks.trim import Trim
     from axoc_runtime.checkpoint.trainer import Restore
     from axoc_runtime.models.tokenizer import load_tokenizer
     from axoc_runtime.objectives.registry import objective_of
@@ -89,7 +90,7 @@ def build(job: Job, *, resumed: bool) -> tuple[Any, Any, Any, Any]:
     start, timing = Start(job, resumed=resumed), Timing()
     throughput, divergence = Throughput(timing), Divergence(job)
     progress, lines, restore = Progress(job, throughput), MetricLines(job, throughput), Restore(job)
-    ours = [Follow(), divergence, start, timing, progress, lines, restore]
+    ours = [Follow(), divergence, start, timing, progress, lines, restore, Trim(job)]
     trainer = objective.trainer(
         job,
         model=model,

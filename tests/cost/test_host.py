@@ -171,3 +171,12 @@ def test_the_ledgers_of_a_plan_sum_to_its_figures() -> None:
     assert sum(i.bytes for i in memory.disk_ledger) == memory.disk_bytes > 0
     assert {i.item for i in memory.disk_ledger} >= {"environment", "base model", "final model"}
     assert set(RUN_ITEMS) > {i.item for i in memory.disk_ledger} - {"environment", "base model"}
+
+
+@pytest.mark.parametrize(("files", "mapped"), [("float32", True), ("bfloat16", False)])
+def test_frozen_weights_of_one_cpu_rank_stay_pages_of_their_files(files: str, mapped: bool) -> None:
+    found = scenario("Qwen/Qwen2.5-0.5B", "cpu", adapter=LORA, dtype="float32")
+    found = replace(found, model=replace(found.model, file_dtype=files))
+    peak = np.array([4e9])
+    train = host.host_memory(found, row("single", 1), peak, peak).ledgers["train"]
+    assert (peak[0] - train[host.TENSORS][0] == pytest.approx(4 * found.sizes.total)) == mapped

@@ -199,3 +199,34 @@ def test_a_broken_callback_is_named_before_anything_is_loaded(
     with pytest.raises(RuntimeFailure, match="'pager'") as caught:
         plugins.own_callbacks()
     assert told in str(caught.value) and "mine:pager" in str(caught.value) and caught.value.exit_code == 1
+
+
+def test_a_cpu_run_gives_free_memory_back(tmp_path: Path) -> None:
+    """At each micro-step: of 128 MiB in pieces below glibc's threshold every second one is free."""
+    import ctypes
+
+    from axoc_runtime.callbacks.trim import Trim, trim_function
+
+    job = make_job(tmp_path)
+    assert Trim(job).trim is not None and job.distributed.device == "cpu"
+    if trim_function() is None:
+        pytest.skip("another C library")
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    pieces = [libc.malloc(64 << 10) for _ in range(2048)]
+    for place in pieces:
+        ctypes.memset(place, 1, 64 << 10)
+    for place in pieces[::2]:
+        libc.free(place)
+    before = resident_kib()
+    Trim(job).on_substep_end(None, None, None)
+    after = resident_kib()
+    for place in pieces[1::2]:
+        libc.free(place)
+    assert before - after > 32 << 10
+
+
+def resident_kib() -> int:
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

@@ -10,19 +10,30 @@ import numpy as np
 
 from axoc.cost import sight
 from axoc.cost.columns import Columns
+from axoc.cost.host import add_to_tensors
 from axoc.cost.memory import GROWTH_BYTES, MemoryColumns, device_used
-from axoc.cost.replay.run import replay
+from axoc.cost.replay.run import replay, resident_bytes
 from axoc.cost.scenario import Scenario
 
 
 def settle(scenario: Scenario, c: Columns, memory: MemoryColumns, row: int) -> None:
     """``scenario``: as the row runs it.
 
-    Writes the row's replayed ``reserved`` and ``device_used`` over the quick ones. A CPU reserves nothing."""
-    if scenario.on_cpu:
-        return
+    Writes the row's replayed ``reserved`` and ``device_used`` over the quick ones; of a CPU's ranks also the host's memory."""
     one = c.rows(np.arange(len(c)) == row).of_one_variant()
+    if scenario.on_cpu:
+        _settle_on_cpu(scenario, one, memory, row)
+        return
     pages = -(-float(memory.allocated[row]) // GROWTH_BYTES)
     images = 0.0 if scenario.model.vision is None else float(sight.held_bytes(scenario, one)[0])
     memory.reserved[row] = max(replay(scenario, one).peak_reserved_bytes + images, pages * GROWTH_BYTES)
+    memory.device_used[row] = device_used(scenario, one, memory.reserved[row : row + 1])[0]
+
+
+def _settle_on_cpu(scenario: Scenario, one: Columns, memory: MemoryColumns, row: int) -> None:
+    """What the C library keeps of freed tensors is resident as well."""
+    resident = float(max(resident_bytes(scenario, one), memory.allocated[row]))
+    ranks = min(int(one.world[0]), scenario.cluster.accelerators_per_node)
+    add_to_tensors(memory.host, row, ranks * (resident - float(memory.reserved[row])))
+    memory.reserved[row] = resident
     memory.device_used[row] = device_used(scenario, one, memory.reserved[row : row + 1])[0]

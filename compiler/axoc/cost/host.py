@@ -23,6 +23,8 @@ CUDA_PROCESS_BYTES: Final = 3.5e9
 """Of one rank before weights: Python, torch, transformers, the CUDA context's host side. An estimate, not yet measured."""
 CPU_PROCESS_BYTES: Final = 350 * MIB
 """Of one rank before weights, CPU build of torch: docs/host-memory.md."""
+CPU_LIBRARY_BYTES: Final = 130 * MIB
+"""Pages of libraries' files that such a rank has resident beside: no plan's need, but part of what it is seen to use."""
 LAUNCHER_BYTES: Final = 145 * MIB
 """torchrun's own process, which imports torch: docs/host-memory.md."""
 ROW_BYTES: Final = 88
@@ -30,6 +32,7 @@ ROW_BYTES: Final = 88
 FILE_BYTES: Final = 50e9
 """Weights are written in files of at most so much, each copied from the device whole (save_pretrained's max_shard_size)."""
 
+TENSORS: Final = "tensors of the ranks"
 HostLedger = dict[str, Floats]
 
 
@@ -54,17 +57,20 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
         "load": base
         | {
             "weights while loading": ranks * copied_at_load_bytes(scenario, c),
-            "tensors of the ranks": device * ranks * _placed_on_cpu_bytes(scenario, c),
+            TENSORS: device * ranks * _placed_on_cpu_bytes(scenario, c),
         },
         "train": base
         | kept
         | {
             "copied while being pinned": ranks * copied_while_pinning_bytes(scenario, c),
-            "tensors of the ranks": device * ranks * peak,
+            TENSORS: device * ranks * (peak - _mapped_bytes(scenario, c)),
         },
         "save": base
         | kept
-        | {"tensors of the ranks": device * ranks * resident, "copies being saved": _saving(scenario, c, ranks)},
+        | {
+            TENSORS: device * ranks * (resident - _mapped_bytes(scenario, c)),
+            "copies being saved": _saving(scenario, c, ranks),
+        },
         "finish": _finish(scenario, c),
     }
     phases = {name: cast(Floats, sum(ledger.values())) for name, ledger in ledgers.items()}
@@ -74,10 +80,28 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
     )
 
 
+def add_to_tensors(host: HostColumns, row: int, num_bytes: float) -> None:
+    """Of all ranks, while they train: found by a replay."""
+    host.ledgers["train"][TENSORS][row] += num_bytes
+    host.phases["train"][row] += num_bytes
+    totals = [float(host.phases[name][row]) for name in HOST_PHASES]
+    host.bytes[row], host.phase[row] = max(totals), totals.index(max(totals))
+
+
+def _mapped_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of a CPU rank that trains alone: frozen weights which loading did not copy stay pages of their files. Trained ones become
+    memory when they are first written."""
+    alone = scenario.on_cpu and not scenario.is_full and not scenario.quantized
+    resident = np.maximum(0.0, states.weights(scenario, c) - states.trained_bytes(scenario))
+    mapped = np.maximum(0.0, resident - copied_at_load_bytes(scenario, c))
+    return cast(Floats, np.where(c.uses("single") & alone, mapped, 0.0))
+
+
 def _base(scenario: Scenario, ranks: Floats) -> HostLedger:
     process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
     rows = ROW_BYTES * float(scenario.data_rows or 0)
-    return {"processes": ranks * process + LAUNCHER_BYTES, "order of the rows": ranks * rows}
+    launcher = np.where(ranks > 1, float(LAUNCHER_BYTES), 0.0)  # launch.sh starts one process itself
+    return {"processes": ranks * process + launcher, "order of the rows": ranks * rows}
 
 
 def copied_at_load_bytes(scenario: Scenario, c: Columns) -> Floats:

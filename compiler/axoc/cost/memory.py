@@ -7,11 +7,12 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import flops, sight
+from axoc.cost import flops, sight, states
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.disk import disk
-from axoc.cost.host import HostColumns, host_memory
+from axoc.cost.host import CPU_LIBRARY_BYTES, CPU_PROCESS_BYTES, HostColumns, host_memory
 from axoc.cost.ledger import ledgers
+from axoc.cost.live import ITEMS
 from axoc.cost.scenario import Scenario
 from axoc.units import MIB
 
@@ -51,12 +52,18 @@ def memory(scenario: Scenario, c: Columns) -> MemoryColumns:
         allocated=allocated,
         reserved=reserved,
         device_used=device_used(scenario, c, reserved),
-        host=host_memory(scenario, c, allocated, phases["load"]),
+        host=host_memory(scenario, c, allocated, _between_steps(c, by_phase["optimizer"])),
         disk=disk(scenario, c),
         phase=cast(Floats, stacked.argmax(axis=0)),
         phases=phases,
         ledgers=by_phase,
     )
+
+
+def _between_steps(c: Columns, ledger: dict[str, Floats]) -> Floats:
+    """What is there of a step when it is over: all that stays, and the gradients that ZeRO-3 keeps."""
+    stays = sum(size for item, size in ledger.items() if item not in ITEMS)
+    return cast(Floats, stays + np.where(states.held_from_start(c), ledger["gradients"], 0.0))
 
 
 def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
@@ -66,7 +73,7 @@ def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
     The compute-dtype logits are freed below their fp32 copies, which are twice as large and cannot go there.
     """
     if scenario.on_cpu:
-        return allocated
+        return allocated.copy()
     tokens = flops.tokens(scenario, c)
     whole = scenario.each(c, lambda s: s.whole_logits)
     hole = whole * tokens * scenario.model.vocab_size * float(scenario.compute_bytes)
@@ -74,8 +81,9 @@ def _reserved(scenario: Scenario, c: Columns, allocated: Floats) -> Floats:
 
 
 def device_used(scenario: Scenario, c: Columns, reserved: Floats) -> Floats:
-    """What the driver reports: segments, the context, and communicators where there are several ranks."""
+    """What the driver reports: segments, the context, and communicators where there are several ranks. Of a CPU's rank what its
+    process has resident, the libraries' pages too."""
     if scenario.on_cpu:
-        return reserved
+        return cast(Floats, reserved + CPU_PROCESS_BYTES + CPU_LIBRARY_BYTES)
     communicators = np.where((c.world > 1) | c.deepspeed, float(NCCL_BYTES), 0.0)
     return cast(Floats, reserved + scenario.cluster.accelerator.context_bytes + communicators)

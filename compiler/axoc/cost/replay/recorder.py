@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from axoc.cost.replay.allocator import Allocator, Block
+from axoc.cost.replay.heap import Chunk, Heap
 from axoc.cost.tape import Node, Parameter, Size, Storage, Tape, Value
 
 Program = Callable[[Tape, Value], Value]
@@ -21,7 +22,7 @@ REDUCING: Final = 2
 class Placed(Storage):
     """Memory that has an address."""
 
-    block: Block | None = None
+    block: Block | Chunk | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Call:
 class Recorder(Tape):
     """One candidate's tape: sizes are numbers, and every birth and death of a tensor reaches the allocator."""
 
-    def __init__(self, tokens: float, allocator: Allocator) -> None:
-        self.allocator = allocator
+    def __init__(self, tokens: float, allocator: Allocator | Heap) -> None:
+        self.allocator: Any = allocator
         self.gradients: list[Storage] = []
         """Of parameters, until the optimizer has used them."""
         self.reduces = False
@@ -83,15 +84,15 @@ class Recorder(Tape):
 
     def allocate(self, size: Size) -> Storage:
         wanted = size if self._until > 0 else 0.0
-        return Placed(size, block=self.allocator.allocate(wanted))  # type: ignore[arg-type]
+        return Placed(size, block=self.allocator.allocate(wanted))
 
     def allocate_on(self, stream: int, size: Size) -> Storage:
         """Outside of what is recomputed."""
-        return Placed(size, block=self.allocator.allocate(size, stream))  # type: ignore[arg-type]
+        return Placed(size, block=self.allocator.allocate(size, stream))
 
     def scratch(self, size: Size) -> None:
         if self._until > 0:
-            self.allocator.free(self.allocator.allocate(size))  # type: ignore[arg-type]
+            self.allocator.free(self.allocator.allocate(size))
 
     def release(self, storage: Storage) -> None:
         storage.references -= 1

@@ -6,7 +6,7 @@ what the first one's gradients leave free is in pieces that large tensors do not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -19,6 +19,7 @@ from axoc.cost.columns import Columns
 from axoc.cost.layers import Setting, norm
 from axoc.cost.ledger import BLAS_HANDLES, ledgers, workspace_bytes
 from axoc.cost.replay.allocator import LARGE_PAGE_BYTES, Allocator
+from axoc.cost.replay.heap import Heap
 from axoc.cost.replay.order import blocks_in_order, sub_groups, trained_elements
 from axoc.cost.replay.recorder import Call, Recorder, last_save
 from axoc.cost.replay.shares import Shares
@@ -57,6 +58,20 @@ def replay(scenario: Scenario, c: Columns) -> Replayed:
     )
 
 
+def resident_bytes(scenario: Scenario, c: Columns) -> int:
+    """Of one CPU rank's tensors, and what the C library keeps beside them: at the most in a step once states are there, or in an
+    evaluation. The runtime gives what is free back before each micro-step (callbacks/trim.py)."""
+    heap = Heap()
+    run = Run(scenario, c, heap, begins=heap.begin)
+    for number in range(STEPS):
+        run.optimizer_step(MICRO_STEPS if number == STEPS - 1 else 1)
+    peak = heap.peak_resident
+    if scenario.evaluates:
+        heap.begin()
+        run.evaluate()
+    return max(peak, heap.peak_resident) + _collectives(scenario, c, heap.peak_allocated)
+
+
 def _collectives(scenario: Scenario, c: Columns, replayed_bytes: int) -> int:
     if not bool(c.uses("zero1", "zero2", "zero3", "fsdp")[0]) and not scenario.objective.passes:
         return 0
@@ -67,8 +82,11 @@ def _collectives(scenario: Scenario, c: Columns, replayed_bytes: int) -> int:
 class Run:
     """A candidate's run in progress."""
 
-    def __init__(self, scenario: Scenario, c: Columns, allocator: Allocator) -> None:
-        self.scenario, self.columns = scenario, c
+    def __init__(
+        self, scenario: Scenario, c: Columns, allocator: Allocator | Heap, begins: Callable[[], None] | None = None
+    ) -> None:
+        """``begins``: called before each micro-step."""
+        self.scenario, self.columns, self.begins = scenario, c, begins
         self.tape = Recorder(float(flops.tokens(scenario, c)[0]), allocator)
         self.first, self.more = settings(scenario, c)
         self.kinds = tuple(blocks_in_order(scenario))
@@ -128,6 +146,8 @@ class Run:
     def optimizer_step(self, micro_steps: int) -> None:
         count = min(micro_steps, int(self.columns.accumulation[0]))
         for number in range(count):
+            if self.begins is not None:
+                self.begins()
             self._micro_step(self.first if number == 0 else self.more, first=number == 0)
             self.shares.finish(first=number == 0, last=number == count - 1)
         self._update()
