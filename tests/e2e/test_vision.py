@@ -11,19 +11,13 @@ from typing import Any
 
 import pytest
 import yaml
+from e2e.conftest import clean_environment
 from e2e.test_quickstart import finished, metrics, start
 from seeing import MODELS, rows
 
 pytestmark = pytest.mark.slow
 
 LORA = {"type": "lora", "rank": 4, "alpha": 8}
-WAYS = {
-    "llava-lora": ("llava", {"adapter": LORA, "distributed": {"mixed_precision": "no"}}),
-    "gemma3-full-ddp": (
-        "gemma3",
-        {"adapter": None, "distributed": {"type": "ddp", "gpu_count": 2, "mixed_precision": "no"}},
-    ),
-}
 
 
 def planned(work: Path, model: str, more: dict[str, Any]) -> None:
@@ -52,23 +46,48 @@ def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_it_is_planned_launched_and_only_the_language_model_learns(tmp_path: Path, way: str) -> None:
-    model, more = WAYS[way]
-    planned(tmp_path, model, more)
+def test_it_is_planned_launched_and_an_adapter_of_the_decoder_learns(tmp_path: Path) -> None:
+    planned(tmp_path, "llava", {"adapter": LORA, "distributed": {"mixed_precision": "no"}})
     shown = finished(start(tmp_path))
-    found, output = metrics(tmp_path), tmp_path / "axoc-output"
-    assert found["perplexity_after"] < found["perplexity_before"], shown
     assert "25 rows read, 24 kept" in shown
-    (quarantined,) = (output / "quarantine.jsonl").read_text().splitlines()
+    (quarantined,) = (tmp_path / "axoc-output/quarantine.jsonl").read_text().splitlines()
     assert "images/damaged.png" in quarantined
-    before, after = weights(tmp_path / "model"), weights(output / "final")
+    learned(tmp_path)
+    exported(tmp_path)
+
+
+def test_the_whole_decoder_learns_on_two_ranks_and_is_gone_on_with(tmp_path: Path) -> None:
+    """Its weights have other names in files: a checkpoint in the middle leads to the same model."""
+    planned(
+        tmp_path, "gemma3", {"adapter": None, "distributed": {"type": "ddp", "gpu_count": 2, "mixed_precision": "no"}}
+    )
+    runtime(tmp_path, "prepare")
+    runtime(tmp_path, "train")
+    learned(tmp_path)
+    whole, output = metrics(tmp_path), tmp_path / "axoc-output"
+    (output / "metrics.json").unlink()
+    shutil.rmtree(output / "checkpoint-4")
+    runtime(tmp_path, "train", "--resume")
+    assert metrics(tmp_path)["eval_loss_after"] == pytest.approx(whole["eval_loss_after"], abs=1e-5)
+
+
+def runtime(work: Path, command: str, *options: str) -> None:
+    """What launch.sh runs of a bundle."""
+    torchrun = ["axoc_runtime.torchrun", "--standalone", "--nproc_per_node", "2", "-m"] if command == "train" else []
+    line = [sys.executable, "-m", *torchrun, "axoc_runtime", command, "bundle/job.json", *options]
+    done = subprocess.run(line, cwd=work, env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def learned(work: Path) -> None:
+    """The decoder, and nothing of what sees."""
+    found, final = metrics(work), work / "axoc-output/final"
+    assert found["perplexity_after"] < found["perplexity_before"]
+    before, after = weights(work / "model"), weights(final)
     changed = {name for name in before if not before[name].equal(after[name])}
     assert before.keys() == after.keys()
     assert changed and all("language_model" in name or "lm_head" in name for name in changed), changed
-    loaded_by_its_consumer(output / "final", tmp_path)
-    if more["adapter"] is None:
-        gone_on_with(tmp_path, found)
+    loaded_by_its_consumer(final, work)
 
 
 def loaded_by_its_consumer(folder: Path, work: Path) -> None:
@@ -82,14 +101,13 @@ def loaded_by_its_consumer(folder: Path, work: Path) -> None:
     AutoModelForImageTextToText.from_pretrained(folder).generate(**asked, max_new_tokens=2)
 
 
-def gone_on_with(work: Path, whole: dict[str, Any]) -> None:
-    """From the checkpoint in the middle to the same model: its weights have other names in files."""
-    output = work / "axoc-output"
-    (output / "metrics.json").unlink()
-    shutil.rmtree(output / "checkpoint-4")
-    shown = finished(start(work, "--resume"))
-    assert "checkpoint-2" in shown or "step 2" in shown, shown
-    assert metrics(work)["eval_loss_after"] == pytest.approx(whole["eval_loss_after"], abs=1e-5)
+def exported(work: Path) -> None:
+    """As safetensors, and as nothing that would leave out what sees."""
+    done = run(work, "export", "axoc-output", "--formats", "safetensors", "--python", sys.executable)
+    assert done.returncode == 0, done.stdout + done.stderr
+    loaded_by_its_consumer(work / "axoc-output/exports/safetensors", work)
+    refused = run(work, "export", "axoc-output", "--formats", "pytorch", "--python", sys.executable)
+    assert refused.returncode and "the part that sees" in refused.stdout + refused.stderr
 
 
 def test_rows_are_checked_with_their_images(tmp_path: Path) -> None:

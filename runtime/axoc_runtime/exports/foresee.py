@@ -39,6 +39,10 @@ class Planned(Source):
         return str((self.raw.architectures or ["unknown"])[0])
 
     @cached_property
+    def sees(self) -> bool:
+        return self.job.model.vision
+
+    @cached_property
     def parameters(self) -> int:
         return self.job.expect.parameters
 

@@ -44,8 +44,7 @@ class Safetensors(Exporter):
         return Transformers(source, folder, note=note, model=load_quantized(folder))
 
     def usage(self, source: Source, variant: str) -> str:
-        kind = "AutoModelForCausalLM" if source.causal else "AutoModelForSequenceClassification"
-        return f'from transformers import {kind}\nmodel = {kind}.from_pretrained(".", dtype="auto")'
+        return f'from transformers import {source.kind}\nmodel = {source.kind}.from_pretrained(".", dtype="auto")'
 
 
 def write_folder(source: Source, folder: Path, dtype: Any = None, shard_bytes: int = SHARD_BYTES) -> None:
@@ -55,10 +54,10 @@ def write_folder(source: Source, folder: Path, dtype: Any = None, shard_bytes: i
     """
     import transformers
 
-    kind = transformers.AutoModelForCausalLM if source.causal else transformers.AutoModelForSequenceClassification
+    kind = getattr(transformers, source.kind)
     model = kind.from_pretrained(source.model, dtype=dtype or "auto", use_safetensors=True)
     model.save_pretrained(folder, max_shard_size=shard_bytes)
-    source.tokenizer.save_pretrained(folder)
+    source.save_reader(folder)
 
 
 def same_weights(source: Source, folder: Path) -> None:

@@ -28,7 +28,7 @@ class Transformers:
 
     def logits(self, ids: Sequence[int]) -> Logits:
         with torch.no_grad():
-            out = self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False).logits
+            out = self.model(input_ids=torch.tensor([list(ids)], device=self.device)).logits
         found: Logits = out[0].float().cpu().numpy().astype(np.float32, copy=False)
         return found.reshape(-1, found.shape[-1])
 
@@ -37,7 +37,7 @@ def load(source: Source, folder: Path, **options: Any) -> Any:
     """From safetensors only; on the GPU where there is one and it has room."""
     import transformers
 
-    kind = transformers.AutoModelForCausalLM if source.causal else transformers.AutoModelForSequenceClassification
+    kind = getattr(transformers, source.kind)
     options = {"dtype": _dtype(source), "attn_implementation": "eager", "use_safetensors": True} | options
     model = kind.from_pretrained(folder, **options)
     return model.to(_device(model)).eval()

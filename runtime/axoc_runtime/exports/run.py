@@ -91,10 +91,16 @@ def refuse(source: Source, requests: Sequence[Request]) -> None:
         raise RuntimeFailure(message, EXIT_INPUTS, f"take {names} out of the formats")
 
 
+SEEING: Final = "safetensors"
+"""The format that holds a model that sees, and what reads its input."""
+
+
 def refusal(source: Source, request: Request) -> str | None:
     """Why this model cannot be written so."""
     if request.exporter.causal_only and not source.causal:
         return "it has no vocabulary to predict: a reward model is written as safetensors or pytorch"
+    if source.sees and request.name != SEEING:
+        return "the part that sees would be left out, or was not tried: a model of rows with images is written as safetensors"
     return request.exporter.refuses(source, request.variant)
 
 

@@ -49,6 +49,27 @@ class Source:
         return not self.architecture.endswith("ForSequenceClassification")
 
     @cached_property
+    def sees(self) -> bool:
+        """Trained on rows with images: its processor is beside it."""
+        return (self.model / "processor_config.json").is_file()
+
+    @property
+    def kind(self) -> str:
+        """transformers' class that loads it."""
+        if self.sees:
+            return "AutoModelForImageTextToText"
+        return "AutoModelForCausalLM" if self.causal else "AutoModelForSequenceClassification"
+
+    def save_reader(self, folder: Path) -> None:
+        """What reads the model's input: the tokenizer, or a processor with it."""
+        if not self.sees:
+            self.tokenizer.save_pretrained(folder)
+            return
+        from transformers import AutoProcessor
+
+        AutoProcessor.from_pretrained(self.model).save_pretrained(folder)
+
+    @cached_property
     def tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 

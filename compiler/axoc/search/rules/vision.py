@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from axoc.facts.exports import asked
 from axoc.search.rules.base import Context, Rule
 from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
@@ -70,7 +71,8 @@ def answers(context: Context, _: Combination) -> str | None:
 
 
 def export(context: Context, _: Combination) -> str | None:
-    wrong = [f for f in context.request.export.formats if f not in WHOLE]
+    wanted = context.request.export
+    wrong = [a.written for a in asked(wanted.formats, wanted.quantization) if a.written not in WHOLE]
     if _sees(context) and wrong:
         return f"export to {', '.join(wrong)} would leave out the part that sees, or was not tried with it"
     return None
@@ -106,5 +108,11 @@ RULES: Final = (
         link=None,
         versions=RUNTIME,
     ),
-    Rule(id="vision-export", check=export, fix="set export.formats: [safetensors]", link=None, versions=RUNTIME),
+    Rule(
+        id="vision-export",
+        check=export,
+        fix="set export.formats: [safetensors], without a quantization",
+        link=None,
+        versions=RUNTIME,
+    ),
 )
