@@ -28,7 +28,7 @@ class Transformers:
 
     def logits(self, ids: Sequence[int]) -> Logits:
         with torch.no_grad():
-            out = self.model(input_ids=torch.tensor([list(ids)], device=self.device)).logits
+            out = self.model(input_ids=torch.tensor([list(ids)], device=self.device), use_cache=False).logits
         found: Logits = out[0].float().cpu().numpy().astype(np.float32, copy=False)
         return found.reshape(-1, found.shape[-1])
 
