@@ -75,6 +75,7 @@ def scenario_of(row: dict[str, Any], inventory: str) -> Scenario:
         quantization="nf4" if row["dtype"] == "nf4" else "none",
         double_quantization=row.get("double_quant", True),
         casts_inputs=row.get("casts", True),
+        scales_between=row.get("between", False),
         optimizer=row.get("optim", "adamw_torch_fused"),
         attention=row.get("attention") or ("varlen" if row.get("packing") else "sdpa"),
         kernels=row.get("kernels") or ("liger" if row.get("liger") else "none"),

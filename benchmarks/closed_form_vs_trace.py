@@ -162,6 +162,7 @@ def scenario_of(row: dict[str, Any]) -> Scenario:
         quantization="nf4" if row["dtype"] == "nf4" else "none",
         double_quantization=row.get("double_quant", True),
         casts_inputs=row.get("casts", True),
+        scales_between=row.get("between", False),
         optimizer=row["optim"],
         attention=row["attention"],
         kernels=row.get("kernels") or ("liger" if row["liger"] else "none"),

@@ -5,10 +5,10 @@
 One JSON line a configuration: id, model (a name of the catalog, ``@N`` for its first N layers), method (full | lora |
 qlora), dtype (fp32: float32 weights under bf16 autocast; bf16; nf4), gc (false, true, or a number of layers), mbs, seq,
 and optionally steps, ga, optim, liger, rank, targets, dropout, attention, eval, double_quant; kernels (none | liger | chunked),
-compile, lengths (chat: rows of unequal length, see chat_rows.py), packing (of such rows) and casts (false: adapters leave their
-inputs as they come, where PEFT's cast them) with the runtime's own parts, which must be importable. Each runs in a process of
-its own, forked after the imports, so that no peak is another's. Weights are random, rows are random tokens, exactly ``seq``
-long where no lengths are asked for.
+compile, lengths (chat: rows of unequal length, see chat_rows.py), packing (of such rows), casts (false: adapters leave their
+inputs as they come, where PEFT's cast them) and between (true: their factor between both matrices, where PEFT's is taken of the
+result) with the runtime's own parts, which must be importable. Each runs in a process of its own, forked after the imports, so
+that no peak is another's. Weights are random, rows are random tokens, exactly ``seq`` long where no lengths are asked for.
 What is measured: bytes allocated after building, peaks of the whole run (evaluation too where asked), bytes the driver
 reports as used on the device, and the optimizer step without data loading: the median of those after the third.
 """
@@ -366,6 +366,10 @@ def with_adapter(row: dict[str, Any], model: Any) -> Any:
         from axoc_runtime.models.adapter_inputs import leave_inputs
 
         leave_inputs(made)
+    if row.get("between"):
+        from axoc_runtime.models.adapter_scale import scale_between
+
+        scale_between(made)
     return made
 
 

@@ -81,7 +81,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--seconds", type=float, default=200.0, help="start nothing after so long")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--casts", action="store_true", help="adapters cast their inputs, as PEFT has them do")
+    parser.add_argument(
+        "--casts", action="store_true", help="adapters as PEFT computes them: inputs cast, results scaled"
+    )
     parser.add_argument("--profile", action="store_true", help="print a step's kernels")
     options = parser.parse_args()
     global PROFILED
@@ -100,7 +102,7 @@ def main() -> int:
             print("out of time: the rest was not measured", flush=True)
             break
         keys = ("id", "model", "method", "dtype", "kernels", "compiled", "gc", "tokens")
-        row = dict(zip(keys, variant, strict=True)) | {"casts": options.casts}
+        row = dict(zip(keys, variant, strict=True)) | {"casts": options.casts, "between": not options.casts}
         _in_a_child(row, options.rows, lambda row=row: measure(row, options.device))  # type: ignore[misc]
     return 0
 

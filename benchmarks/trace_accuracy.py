@@ -190,6 +190,7 @@ def adapter_value(row: dict[str, Any]) -> dict[str, Any]:
         "init_iterations": None,
         "loraplus_lr_ratio": None,
         "casts_inputs": row.get("casts", True),
+        "scales_between": row.get("between", False),
     }
 
 

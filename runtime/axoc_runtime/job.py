@@ -70,6 +70,8 @@ class Adapter:
     loraplus_lr_ratio: float | None
     casts_inputs: bool = True
     """False: under autocast inputs are not cast to the adapter's dtype first (models/adapter_inputs.py)."""
+    scales_between: bool = False
+    """The factor is taken between both matrices, not of what they give (models/adapter_scale.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from axoc_runtime.job import Job, read_job
 LORA: dict[str, Any] = {
     "type": "lora", "rank": 4, "alpha": 8.0, "dropout": 0.0, "targets": "all-linear",
     "use_rslora": False, "use_dora": False, "modules_to_save": [], "init": "default", "init_iterations": None, "loraplus_lr_ratio": None,
-    "casts_inputs": True,
+    "casts_inputs": True, "scales_between": False,
 }  # fmt: skip
 
 BASE: dict[str, Any] = {

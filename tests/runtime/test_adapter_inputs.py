@@ -81,6 +81,37 @@ def test_losses_and_gradients_are_the_same_to_the_last_bit(tmp_path: Path, way: 
     assert all(torch.equal(gradient, theirs[name]) for name, gradient in ours.items())
 
 
+@pytest.mark.parametrize("way", [w for w in WAYS if w != "nf4"])
+def test_a_factor_between_the_matrices_is_the_same_to_the_last_bit(tmp_path: Path, way: str) -> None:
+    family, dtype, adapter = WAYS[way]
+    (was, theirs), (found, ours) = (
+        learned(adapted(tmp_path, family, dtype, casts_inputs=False, scales_between=between, **adapter))
+        for between in (False, True)
+    )
+    assert found == was and ours.keys() == theirs.keys()
+    assert all(torch.equal(gradient, theirs[name]) for name, gradient in ours.items())
+
+
+def test_a_factor_that_is_no_power_of_two_would_not_be(tmp_path: Path) -> None:
+    (_, theirs), (_, ours) = (
+        learned(adapted(tmp_path, "llama", torch.bfloat16, alpha=12.0, scales_between=between))
+        for between in (False, True)
+    )
+    assert not all(torch.equal(gradient, theirs[name]) for name, gradient in ours.items())
+
+
+def test_a_factor_is_taken_of_few_numbers(tmp_path: Path) -> None:
+    model = adapted(tmp_path, "llama", torch.bfloat16, casts_inputs=False, scales_between=True)
+    layer = model.get_base_model().model.layers[0].mlp.gate_proj
+    with torch.profiler.profile(record_shapes=True) as seen, torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(3, 7, 128).bfloat16())
+    products = [e.input_shapes[0] for e in seen.events() if e.name == "aten::mul"]
+    assert products == [[3, 7, LORA["rank"]]]
+    with model.disable_adapter(), torch.autocast("cpu", torch.bfloat16):
+        value = torch.randn(3, 7, 128).bfloat16()
+        assert torch.equal(layer(value), layer.base_layer(value))
+
+
 @pytest.mark.parametrize("changed", [{"use_dora": True}, {"dropout": 0.1}])
 def test_where_something_is_between_the_casts_it_is_not_the_same(tmp_path: Path, changed: dict[str, Any]) -> None:
     """Why the compiler leaves them on there."""

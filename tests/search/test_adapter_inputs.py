@@ -17,6 +17,7 @@ from axoc.emit.plan_json import plan_dict
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
 from axoc.review.explain import as_text
+from axoc.search.adapter_inputs import scales_between
 from axoc.search.choose import all_passes
 
 FIELD = "adapter.casts_inputs"
@@ -49,6 +50,34 @@ def test_casts_are_left_out_where_autocast_undoes_them(
     assert job_dict(found)["adapter"]["casts_inputs"] is casts
     shown = "adapters take their inputs as they come" in " ".join(as_text(plan_dict(found)).split())
     assert shown is not casts
+
+
+@pytest.mark.parametrize(
+    ("changed", "quantization", "between"),
+    [
+        ({}, "none", True),
+        ({"alpha": 8.0}, "none", True),
+        ({"alpha": 24.0}, "none", False),
+        ({"use_rslora": True}, "none", True),
+        ({"use_rslora": True, "rank": 8}, "none", False),
+        ({"use_dora": True}, "none", False),
+        ({}, "nf4", False),
+    ],
+)
+def test_a_factor_stands_between_where_it_changes_no_digit(
+    changed: dict[str, Any], quantization: str, between: bool
+) -> None:
+    assert scales_between(replace(LORA, **changed), quantization) is between
+
+
+def test_a_factor_between_costs_less_time_and_memory() -> None:
+    """The product with it, and its gradient's, were as wide as each layer's output."""
+    found = scenario()
+    assert found.scales_between
+    after = replace(found, scales_between=False)
+    more, less = (float(step_time(s, row()).breakdown["memory-bound kernels"][0]) for s in (after, found))
+    assert more > 1.1 * less
+    assert kept(after) == kept(found), "neither is saved"
 
 
 def test_a_plan_without_an_adapter_says_nothing_of_it() -> None:

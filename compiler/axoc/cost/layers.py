@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -208,10 +208,14 @@ def adapted(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Valu
         base = cloned
     raised = t.again(value) if s.leaves_inputs or (quantized and s.autocast) else cast(t, value, s.adapter)
     dropped = dropout(t, raised) if adapter.dropout > 0 else t.again(raised)
+    between = s.scenario.scales_between and not quantized
     low = pair(t, s, dropped, inner, adapter.rank)
-    added = pair(t, s, low, adapter.rank, outer)
+    small = scaled(t, low) if between else t.again(low)
     t.drop(low)
-    times = magnitudes(t, s, base, added, dropped, inner, outer) if adapter.use_dora else scaled(t, added)
+    added = pair(t, s, small, adapter.rank, outer)
+    t.drop(small)
+    plainly = t.again if between else partial(scaled, t)
+    times = magnitudes(t, s, base, added, dropped, inner, outer) if adapter.use_dora else plainly(added)
     t.drop(added, dropped)
     if quantized and not s.autocast:
         same = cast(t, times, base.bytes)

@@ -103,6 +103,8 @@ class Scenario:
     """Optimizer steps of the run, where known."""
     casts_inputs: bool = True
     """Adapters cast their inputs to their own dtype under autocast too, as PEFT does."""
+    scales_between: bool = False
+    """An adapter's factor is taken between its matrices, not of what they give."""
     rounds_stochastically: bool = False
     """Updates of bf16 weights, tensor by tensor in a kernel of their own (runtime/axoc_runtime/optimizers)."""
     min_unit_parameters: int | None = 1

@@ -16,7 +16,7 @@ from axoc.ir.canonical import to_plain
 from axoc.ir.estimate import MemoryEstimate, TimeEstimate
 from axoc.ir.plan import Plan
 from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
-from axoc.search.adapter_inputs import casts_inputs
+from axoc.search.adapter_inputs import casts_inputs, scales_between
 from axoc.search.resume import resume_dict
 
 SCHEMA_VERSION: Final = 1
@@ -78,7 +78,12 @@ def _adapter(plan: Plan) -> dict[str, Any] | None:
     adapter = plan.request.adapter
     if adapter is None:
         return None
-    return {**to_plain(adapter), "casts_inputs": casts_inputs(adapter, plan.chosen.candidate, plan.cluster)}
+    chosen = plan.chosen.candidate
+    return {
+        **to_plain(adapter),
+        "casts_inputs": casts_inputs(adapter, chosen, plan.cluster),
+        "scales_between": scales_between(adapter, chosen.quantization),
+    }
 
 
 def _licence(plan: Plan) -> str | None:

@@ -10,6 +10,7 @@ CPU's scales by a factor that is rounded to bfloat16 first (ATen/native/Dropout.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from axoc.ir.candidate import Candidate
@@ -19,6 +20,8 @@ from axoc.ir.request import AdapterRequest, PlanRequest
 
 FIELD: Final = "adapter.casts_inputs"
 UNDER_AUTOCAST: Final = ("single", "ddp")
+POWER_OF_TWO: Final = 0.5
+"""The mantissa of one."""
 
 
 def between_the_casts(adapter: AdapterRequest | None, cluster: ClusterFacts) -> str | None:
@@ -37,12 +40,36 @@ def casts_inputs(adapter: AdapterRequest, chosen: Candidate, cluster: ClusterFac
     return _why(adapter, chosen, cluster) is not None
 
 
+def factor_of(adapter: AdapterRequest) -> float:
+    """What is multiplied with the product of both matrices."""
+    return adapter.alpha / (math.sqrt(adapter.rank) if adapter.use_rslora else adapter.rank)
+
+
+def scales_between(adapter: AdapterRequest | None, quantization: str) -> bool:
+    """Of the job: a factor that is a power of two changes no digit, wherever it stands. Quantized layers and DoRA have PEFT's
+    own order."""
+    if adapter is None or adapter.use_dora or quantization != "none":
+        return False
+    return math.frexp(factor_of(adapter))[0] == POWER_OF_TWO
+
+
 def adapter_decisions(request: PlanRequest, chosen: Candidate, cluster: ClusterFacts) -> tuple[Decision, ...]:
     if request.adapter is None:
         return ()
     why = _why(request.adapter, chosen, cluster)
     because = why or _why_not(request.adapter, chosen)
-    return (Decision(field=FIELD, value=why is not None, because=because, source="rule:adapter-inputs"),)
+    return (
+        Decision(field=FIELD, value=why is not None, because=because, source="rule:adapter-inputs"),
+        _factor_decision(request.adapter, chosen.quantization),
+    )
+
+
+def _factor_decision(adapter: AdapterRequest, quantization: str) -> Decision:
+    between, factor = scales_between(adapter, quantization), factor_of(adapter)
+    because = f"the factor {factor:g} is no power of two, or the layer is quantized or DoRA's: PEFT's order is kept"
+    if between:
+        because = f"the factor {factor:g} changes no digit, and costs least on the {adapter.rank} numbers between the matrices"
+    return Decision(field="adapter.scales_between", value=between, because=because, source="rule:adapter-scale")
 
 
 def _why(adapter: AdapterRequest, chosen: Candidate, cluster: ClusterFacts) -> str | None:

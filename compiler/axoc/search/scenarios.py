@@ -13,7 +13,7 @@ from axoc.cost.sizes import sizes_for, trainable_for
 from axoc.facts.exports import asked
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts, RowLengths
 from axoc.ir.request import AUTO, DatasetRequest, PlanRequest, QuantizationRequest
-from axoc.search.adapter_inputs import between_the_casts
+from axoc.search.adapter_inputs import between_the_casts, scales_between
 from axoc.search.ways import Way
 
 MASTER_DTYPES = {"float16": "float32"}
@@ -123,6 +123,7 @@ def _plain(
         double_quantization=double,
         optimizer=optimizer,
         casts_inputs=between_the_casts(request.adapter, cluster) is not None,
+        scales_between=scales_between(request.adapter, quantization),
         rounds_stochastically=request.training.bf16_update == "stochastic",
         attention=way.attention,
         kernels=way.kernels,

@@ -44,8 +44,8 @@ def resume_key(job: Job) -> dict[str, Any]:
 
 
 def _trained(adapter: dict[str, Any]) -> dict[str, Any]:
-    """Whether its inputs are cast on their way changes nothing of what is trained, and depends on the strategy."""
-    return {key: value for key, value in adapter.items() if key != "casts_inputs"}
+    """How it is computed changes nothing of what is trained, and depends on the strategy."""
+    return {key: value for key, value in adapter.items() if key not in ("casts_inputs", "scales_between")}
 
 
 def complete(output: Path) -> list[Path]:

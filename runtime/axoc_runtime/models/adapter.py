@@ -13,6 +13,7 @@ import torch
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Adapter, Job
 from axoc_runtime.models.adapter_inputs import leave_inputs
+from axoc_runtime.models.adapter_scale import scale_between
 from axoc_runtime.models.architecture import linear_paths, own_names, unknown
 from axoc_runtime.objectives.registry import objective_of
 
@@ -51,6 +52,8 @@ def add_adapter(job: Job, model: Any) -> Any:
         make_up_for_storage(job, made)
     if not adapter.casts_inputs:
         leave_inputs(made)
+    if adapter.scales_between:
+        scale_between(made)
     if adapter.init in CHANGING:
         made.axoc_initial = _matrices(made)
     return made
