@@ -228,6 +228,13 @@ def test_compiled_nothing_of_a_products_input_is_kept(converted: bool) -> None:
     assert sum(rows) == 2 * tokens * (hidden + 2 * wide) + 4 * tokens + inputs
 
 
+def test_a_trace_says_that_it_is_of_16_bits(tmp_path: Path) -> None:
+    from axoc_runtime.trace.extrapolate import assumptions
+
+    (note,) = assumptions(job_of(tmp_path, expect__accelerator="h100-sxm-80gb"))
+    assert "float8 are traced in bfloat16" in note
+
+
 @pytest.mark.slow
 def test_two_ranks_have_the_gradients_of_one() -> None:
     """Under DDP and FSDP2: each rank scales by the whole weight."""

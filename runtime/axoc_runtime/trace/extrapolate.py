@@ -123,6 +123,10 @@ def assumptions(job: Job) -> tuple[str, ...]:
         found.append(
             "blocks of quantized weights are traced as they are, not compiled: what a compiler fuses it does not save"
         )
+    if job.distributed.mixed_precision == "fp8":
+        found.append(
+            "products in float8 are traced in bfloat16, with inputs kept that compiled float8 makes anew: expect less"
+        )
     return tuple(found)
 
 
