@@ -121,8 +121,8 @@ segments; random weights of the published shapes (`@N`: the first N layers), row
 **Blind**, the predictions as they were committed (`rows/blind.predictions.jsonl`), 20 rows of nine families: allocated off by
 0.05% on average and 0.40% at worst, reserved by 0.30% and 2.64%, used by 0.29% and 2.59%. The trace of the 18 rows that it
 can run: allocated 0.00% in each, reserved 0.26% on average and 1.81% at worst; it did not know compiled blocks, and took the
-two compiled rows for eager ones, 30% and 27% too high; since it follows them both are at 0.00%. GPT-2's two configurations did not run: measure.py does not know its
-blocks' name.
+two compiled rows for eager ones, 30% and 27% too high; since it follows them both are at 0.00%. GPT-2's two
+configurations did not run: measure.py does not know its blocks' name.
 
 **Blind**, fresh: allocated off by 0.01% on average and 0.05% at worst, reserved by 0.7% and 7.3% (k31: the replay wants one
 piece more than the allocator did), next 1.6%. The trace of the same rows: allocated 0.05%, 1.2% at worst (k36, QLoRA with
