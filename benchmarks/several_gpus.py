@@ -330,6 +330,8 @@ def _train(place: Path, name: str, wanted: dict[str, Any], rank: int) -> None:
             "tensor_parallel": job.distributed.tensor_parallel,
             "kernels": job.model.kernels,
         }
+        if job.adapter:
+            chosen |= {key: getattr(job.adapter, key) for key in ("casts_inputs", "scales_between")}
         row = {"plan": chosen, "measured": {key: metrics[key] for key in KEPT}, "predicted": metrics["predicted"]}
         row |= {"profiled": watched.found, "gpu": torch.cuda.get_device_name(), "asserted": metrics["asserted"]}
         (job.output / "measured.json").write_text(json.dumps(row | {"versions": metrics["versions"]}))

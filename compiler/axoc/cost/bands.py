@@ -23,7 +23,7 @@ SEVERAL: Final = 0.35
 """Of a step's time on several accelerators: an allowance, within which 54 of 57 published rows (docs/scale.md) and all 20
 measured ones (docs/several-gpus.md) are."""
 UNMEASURED: Final = 0.15
-"""Of the memory of an objective, of products in float8, or of images, none of which was measured: an allowance, wider than any error seen on
+"""Of the memory of an objective, of products in float8, or of images, none of it measured: an allowance, wider than any error seen on
 rows of imitation that were looked at blind but one (docs/accuracy.md)."""
 CPU: Final = 0.5
 """No rows of CPU runs judge the closed form: half of the prediction either way."""
