@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,14 +26,24 @@ Two NVIDIA H200 (NVLink 4, 18 links each) of one host; rows in `benchmarks/rows/
 of the published shapes. Memory is of the fullest rank. Errors are (predicted - measured) / measured. *Exposed*: a step's seconds in which
 the device did nothing but communicate, of one more step under torch's profiler.
 
-What the rows built, and so cannot judge: the streams of FSDP2's buffers in the account of reserved memory (its three full
+The first twenty configurations built: the streams of FSDP2's buffers in the account of reserved memory (its three full
 rows); ZeRO-1's and ZeRO-2's buffers in it, and which rank of ZeRO-2 is the fullest (all their rows); that a second gradient is
 added in a third tensor where the first is a view (8B LoRA); the host's seconds of ZeRO-3's hooks (its three rows); and the
 measured collectives of the profile, which are of the same machine. As it stood when they ran, the closed form was short by
 1.4, 4.2 and 7.2% of what ZeRO-2 allocates for 1B, 3B and 8B, and 15 and 20% too high for what 8B reserves under ZeRO-1 and
 ZeRO-2; the trace was short for ZeRO-2 alike, whose first rank it followed, and had ZeRO-1 to 0.00%, allocated and reserved, with
-nothing of these rows in it. Steps take 3 to 8% longer than predicted: about 20 to 35 ms of each, whatever the model, in which the
-device waits, and kernels of larger models that run 2 to 6% slower on two busy devices than on one.
+nothing of these rows in it.
+
+**The last fourteen judge**: they were measured after all of that stood, on another day's machine. As predicted when they ran:
+allocated bytes mean 0.4%, largest 4.7%; reserved 1.0%, 4.6%; used 0.9%, 4.4%; step seconds 6.9%, 32% (8B LoRA under ZeRO-3;
+without it 4.9%). One was above 0.6% of allocated bytes, 1B under FSDP2 with recomputation, whose units are of four blocks: the
+closed form had such a unit's inputs still there while its gradients were being reduced. The trace, which has both rows with
+such units to 0.01%, led to what stands in `cost/reducing.py`, within 2 MiB of it at eight sizes of units; the row judges no
+more.
+
+Steps take 3 to 8% longer than predicted: about 20 to 35 ms of each, whatever the model, in which the device waits, and
+kernels of larger models that run 2 to 6% slower on two busy devices than on one. ZeRO-3's seconds in Python are taken too high
+for adapters. Tensor parallelism's collectives are exposed for more than is predicted.
 """
 HEAD: Final = (
     "| job | strategy | micro-batch | allocated GiB | error | reserved | used | step s | predicted | error | exposed s | predicted |",
@@ -58,6 +69,7 @@ def predicted(row: dict[str, Any]) -> dict[str, float]:
     plan, given = row["plan"], VARIANTS[row["variant"]]
     fixed = {key: plan[key] for key in ("micro_batch_size", "gradient_checkpointing")} | given.get("training", {})
     placed = given.get("distributed") or {"type": plan["strategy"]}
+    placed = placed | units_of(row["asserted"])
     model = {"kernels": plan["kernels"]} | given.get("model", {})
     written = spec(row["job"], "row", {"training": fixed, "model": model, "distributed": placed})
     with as_adapters_ran(plan):
@@ -65,6 +77,12 @@ def predicted(row: dict[str, Any]) -> dict[str, float]:
     memory = {name: float(getattr(estimate.memory, name)) for name in MEMORY}
     exposed = float(dict(estimate.time.breakdown).get("exposed communication", 0.0))
     return memory | {"step_seconds": float(estimate.time.step_seconds), "exposed": exposed}
+
+
+def units_of(asserted: dict[str, Any]) -> dict[str, int]:
+    """FSDP2's as they ran: the runtime names the parameters that none has fewer of."""
+    found = [m for name in asserted if (m := re.search(r"units of fewer than ([\d,]+) parameters", name))]
+    return {"min_unit_parameters": int(found[0][1].replace(",", ""))} if found else {}
 
 
 def as_adapters_ran(plan: dict[str, Any]) -> ExitStack:

@@ -37,7 +37,7 @@ def test_sharded_strategies_have_a_band_of_their_own() -> None:
     """Of two GPUs, some of whose rows also built the model: wider, and it says how few."""
     alone, sharded = (bands.memory_band(scenario("h100-sxm-80gb", "liger"), sharded=s) for s in (False, True))
     assert sharded.share > alone.share
-    assert sharded.rows == 16
+    assert sharded.rows >= 25
 
 
 def test_where_nothing_was_measured_the_band_says_so() -> None:

@@ -41,7 +41,7 @@ def way(found: Plan) -> tuple[Any, ...]:
         ("google/gemma-2-2b", "h100-sxm-80gb", {}, False, "cannot cap scores"),
         ("EleutherAI/pythia-1.4b", "h100-sxm-80gb", {}, True, "not known"),
         ("gpt2", "h100-sxm-80gb", {"dataset__max_seq_length": 1024}, False, "no dropout"),
-        (LLAMA, "cpu", {}, False, "one by one"),
+        (LLAMA, "cpu", {"dataset__max_seq_length": 1024}, False, "one by one"),
         (LLAMA, "h100-sxm-80gb", {"model__dtype": "float32", "distributed__mixed_precision": "no"}, False, "16 bits"),
         (LLAMA, "h100-sxm-80gb", {"model__attention": "sdpa"}, False, "sdpa does not keep"),
         (LLAMA, "h100-sxm-80gb", {"dataset__packing": False}, False, "set in the spec"),

@@ -11,11 +11,12 @@ from typing import cast
 
 import numpy as np
 
-from axoc.cost import split, states, uneven
+from axoc.cost import gradient_terms, split, states, uneven
 from axoc.cost.buckets import LIVE_ELEMENTS, reduce_bucket_elements
-from axoc.cost.columns import Columns, Floats
+from axoc.cost.columns import Bools, Columns, Floats, Ints
 from axoc.cost.fetched import fetched, reads_head
 from axoc.cost.partition import Partition, kept_too_large, partition
+from axoc.cost.reducing import Units
 from axoc.cost.scenario import Scenario
 from axoc.cost.units import blocks_per_unit
 
@@ -31,7 +32,8 @@ class Collectives:
     in_flight: Floats
     """A gather's flat output, from which weights are copied."""
     scattered: Floats
-    """Whole gradients of the block before, while they are reduced."""
+    """Whole gradients, while they are reduced and until they are, at the bottom block."""
+    units: Units
     head_scattered: Floats
     """Those of an untied head, during the last block's backward."""
     bucket: Floats
@@ -83,11 +85,10 @@ class Collectives:
     at_embedding: Floats
     """Once the blocks' backward is over."""
 
-    def reducing(self, kept: Floats, of_one: Floats) -> Floats:
-        """Gradients being reduced at the worst of the blocks whose backward begins with ``kept`` bytes of activations.
-        The block before is reduced from the second one on, when ``of_one`` block's are gone; gradients that stay arrive
-        when a part of them is, or on the last rank at once."""
-        scattered = np.maximum(self.head_scattered, self.scattered - of_one)
+    def reducing(self, kept: Floats, of_one: Floats, blocks: Ints, bottom: Bools) -> Floats:
+        """Gradients being reduced at the worst of the blocks whose backward begins with ``kept`` bytes of activations, of
+        which ``of_one`` are one block's; gradients that stay arrive when a part of them is, or on the last rank at once."""
+        scattered = self.units.worst(self.head_scattered, of_one, blocks, bottom)
         late = np.maximum(0.0, self.arriving - kept * self.arrives)
         return self.bucket + scattered + np.maximum(late, self.arriving_first)
 
@@ -101,7 +102,8 @@ def collectives(scenario: Scenario, c: Columns) -> Collectives:
         root=root,
         unit=unit,
         in_flight=in_flight,
-        scattered=_scattered(scenario, c),
+        scattered=_of_a_block(scenario, c) * (2.0 * blocks_per_unit(scenario, c) - 1.0),
+        units=_units(scenario, c),
         head_scattered=np.where(c.uses("fsdp") & scenario.is_full, _head(scenario, c), 0.0),
         bucket=_bucket(scenario, c),
         bucket_stays=np.where(c.uses("zero1") & (c.accumulation > 1), states.bucket_bytes(scenario), 0.0),
@@ -181,14 +183,22 @@ def unit_bytes(scenario: Scenario) -> float:
     return scenario.sizes.block * float(per_parameter)
 
 
-def _scattered(scenario: Scenario, c: Columns) -> Floats:
-    """foreach_reduce copies a unit's gradients into one input, which stays until the next unit's (rs_wait). A unit of
-    several blocks is reduced when the last of them has its gradients: those of the others wait for it."""
+def _of_a_block(scenario: Scenario, c: Columns) -> Floats:
+    """Bytes of a block's whole gradients, as foreach_reduce copies them."""
     trained = scenario.sizes.block if scenario.is_full else _adapters(scenario) / scenario.model.num_layers
-    blocks = 2.0 * blocks_per_unit(scenario, c) - 1.0
-    whole = trained * float(scenario.compute_bytes) * split.block_share(scenario, c) * blocks
+    whole = trained * float(scenario.compute_bytes) * split.block_share(scenario, c)
     padded = uneven.of_blocks(scenario, c) if scenario.is_full else 1.0
     return cast(Floats, np.where(c.uses("fsdp"), whole * padded, 0.0))
+
+
+def _units(scenario: Scenario, c: Columns) -> Units:
+    share = np.where(gradient_terms.carries(c), 0.0, gradient_terms.of_one_block(scenario, c))
+    return Units(
+        layers=scenario.model.num_layers,
+        blocks=blocks_per_unit(scenario, c),
+        gradients=_of_a_block(scenario, c),
+        share=np.where(c.uses("fsdp"), share, 0.0),
+    )
 
 
 def _held_reduced(scenario: Scenario, c: Columns) -> Floats:

@@ -153,7 +153,8 @@ def _backward(live: Live) -> dict[str, Ledger]:
     """At the top block, where recomputing begins, at the bottom block, and at the embedding."""
     scenario, c, held, one, shared = live.scenario, live.columns, live.held, live.held.largest, live.shared
     first = live.carried + live.waiting
-    recomputes, any_plain = c.checkpointed_layers > 0, c.checkpointed_layers < scenario.model.num_layers
+    plain = scenario.model.num_layers - c.checkpointed_layers
+    recomputes, any_plain = c.checkpointed_layers > 0, plain > 0
     masks = np.where(recomputes, held.masks, 0.0)  # arguments of a checkpoint
     again, held_by_one = one.recomputed - held.gradient, one.kept + one.copies
     gathered = shared.inside_backward
@@ -161,7 +162,7 @@ def _backward(live: Live) -> dict[str, Ledger]:
         "backward_first": live.phase(
             gathered_weights=np.where(any_plain, gathered, 0.0),
             gradients=np.where(any_plain, first, 0.0),
-            reduction_buffers=np.where(any_plain, shared.reducing(held.plain, one.kept), 0.0),
+            reduction_buffers=np.where(any_plain, shared.reducing(held.plain, one.kept, plain, ~recomputes), 0.0),
             activations=np.where(any_plain, held.plain + held.entries + masks, 0.0),
             autocast_weight_copies=held.copies,
             working_set=np.where(
@@ -178,7 +179,9 @@ def _backward(live: Live) -> dict[str, Ledger]:
         "backward_recompute": live.phase(
             gathered_weights=np.where(recomputes, gathered, 0.0),
             gradients=np.where(recomputes, first + gradient_terms.of_plain_blocks(scenario, c, live.gradients), 0.0),
-            reduction_buffers=np.where(recomputes, shared.reducing(held.entries, held.gradient), 0.0),
+            reduction_buffers=np.where(
+                recomputes, shared.reducing(held.entries, held.gradient, c.checkpointed_layers, recomputes), 0.0
+            ),
             activations=held.entries + masks,
             working_set=np.where(
                 recomputes,
@@ -197,7 +200,7 @@ def _backward(live: Live) -> dict[str, Ledger]:
             reduction_buffers=shared.bucket + shared.scattered + shared.held_reduced,
             activations=np.where(recomputes, held.gradient + masks, 0.0),
             working_set=_most(
-                np.where(recomputes, again + _above_the_bottom(live), one.backward),
+                np.where(recomputes, again, one.backward),
                 zero.pending(live),
                 shared.fetching_bottom,
                 zero.block_returned(live),
@@ -211,27 +214,13 @@ def _most(*parts: Floats) -> Floats:
     return np.maximum.reduce(parts)  # type: ignore[no-any-return]
 
 
-def _above_the_bottom(live: Live) -> Floats:
-    """By how much more the block above the bottom one needs, which FSDP2 still prefetches a block beside: where a rank's
-    share of a block's gradients is small it is all that is missing there."""
-    scenario, c, shared = live.scenario, live.columns, live.shared
-    more = (
-        shared.root
-        + shared.in_flight
-        - shared.at_bottom
-        + live.held.gradient
-        - gradient_terms.of_one_block(scenario, c)
-    )
-    several = c.uses("fsdp") & ~gradient_terms.carries(c) & (c.checkpointed_layers > 1)
-    return cast(Floats, np.where(several, np.maximum(0.0, more), 0.0))
-
-
 def _at_bottom(live: Live, first: Floats) -> Floats:
-    """Gradients of all that comes after the bottom block; what is reduced as it comes leaves a rank's share of them."""
+    """Gradients of all that comes after the bottom block; what is reduced as it comes leaves a rank's share of them, under
+    FSDP2 of all units but the bottom one."""
     scenario, c = live.scenario, live.columns
     block = gradient_terms.of_one_block(scenario, c)
     whole = np.maximum(live.gradients - gradient_terms.of_embedding(scenario, c) - block, 0.0)
-    shares = gradient_terms.of_blocks(scenario, c, live.gradients) - block
+    shares = np.maximum(0.0, gradient_terms.of_blocks(scenario, c, live.gradients) - block * live.shared.units.blocks)
     fresh = np.where(c.uses("zero2"), live.shared.arriving, np.where(gradient_terms.carries(c), 0.0, shares))
     return cast(
         Floats, np.where(gradient_terms.reduces(c), first + fresh, np.where(gradient_terms.carries(c), first, whole))
