@@ -104,7 +104,7 @@ def test_too_small_a_disk_is_said_before_a_format_is_begun(run: Path, monkeypatc
     from axoc_runtime.exports.gguf.exporter import Gguf
 
     monkeypatch.setattr(Gguf, "bytes_needed", lambda *_: 1 << 60)
-    with pytest.raises(RuntimeFailure, match="GiB are free"):
+    with pytest.raises(RuntimeFailure, match="are free in"):
         export(run, ["gguf"])
     assert left(run) == ["exports.json"]
 

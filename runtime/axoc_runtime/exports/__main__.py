@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from pathlib import Path
 
 from axoc_runtime.errors import EXIT_EXPORT, EXIT_INTERRUPTED, RuntimeFailure
+from axoc_runtime.exports import stopping
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--formats", required=True)
     parser.add_argument("--quantization", default="none")
     given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # takes away what is half written
+    stopping.obey_signals()
     formats = [name.strip() for name in given.formats.split(",") if name.strip()]
     try:
         from axoc_runtime.exports.run import export

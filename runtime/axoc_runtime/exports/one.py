@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from axoc_runtime.exports import stopping
 from axoc_runtime.exports.base import CannotExport, NotChecked
 from axoc_runtime.exports.card import card
 from axoc_runtime.exports.measure import Measured, Reference, check, measure
@@ -39,7 +40,7 @@ class Outcome:
 
 
 def export_one(source: Source, request: Request, reference: Reference, no_room: str | None) -> Outcome:
-    """Never raises for what an export may run into: the others are still to be made."""
+    """Never raises for what an export may run into: the others are still to be made. A stop is no such thing."""
     began = time.perf_counter()
     if no_room is not None:
         return failed(request, no_room, "free some disk", began)
@@ -48,6 +49,8 @@ def export_one(source: Source, request: Request, reference: Reference, no_room: 
     except CannotExport as error:
         return failed(request, str(error), error.fix, began)
     except Exception as error:  # whatever a library raises; the run's model is whole whatever happens here
+        if stopping.asked():
+            raise KeyboardInterrupt from error
         return failed(request, *_told(source, error), began)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from axoc_runtime.errors import EXIT_ENVIRONMENT, EXIT_EXPORT, EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.exports.base import NONE
-from axoc_runtime.exports.one import EXPORTS, Outcome, export_one
+from axoc_runtime.exports.one import EXPORTS, PROBE_BYTES, Outcome, export_one
 from axoc_runtime.exports.report import show, write_report
 from axoc_runtime.exports.request import Request, missing_packages, read_requests
 from axoc_runtime.exports.source import Source, require_finished, vocabulary_refusal
@@ -136,4 +136,9 @@ def _room(source: Source, request: Request) -> str | None:
     needed = request.exporter.bytes_needed(source, request.variant)
     if needed <= free:
         return None
-    return f"{free / GIB:.1f} GiB are free in {source.run / EXPORTS}, and writing it takes {needed / GIB:.1f} GiB"
+    full = "the disk is full: " if free < PROBE_BYTES else ""
+    return f"{full}{_size(free)} are free in {source.run / EXPORTS}, and writing it takes {_size(needed)}"
+
+
+def _size(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / (1 << 20):.1f} MiB"
