@@ -11,6 +11,7 @@ import numpy as np
 from axoc.cost.columns import STRATEGIES, Columns
 from axoc.cost.exact import settle
 from axoc.cost.memory import MemoryColumns, memory
+from axoc.cost.replay.conditions import Conditions
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
 from axoc.cost.time import TimeColumns, step_time
@@ -20,6 +21,8 @@ from axoc.facts.models import lookup_model
 from axoc.ir.facts import ModelFacts, RowLengths
 from axoc.ir.request import AdapterRequest
 from chat_rows import COUNTED, chat_lengths
+from measure import STEPS
+from measured_loading import loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +45,27 @@ def read_rows(*paths: Path) -> list[dict[str, Any]]:
     return [row for row in rows if "error" not in row]
 
 
-def predict(row: dict[str, Any], inventory: str = "h100-sxm-80gb") -> Predicted:
+def predict(row: dict[str, Any], inventory: str = "h100-sxm-80gb", conditions: Conditions | None = None) -> Predicted:
+    """``conditions``: those that the row ran under where none are given."""
     scenario = scenario_of(row, inventory)
     columns = columns_of(row, scenario.model)
     found = memory(scenario, columns)
-    settle(scenario, columns, found, 0)
+    settle(scenario, columns, found, 0, conditions or conditions_of(row, scenario))
     return Predicted(memory=found, time=step_time(scenario, columns))
+
+
+def conditions_of(row: dict[str, Any], scenario: Scenario) -> Conditions:
+    """Rows that were given were not measured by measure.py."""
+    return measured_conditions(row, scenario, row["device_total"]) if "versions" in row else Conditions()
+
+
+def measured_conditions(row: dict[str, Any], scenario: Scenario, device_bytes: float) -> Conditions:
+    """As measure.py runs a row: on a device that is all its own, in as many steps, and quantized models loaded its way."""
+    return Conditions(
+        limit_bytes=device_bytes - scenario.cluster.accelerator.context_bytes,
+        steps=row.get("steps", STEPS),
+        loading=loading(scenario) if scenario.quantized else None,
+    )
 
 
 def model_of(row: dict[str, Any]) -> ModelFacts:

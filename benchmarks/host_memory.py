@@ -231,7 +231,7 @@ def phase_of(found: list[Path], work: Path, log: Path) -> str:
     if b"finish" in words:
         return "finish"
     output = work / "output"
-    if b"training from the start" not in log.read_bytes():
+    if b"before training" not in log.read_bytes():  # said when the model is wrapped and was evaluated once
         return "load"
     half = [p for p in output.glob("checkpoint-*") if not (p / ".axoc-complete").exists()]
     return "save" if half or list(output.glob(".*.new-*")) else "train"

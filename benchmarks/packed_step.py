@@ -85,6 +85,9 @@ def main() -> int:
         "--casts", action="store_true", help="adapters as PEFT computes them: inputs cast, results scaled"
     )
     parser.add_argument("--profile", action="store_true", help="print a step's kernels")
+    parser.add_argument(
+        "--attention", default="varlen", help="varlen, or flash_attention_4 where flash-attn-4 is installed"
+    )
     options = parser.parse_args()
     global PROFILED
     PROFILED = options.profile
@@ -96,13 +99,14 @@ def main() -> int:
     assert not torch.cuda.is_initialized()
     began = time.monotonic()
     if options.check:
-        _in_a_child({"id": "check"}, options.rows, lambda: check(options.device))
+        _in_a_child({"id": "check"}, options.rows, lambda: check(options.device, options.attention))
     for variant in (v for v in VARIANTS if re.search(options.only, v[0])):
         if time.monotonic() - began > options.seconds:
             print("out of time: the rest was not measured", flush=True)
             break
         keys = ("id", "model", "method", "dtype", "kernels", "compiled", "gc", "tokens")
         row = dict(zip(keys, variant, strict=True)) | {"casts": options.casts, "between": not options.casts}
+        row["attention"] = options.attention
         _in_a_child(row, options.rows, lambda row=row: measure(row, options.device))  # type: ignore[misc]
     return 0
 
@@ -228,6 +232,7 @@ def _profile(model: Any, batch: Any, optimizer: Any, device: str) -> None:
 def build(row: dict[str, Any], device: str) -> Any:
     import measure as plain
     import torch
+    from axoc_runtime.attention import BACKENDS
     from axoc_runtime.attention.register import register_varlen
     from axoc_runtime.kernels import LOSS_ALONE, float8
     from axoc_runtime.kernels.compiled import compile_blocks
@@ -237,10 +242,10 @@ def build(row: dict[str, Any], device: str) -> Any:
     register_varlen()
     plain.DEVICE = device  # type: ignore[misc]
     dtype = row["dtype"].removesuffix("-fp8")
-    shape = {**row, "dtype": dtype, "attention": "axoc_varlen", "targets": "all-linear"}
+    shape = {**row, "dtype": dtype, "attention": BACKENDS[row["attention"]].implementation, "targets": "all-linear"}
     if row["model"] == "tiny":
         config = AutoConfig.for_model("llama", **TINY)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation="axoc_varlen")
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=shape["attention"])
     else:
         model = plain.make_model(shape)
         plain.set_checkpointing(shape, model)
@@ -314,12 +319,14 @@ def flops(model: Any, batches: list[Any], method: str) -> float:
     return products + 6 * config.num_hidden_layers * heads * squares
 
 
-def check(device: str) -> dict[str, Any]:
+def check(device: str, attention: str) -> dict[str, Any]:
     """Errors of gradients against float32, as shares of their norms: the kernel's in bfloat16, and eager's in bfloat16."""
     import torch
     from axoc_runtime.attention.by_document import by_document
-    from axoc_runtime.attention.varlen import _kernel
+    from axoc_runtime.attention.flash_4 import kernel as flash_4
+    from axoc_runtime.attention.varlen import _kernel as varlen
 
+    kernel = flash_4 if attention == "flash_attention_4" else varlen
     found: dict[str, Any] = {}
     for size, groups, window in ((64, 4, None), (128, 4, None), (128, 1, 512), (256, 2, None)):
         draw = torch.Generator().manual_seed(0)
@@ -331,7 +338,7 @@ def check(device: str) -> dict[str, Any]:
             q, k, v = (t.clone().requires_grad_() for t in given[:3])
             options = {"softcapping": None, "dropout": 0.0, "because": "check"}
             made = (
-                _kernel(q, k, v, ends, 2048, None, window)
+                kernel(q, k, v, ends, 2048, None, window)
                 if fast
                 else by_document(q, k, v, ends, scale=None, window=window, **options)
             )

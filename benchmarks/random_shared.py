@@ -9,7 +9,7 @@ from typing import Any, Final
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
 from axoc.facts.varlen import obstacles
-from random_configurations import EXPERTS, FAMILIES, in_reach, one
+from random_configurations import EXPERTS, FAMILIES, adapter, in_reach, one
 
 SEED: Final = 20261126
 STRATEGIES: Final = {"single": 3, "ddp": 1, "fsdp": 4, "zero1": 2, "zero2": 2, "zero3": 3}
@@ -67,3 +67,33 @@ def offloaded(first: int = 300, count: int = 900, every: int = 4) -> list[dict[s
     ]
     kinds = ("optimizer", "optimizer+parameters")
     return [r | {"offload": kinds[n % 2 if r["strategy"] == "zero3" else 0]} for n, r in enumerate(rows[::every])]
+
+
+COMPILED: Final = {"llama": 3, "mistral": 2, "qwen2": 2, "qwen3": 2, "gemma2": 2, "gemma3": 2, "phi3": 2}
+"""Families whose blocks are compiled, and how often each is drawn."""
+
+
+def compiled(count: int, seed: int = SEED + 1) -> list[dict[str, Any]]:
+    """With compiled blocks on one GPU: three of four with adapters, every third of these with PEFT's own casts of their inputs."""
+    draw = random.Random(seed)
+    names, shares = list(COMPILED), list(COMPILED.values())
+    return [{"id": f"c{n:04}", **compiled_one(draw, draw.choices(names, shares)[0])} for n in range(count)]
+
+
+def compiled_one(draw: random.Random, family: str) -> dict[str, Any]:
+    """Without dropout, which the trace could not compile when these were drawn. Deep enough for the blocks to be what counts."""
+    row = one(draw, family)
+    while row["config"]["hidden_size"] % row["config"].get("num_attention_heads", 1):
+        row = one(draw, family)
+    row |= {"ddp": False, "compile": True, "mixed": "bf16", "dora": False, "layers": max(row["layers"], 3)}
+    row["deep"] = row["gc"] in (False, True) and family != "gemma3" and draw.random() < 0.5
+    method, dtype = draw.choices(("lora", "full"), (3, 1))[0], draw.choices(("bf16", "fp32"), (3, 1))[0]
+    for name in ("rank", "dropout", "targets", "double_quant"):
+        row.pop(name, None)
+    casts = draw.random() < 1 / 3
+    own = adapter(draw, family) | {"dropout": 0.0, "dora": False, "casts": casts, "between": not casts}
+    row |= {"method": method, "dtype": dtype} | (own if method == "lora" else {})
+    row["kernels"] = draw.choices(("chunked", "liger", "none"), (2, 2, 1))[0]
+    row["liger"] = False  # beside compiled blocks Liger's loss alone is used
+    row["packing"] = draw.random() < 0.5 and packs(row["config"])
+    return row | {"attention": "varlen"} if row["packing"] else row

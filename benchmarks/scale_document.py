@@ -73,7 +73,7 @@ of 2023 and its kernels); nothing was changed for them but what "since" names. N
 
 Since the blind reading ZeRO-3 and large FSDP units were changed, which no row uses. Collectives that a profile measured on one
 node were added, which is behind a switch; used for Kempner's boards without one too they gave 16.1% over the 57 rows, and now
-are not, which leaves each row where it was.
+are not, which leaves each row where it was. With the terms of the step that came later the 57 are at 15.5%.
 
 **What remains.** torchtitan's H100 have a power limit of 500 W of 700, which no term knows: +29% to +42%. llm-foundry's H100 table
 was measured when kernels for Hopper were new: +20%. Kempner's 70B with accumulation (+24% to +75%): their framework keeps whole

@@ -1,16 +1,19 @@
 """The same work by axoc, by TRL as it comes and by TRL tuned by hand: real (non-padding) tokens a second, and loss curves.
 
     python benchmarks/throughput.py plan FOLDER [--inventory h100-sxm-80gb]     # where axoc is installed: a bundle a job
-    python benchmarks/throughput.py run FOLDER OUT.jsonl --job 1b-full --only axoc|trl|tuned|wrapped [--seconds 45]
+    python benchmarks/throughput.py run FOLDER OUT.jsonl --job 1b-full --only axoc|trl|tuned|wrapped|flash [--seconds 45]
     python benchmarks/throughput.py sequence FOLDER OUT.jsonl --runs 1b-full:axoc,1b-full:tuned [--budget 540]
     python benchmarks/throughput.py table OUT.jsonl [--plot OUT.svg]            # of what has been measured; loss by tokens
 
 Published shapes, random weights drawn alike, chat-like rows (lognormal, median 300 tokens, sigma 0.8, at most 2,048), of which
-every token is learned; about 16,000 real tokens an optimizer step in all three. axoc runs the bundle's job through the
-runtime's own `prepare` and `train`, with the weights drawn in the place of a file's. TRL as it comes: SFTTrainer and a
-model by its defaults, longest row 2,048, gradients accumulated to the same step. TRL tuned: packed (best fit), Liger, weights
-in bfloat16, fused optimizer, no recomputation where it fits, loader processes; --micro and --gc try other micro-batches.
+every token is learned; about 16,000 real tokens an optimizer step in all of them, and in axoc, TRL tuned and ``flash`` the
+same packs in the same order, under the same seed of adapters and shuffling: their losses differ by arithmetic alone.
+axoc runs the bundle's job through the runtime's own `prepare` and `train`, with the weights drawn in the place of a file's.
+TRL as it comes: SFTTrainer and a model by its defaults, longest row 2,048, gradients accumulated to the same step. TRL
+tuned: packed (best fit), Liger, weights in bfloat16, fused optimizer, no recomputation where it fits, loader processes;
+--micro and --gc try other micro-batches.
 ``wrapped`` is that with rows cut from one long text: no mask, so faster, but documents are cut and read across their ends.
+``flash`` is TRL tuned with flash attention 4 (flash-attn-4 is to be installed), whose packed rows need no mask either.
 Rates are of the steps after the fifth; what comes before (compilation, caches) is not in them. ``sequence`` makes its runs one
 after the other, each in a process of its own that is forked after the imports, and starts none once its budget is spent.
 """
@@ -34,7 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import throughput_parts as parts
 
-PARTS: Final = ("axoc", "trl", "tuned", "wrapped")
+PARTS: Final = ("axoc", "trl", "tuned", "wrapped", "flash")
+PACKED: Final = ("tuned", "flash")
+"""Of TRL: whole documents in packs."""
 ENOUGH_STEPS: Final = 100_000
 LORA: Final = {"type": "lora", "rank": 16, "alpha": 32}
 
@@ -221,10 +226,12 @@ def run_trl(options: argparse.Namespace) -> dict[str, Any]:
         else {"gradient_accumulation_steps": max(1, 5 * parts.packs(options.job) // 8)}
     )
     dtype = "bfloat16" if tuned or wanted["method"] == "qlora" else "float32"
-    model = parts.make_model(options.job, dtype=dtype, attention="sdpa", device=options.device)
+    attention = "flash_attention_4" if options.only == "flash" else "sdpa"
+    model = parts.make_model(options.job, dtype=dtype, attention=attention, device=options.device)
     config = SFTConfig(
         output_dir=str(options.folder / "trl"), max_steps=ENOUGH_STEPS, max_length=parts.LONGEST,
-        learning_rate=wanted["learning_rate"], lr_scheduler_type="constant", logging_steps=parts.EVERY, report_to="none",
+        learning_rate=wanted["learning_rate"], lr_scheduler_type="constant", report_to="none",
+        logging_steps=parts.EVERY, logging_first_step=True,  # as the runtime logs
         save_strategy="no", disable_tqdm=True, use_cpu=options.device == "cpu", bf16=options.device == "cuda", **own,
     )  # fmt: skip
     meter = parts.Meter(options.seconds, options.device, every=parts.EVERY if tuned else 1)
@@ -245,7 +252,7 @@ def run_trl(options: argparse.Namespace) -> dict[str, Any]:
 
     parts.write_folder(options.job, options.folder / options.job)
     trainer = Counting(
-        model=model, args=config, train_dataset=Dataset.from_dict({"input_ids": parts.token_rows()}),
+        model=model, args=config, train_dataset=Dataset.from_dict(rows_for_trl(options.only)),
         processing_class=AutoTokenizer.from_pretrained(options.folder / options.job / "model"),
         peft_config=lora_config() if wanted["method"] != "full" else None, callbacks=[meter.callback()],
     )  # fmt: skip
@@ -255,11 +262,17 @@ def run_trl(options: argparse.Namespace) -> dict[str, Any]:
     return meter.measured(options.job) | {"plan": plan}
 
 
+def rows_for_trl(part: str) -> dict[str, Any]:
+    """Columns. Packed documents as axoc has them; those that are cut, or padded, as TRL takes them."""
+    return parts.packed_rows() if part in PACKED else {"input_ids": parts.token_rows()}
+
+
 def tuned_arguments(options: argparse.Namespace, wanted: dict[str, Any]) -> dict[str, Any]:
     micro = options.micro or wanted["tuned"]["micro"]
     recompute = wanted["tuned"]["gc"] if options.gc is None else bool(options.gc)
     return {
-        "packing": True, "packing_strategy": "wrapped" if options.only == "wrapped" else "bfd", "per_device_train_batch_size": micro,
+        "packing": True, "packing_strategy": "wrapped" if options.only == "wrapped" else "bfd",
+        "dataset_kwargs": {"skip_prepare_dataset": options.only in PACKED}, "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": max(1, parts.packs(options.job) // micro), "optim": "adamw_torch_fused",
         "use_liger_kernel": options.device == "cuda", "gradient_checkpointing": recompute,
         "dataloader_num_workers": 2, "dataloader_pin_memory": options.device == "cuda",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,6 +79,20 @@ def token_rows() -> list[list[int]]:
     return found
 
 
+def packed_rows() -> dict[str, list[list[int]]]:
+    """The packs that the runtime makes of these rows, in its order, as the columns that TRL's own packing leaves.
+
+    Each side packing by itself is no equal work: other documents stand in each step, and losses that fall a nat in five
+    steps are then those of two draws. From the same packs a sampler of the same seed makes the same steps."""
+    from axoc_runtime.preparation.packing import packs
+
+    rows = token_rows()
+    order, edges = packs([len(row) for row in rows], LONGEST)
+    documents = [[rows[i] for i in order[begin:end]] for begin, end in pairwise(edges.tolist())]
+    ids = [[token for document in pack for token in document] for pack in documents]
+    return {"input_ids": ids, "labels": ids, "seq_lengths": [[len(d) for d in pack] for pack in documents]}
+
+
 def write_folder(job: str, folder: Path) -> None:
     """model/ (config.json and tokenizer) and data.jsonl: the same every time (of one SEED)."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
@@ -129,7 +144,7 @@ class Meter:
         self.marks: list[tuple[int, float, float]] = []
         """(steps, seconds, real tokens)"""
         self.losses: list[tuple[float, float]] = []
-        """(real tokens, loss)"""
+        """(real tokens, mean loss of the steps since the last one): of the first step alone, then of every so many."""
 
     def callback(self) -> Any:
         from transformers import TrainerCallback
@@ -145,8 +160,8 @@ class Meter:
                         control.should_training_stop = True
 
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-                if "loss" in (logs or {}) and meter.marks:
-                    meter.losses.append((meter.marks[-1][2], float(logs["loss"])))
+                if "loss" in (logs or {}):
+                    meter.losses.append((float(meter.trainer.tokens_seen), float(logs["loss"])))
 
         return Callback()
 

@@ -7,12 +7,13 @@ from typing import Any, Final
 WIDTH: Final = 300
 HEIGHT: Final = 190
 MARGIN: Final = 42
-COLOURS: Final = {"axoc": "#d9480f", "trl": "#868e96", "tuned": "#1971c2", "wrapped": "#2f9e44"}
+COLOURS: Final = {"axoc": "#d9480f", "trl": "#868e96", "tuned": "#1971c2", "wrapped": "#2f9e44", "flash": "#7048e8"}
 NAMES: Final = {
     "axoc": "axoc",
     "trl": "TRL as it comes",
     "tuned": "TRL tuned",
     "wrapped": "TRL, rows cut from one text",
+    "flash": "TRL tuned, flash attention 4",
 }
 
 

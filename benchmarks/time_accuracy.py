@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import lzma
 import statistics
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +24,10 @@ from typing import Any, Final
 from axoc.cost.bands import WAITING, adapts_experts
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
+from axoc.cost.traced import traced_time
 from closed_form import columns_of, model_of, read_rows, scenario_of
 from memory_accuracy import knobs
+from traced_time import recorded
 
 HERE: Final = Path(__file__).resolve().parent
 BUILT: Final = {
@@ -36,6 +40,8 @@ JUDGING: Final = {
     "fresh": HERE / "rows/h100-fresh.jsonl",
     "blind": HERE / "rows/h100-blind.jsonl",
 }
+OTHER_HOST: Final = HERE / "rows/h100-kernel-times.jsonl.xz"
+"""Of a host 1.3 times as slow as the profile's. They built the model and judge nothing, but tell how far off another host is."""
 JOB: Final = ("model", "method", "dtype", "seq", "rank", "targets")
 """What a row trains; all else is how."""
 FEWEST_CANDIDATES: Final = 3
@@ -48,6 +54,8 @@ class Predicted:
     row: dict[str, Any]
     profiled: TimeColumns
     datasheet: TimeColumns
+    traced: TimeColumns | None = None
+    """With the profile, of what the trace launches; None where the row was not traced."""
 
     @property
     def measured(self) -> float:
@@ -56,6 +64,9 @@ class Predicted:
     def error(self, *, profiled: bool = True) -> float:
         found = self.profiled if profiled else self.datasheet
         return float(found.step_seconds[0]) / self.measured - 1
+
+    def traced_error(self) -> float | None:
+        return None if self.traced is None else float(self.traced.step_seconds[0]) / self.measured - 1
 
     def waits(self, source: str = "profile") -> float:
         """Share of the step in which the device waits for the host."""
@@ -82,7 +93,7 @@ def main() -> int:
         options.markdown.write_text(HEAD + "\n".join(lines) + "\n", encoding="utf-8")
     if options.bands:
         options.bands.write_text(
-            json.dumps(bands([row for name in JUDGING for row in found[name]]), indent=1) + "\n", "utf-8"
+            json.dumps(bands([row for name in JUDGING for row in found[name]] + other_host()), indent=1) + "\n", "utf-8"
         )
     return 0
 
@@ -91,10 +102,24 @@ def timed(path: Path) -> list[dict[str, Any]]:
     return [row for row in read_rows(path) if row.get("step_median_s")]
 
 
+def other_host() -> list[Predicted]:
+    """Eager steps of rows that are all alike: a compiled one's host seconds were taken from there."""
+    with lzma.open(OTHER_HOST, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    return [predict(row) for row in rows if row.get("step_median_s") and not row.get("lengths")]
+
+
 def predict(row: dict[str, Any]) -> Predicted:
     scenario = scenario_of(row, INVENTORY)
     columns = columns_of(row, scenario.model)
-    return Predicted(row, step_time(scenario, columns), step_time(without_profile(scenario), columns))
+    runs = launches().get(row["id"], {}).get("runs")
+    traced = traced_time(scenario, columns, runs) if runs else None
+    return Predicted(row, step_time(scenario, columns), step_time(without_profile(scenario), columns), traced)
+
+
+@cache
+def launches() -> dict[str, Any]:
+    return recorded()
 
 
 def without_profile(scenario: Scenario) -> Scenario:
@@ -129,9 +154,10 @@ HEAD: Final = """# Accuracy of the predicted step time
 Made by `python benchmarks/time_accuracy.py --judge --markdown docs/accuracy-time.md`, from rows measured as
 [accuracy.md](accuracy.md) tells: the optimizer step of the plain Trainer on one H100, without data loading. Errors are
 (predicted - measured) / measured, with the profile that ships for that accelerator and with its datasheet alone. "waits" is the
-share of the step in which, as predicted, the device waits for the host; there the host's own speed decides, and rows of one
-kind are off to both sides (fp32 with checkpoints: -20% to +14%). "datasheet" takes from the H100's profile what no datasheet says:
-an operation's host seconds, and those of 8-bit AdamW and Adafactor.
+share of the step in which, as predicted, the device waits for the host; there the host's own speed decides. "datasheet" takes
+from the H100's profile what no datasheet says: an operation's host seconds, and those of 8-bit AdamW and Adafactor. "trace" is with
+the profile, too, but of what the real modelling code launches ([trace.md](trace.md), `benchmarks/traced_time.py`); it was made when all
+rows had been read, and nothing in it was fitted to one. "Busy" rows are expected to wait for at most 5%.
 
 **What is blind here.** The model was made beside the rows "built" and "seen". "judge" and "borderline" were then read once, and
 gave, with the profile: judge 14.9% on average and 69.3% at worst, borderline 2.4% and 7.3%, all 29 together 9.3%; with the
@@ -141,13 +167,16 @@ was a miscount of what the calibration's quantized models launch (k07, k16: -20%
 (m11: +7%). Nothing was fitted to a row. The tables below are of the model as it is now: for those five rows they are no longer
 blind.
 
-**What it lacks.** Where the device is kept busy, errors are a few percent; where it waits for the host they are the host's
-noise, and most four-bit models wait longer than the small ones of the calibration tell. Experts (-7 to -22%:
-something in their layers beside the kernels counted), ZeRO (DeepSpeed's own Python; that of ZeRO-3 is now counted,
-from rows of two accelerators and one of this page's kind), elementwise
-kernels on parts of a fused product (Phi 3, -7 to -11%) and LayerNorm's backward (GPT-NeoX, GPT-2, -5 to -8%), for which the profile has
-no table, are known to be short. Rows of two accelerators stand in
-[several-gpus.md](several-gpus.md).
+**What it lacks.** Where the device is kept busy, errors are a few percent; where it waits for the host they are the host's:
+three machines with one kind of GPU and of processor differ by 1.8 (0.72, 1.07 and 1.30 of their mean, table `host_launches`), and one of
+them by as much from one step to the next (523 to 829 ms of the same step; one forward of adapters over a row whose kernels take nothing,
+62 ms at its fastest and 96 in the median). The profile's host is the mean one. Rows of one kind are
+therefore off to both sides (-22% to +23%), and no term can tell them apart; `axoc calibrate --from` does, for a machine of
+one's own. The band of steps that wait for more than 5% takes in what the slowest of the three machines was off by. Experts
+with adapters (-3 and -24%), experts (-16 to +4%), ZeRO (DeepSpeed's own Python; that of ZeRO-3 is now counted, from rows of two
+accelerators and one of this page's kind) and GPT-NeoX (-2 to -7%) are known to be short.
+Products of steps that do not draw the power limit are taken 10% too slow, and what lies between kernels, 1.3 microseconds
+each, too short by as much. Rows of two accelerators stand in [several-gpus.md](several-gpus.md).
 
 **The last look**, 20 blind rows on another H100 and host: profile 11.4% on average and 62.7% at worst (n15, experts with LoRA: the
 same lack as before), datasheet 13.5% and 66.3%; where the device is predicted to wait for the host
@@ -156,18 +185,44 @@ for at most 1% of the step, 9 rows, 5.0%.
 After that look came what adapters of experts cost: PEFT makes each adapted weight anew in every forward, twice (torch calls what
 is registered as a parametrization once to check it), and the gradients of the two factors read that of the whole. A trace of
 the operations shows it, and its bytes are counted. n15 (-62.7%) and k20 (-36.2%) led to it, so that they judge no more; they
-are at -27.9% and -21.9%. The rest is presumably the batched products, sixteen columns wide, for which the profile has no table.
+were at -25% and -17%. The batched products, sixteen columns wide, take no longer than their bytes do (recorded as pieces); what
+was missing is the host's: torch makes a class for each adapted parameter in each forward, and the factors are cast, copied and
+scaled by kernels of their own, and so are those of the router. They are at -24% and -3%. Of n15's six steps, 67 to 87 ms, the
+fastest is 11% above what is predicted.
+
+**Beside the trace**, operation by operation, came what both do: Gemma's norms' small kernels, masks of fused attention, experts' weighted
+sums. It made rows worse that were too slow already (k04, k06, of a fast host) and others better (k05, k07); no row decided.
+
+**Kernel by kernel.** Eleven configurations, none of them a row of this page, were then recorded on one H100 by `benchmarks/kernel_times.py`
+(`rows/h100-kernel-times.jsonl.xz`): kernels by phase and class, and the host's seconds. Kernels were within 3% of what is counted but for
+experts; the host's were not. From there come the Trainer's walks through all modules, which an adapter multiplies (up to 50 ms a step,
+the device idle), a checkpoint's hooks by the tensors that it saves, what a compiled block takes before it runs, kernels on parts of
+a fused product, experts' rows that are filled, and the backward of Liger's norms, of which the profile has a table. Errors had
+been, in the order of the tables below, 6.7, 6.2, 9.5, 2.0, 4.6 and 9.7%. Nothing was fitted to a row, but rows pointed to three
+terms, and so judge no more: k25 (with j27) to products over GPT-2's odd number of words, which had been told by their neighbours'
+(-16%); the sweeps' large batches ([plan-quality.md](plan-quality.md)) to long products, which were slowed twice, and to attention
+by heads of its own size; and that n19, a compiled row, was 16% too slow is why the compiled blocks' host seconds are the mean of
+both measurements of them, which differ by 1.7, rather than the larger.
+
+**Liger's loss** then was counted anew, as the sweeps' micro-batches of 65,536 tokens, 4% too fast, led to: between measured sizes it had
+been told by a count of chunks that Liger rounds (32 of a vocabulary 63 times as wide as the stream), and by arithmetic and bytes one after
+the other, so that large ones took less than an H100 can. Beside it stand the compiled chunked loss (four passes over the logits, not
+three; no row here has it) and long products, told by short ones at the clock that those run on at. Rows of Liger moved by up to 10%
+(n03 -16.5 to -6.1%, j05 +8.1 to -3.9%, j34 -0.5 to +3.1%); those of the judging sets that are busy stayed at 2.2%. Of the judging
+rows five are more than 10% off: four of them wait for the host (k04, k07, k16 and k27, to both sides), and n15 has experts with adapters.
 """
 
 
 def table(name: str, rows: list[Predicted]) -> list[str]:
     lines = [f"## {name}: {len(rows)} rows", ""]
     lines += [
-        "| row | configuration | measured s | predicted | error | datasheet | waits |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| row | configuration | measured s | predicted | error | trace | datasheet | waits |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for r in rows:
         shown = [f"{r.measured:.4f}", f"{r.measured * (1 + r.error()):.4f}", f"{r.error():+.1%}"]
+        traced = r.traced_error()
+        shown += ["" if traced is None else f"{traced:+.1%}"]
         shown += [f"{r.error(profiled=False):+.1%}", f"{r.waits():.0%}"]
         lines.append(f"| {r.row['id']} | {knobs(r.row)} | " + " | ".join(shown) + " |")
     return [*lines, "", *summary(rows), "", *by_family(rows), "", *by_job(rows), ""]
@@ -180,6 +235,19 @@ def summary(rows: list[Predicted]) -> list[str]:
         sizes = errors(found)
         shown = [f"{sizes['mean']:.1%}", f"{sizes['largest']:.1%}", f"{statistics.mean(found):+.1%}"]
         lines.append(f"| {label} | " + " | ".join([*shown, f"{kendall(rows, profiled=profiled):.3f}"]) + " |")
+    return [*lines, *summary_of_trace(rows)]
+
+
+def summary_of_trace(rows: list[Predicted]) -> list[str]:
+    """Of the rows that were traced; of those that are expected to keep the device busy, too."""
+    lines = []
+    for label, chosen in (("trace", rows), ("trace, of busy rows", [r for r in rows if r.waits() <= WAITING])):
+        found = [error for r in chosen if (error := r.traced_error()) is not None]
+        if found:
+            sizes, mean = errors(found), statistics.mean(found)
+            lines.append(
+                f"| {label} ({len(found)} rows) | {sizes['mean']:.1%} | {sizes['largest']:.1%} | {mean:+.1%} | |"
+            )
     return lines
 
 
@@ -215,14 +283,26 @@ def by_job(rows: list[Predicted]) -> list[str]:
 
 
 def by_family(rows: list[Predicted]) -> list[str]:
-    families: dict[str, list[float]] = {}
+    families: dict[str, list[Predicted]] = {}
     for r in rows:
-        families.setdefault(model_of(r.row).family, []).append(r.error())
-    lines = ["| family | rows | mean | largest |", "|---|--:|--:|--:|"]
+        families.setdefault(model_of(r.row).family, []).append(r)
+    lines = [
+        "| family | rows | mean | largest | trace, mean | largest |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
     for family, found in sorted(families.items()):
-        sizes = errors(found)
-        lines.append(f"| {family} | {len(found)} | {sizes['mean']:.1%} | {sizes['largest']:.1%} |")
+        shown = spread([r.error() for r in found])
+        traced = spread([error for r in found if (error := r.traced_error()) is not None])
+        lines.append(f"| {family} | {len(found)} | {shown} | {traced} |")
     return lines
+
+
+def spread(found: list[float]) -> str:
+    """Mean and largest, as cells."""
+    if not found:
+        return "|"
+    sizes = errors(found)
+    return f"{sizes['mean']:.1%} | {sizes['largest']:.1%}"
 
 
 if __name__ == "__main__":

@@ -14,16 +14,22 @@ import json
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.job import Job, read_job
 
 CATALOG: Final = Path(__file__).resolve().parent.parent / "compiler/axoc/facts/data/models"
 GIB: Final = 2**30
+TRAINER_SEED: Final = 42
+"""TrainingArguments' own."""
 KINDS: Final = ("allocated", "reserved")
+ACCELERATOR: Final = "h100-sxm-80gb"
 
 
 def main() -> int:
@@ -45,20 +51,72 @@ def main() -> int:
 
 def compared(row: dict[str, Any]) -> dict[str, Any] | None:
     """A row with its prediction and errors in percent, shown; None where there is nothing to compare."""
-    from axoc_runtime.trace.__main__ import traced
-
     if "peak_allocated" not in row:
         print(f"{row['id']}: not measured: {row.get('error', '')[:100]}", flush=True)
         return None
     config = config_of(row["model"])
+    gradients, unequal = row["method"] != "full" and bool(row["gc"]), side_by_side(row)
     try:
-        found = traced(job_of(row, config), config, input_gradients=row["method"] != "full" and bool(row["gc"]))
+        job, asked = (
+            job_of(row, config),
+            {"input_gradients": gradients, "padded": unequal, "loading": loading(row, config)},
+        )
+        found = traced(job, config, **asked, widths=widths(row) if unequal else None)
+        most = reservable_bytes(row)
+        if most is not None and found["peak_reserved_bytes"] > most:
+            found = traced(job, config, **asked, widths=widths(row), device_bytes=most)
     except RuntimeFailure as failure:
         print(f"{row['id']}: not traced: {failure}", flush=True)
         return None
     errors = {k: 100 * (found[f"peak_{k}_bytes"] / row[f"peak_{k}"] - 1) for k in KINDS}
     print(shown(row, found, errors), flush=True)
     return {"id": row["id"], "family": config["model_type"], "errors": errors, "traced": found}
+
+
+def traced(job: Job, config: dict[str, Any], **asked: Any) -> dict[str, Any]:
+    """``asked``: extrapolate.Asked's."""
+    from axoc_runtime.trace.__main__ import heavy_imports
+
+    heavy_imports()
+    from axoc_runtime.trace.extrapolate import trace
+
+    return trace(job, config, **asked).to_dict()
+
+
+def loading(row: dict[str, Any], config: dict[str, Any]) -> Callable[[Any], tuple[list[Any], int]] | None:
+    """measure.py's own, of quantized models. Rows that were given, of which versions are not told, were not measured by it."""
+    if row["dtype"] != "nf4" or "versions" not in row:
+        return None
+    from measured_loading import as_measured
+
+    return partial(as_measured, config)
+
+
+def reservable_bytes(row: dict[str, Any]) -> int | None:
+    """All of the device but the context. Whoever would have more gives back what is free, and goes on otherwise from then on: each
+    step that was measured is run."""
+    context = parse_inventory(ACCELERATOR, None, None)[0].accelerator.context_bytes
+    return int(row["device_total"] - context) if "device_total" in row else None
+
+
+def side_by_side(row: dict[str, Any]) -> bool:
+    """Whether rows of unequal length were padded to the longest of their batch."""
+    return row.get("lengths") == "chat" and not row.get("packing")
+
+
+def widths(row: dict[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Tokens of the longest row of each micro-batch of each step: in the order of accelerate's SeedableRandomSampler, by the
+    Trainer's seed. The longest of all may come where the optimizer's states are not there yet, or no gradients."""
+    import torch
+    from chat_rows import chat_lengths
+    from measure import sequences
+
+    count = sequences(row)
+    lengths = chat_lengths(count, row["seq"]) if side_by_side(row) else count * [row["seq"]]
+    order = torch.randperm(len(lengths), generator=torch.Generator().manual_seed(TRAINER_SEED)).tolist()
+    rows, steps = row["mbs"], row.get("ga", 1)
+    each = [max(lengths[i] for i in order[n : n + rows]) for n in range(0, len(order), rows)]
+    return tuple(tuple(each[n : n + steps]) for n in range(0, len(each), steps))
 
 
 def shown(row: dict[str, Any], found: dict[str, Any], errors: dict[str, float]) -> str:
@@ -150,7 +208,7 @@ def job_value(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         )
         | {"step_seconds": 0.0, "tokens_per_second": 0.0, "total_seconds": None, "cost_usd": None}
         | {"mfu": None, "step_breakdown": {}, "pace": {}, "batch_fill": 1.0},
-        "expect": {"accelerator": "h100-sxm-80gb"}
+        "expect": {"accelerator": ACCELERATOR}
         | dict.fromkeys(("device_memory_bytes", "host_bytes", "disk_bytes", "parameters", "trainable_parameters"), 0)
         | {"float8_linears": 0}
         | dict.fromkeys(("link_bytes_per_second", "network_bytes_per_second"), 0.0),

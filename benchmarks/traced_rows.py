@@ -96,11 +96,13 @@ def sharded(row: dict[str, Any]) -> dict[str, int]:
 
 
 def at_depth(row: dict[str, Any], layers: int, edge: int) -> Any:
+    from axoc_runtime.trace.compiled import forget_compiled
     from axoc_runtime.trace.device import device_named
     from axoc_runtime.trace.model import with_depth
     from axoc_runtime.trace.step import trace_depth
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     FakeTensorMode.cache_clear()  # of an earlier row's operations: it only grows
-    config = with_depth(deepcopy(row["config"]), layers)
-    return trace_depth(job_of(row), config, device_named("h100-sxm-80gb"), edge)
+    config, job = with_depth(deepcopy(row["config"]), layers), job_of(row)
+    forget_compiled(job)
+    return trace_depth(job, config, device_named("h100-sxm-80gb"), edge)

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 from combinations import CURRENT, RAN, claimed
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+"""How long an example takes says how busy the machine is."""
 
 
 @pytest.hookimpl(tryfirst=True)

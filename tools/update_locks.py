@@ -23,6 +23,8 @@ PLATFORM_OPTIONS: Final = {
     "cpu": ["--universal"],
     "cuda": ["--python-platform", "x86_64-unknown-linux-gnu"],
 }
+PARTS: Final = {"cpu": ("export",), "cuda": ("export", "flash")}
+"""What a bundle has on top where its plan asks for it: tools of exports, flash attention 4."""
 CUDA_ONLY: Final = re.compile(r"(triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
 CPU_BUILD_MARKER: Final = "sys_platform == 'linux' and platform_machine == 'x86_64'"
 OTHER_BUILD_MARKER: Final = "sys_platform != 'linux' or platform_machine != 'x86_64'"
@@ -49,9 +51,10 @@ def main() -> int:
         lock = compiled(uv, profile)
         (LOCKS / f"{profile}.lock").write_text(finished(profile, lock), encoding="utf-8")
         print(f"{profile}.lock: {len(entries(lock))} packages resolved")
-        more = export_entries(uv, profile)
-        (LOCKS / f"{profile}-export.lock").write_text(HEADER.format(f"{profile}.in and export.in") + "".join(more))
-        print(f"{profile}-export.lock: {len(more)} packages on top")
+        for part in PARTS[profile]:
+            more = further_entries(uv, profile, part)
+            (LOCKS / f"{profile}-{part}.lock").write_text(HEADER.format(f"{profile}.in and {part}.in") + "".join(more))
+            print(f"{profile}-{part}.lock: {len(more)} packages on top")
     TOOLS_ENGINES.with_suffix(".lock").write_text(HEADER.format("engines.in") + engine_entries(uv), encoding="utf-8")
     return 0
 
@@ -72,14 +75,14 @@ def engine_entries(uv: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def export_entries(uv: str, profile: str) -> list[str]:
-    """What exports need on top of ``<profile>.lock``, whose versions stay: a bundle's lock is the one with the other behind it."""
+def further_entries(uv: str, profile: str, part: str) -> list[str]:
+    """What ``part`` needs on top of ``<profile>.lock``, whose versions stay: a bundle's lock is the one with the other behind it."""
     lock = entries((LOCKS / f"{profile}.lock").read_text(encoding="utf-8"))
     base = {name_of(entry) for entry in lock}
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
         pins.write("".join(BUILD.sub(r"\1", entry.splitlines()[0].removesuffix(" \\")) + "\n" for entry in lock))
         pins.flush()
-        found = entries(compiled(uv, profile, str(LOCKS / "export.in"), "--constraint", pins.name))
+        found = entries(compiled(uv, profile, str(LOCKS / f"{part}.in"), "--constraint", pins.name))
     kept = [e for e in found if name_of(e) not in base and name_of(e) not in LEFT_OUT]
     return cpu_entries(kept) if profile == "cpu" else kept
 

@@ -16,6 +16,7 @@ from axoc import __version__
 from axoc.commands import data, finished, quantization, review, setup
 from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
 from axoc.errors import Diagnostic, UserError
+from axoc.files import write_text
 
 
 @contextmanager
@@ -47,6 +48,7 @@ def main() -> None:
       3 drift (plan --check), a difference (diff), a bundle that was edited (verify)
       4 no plan fits: with the nearest ones and the smallest change that would
       5 a policy refuses the plan
+      130 interrupted
 
     \b
     Environment:
@@ -225,7 +227,7 @@ def import_command(files: tuple[Path, ...], out: Path, tool: str | None, model: 
         raise UserError(
             Diagnostic(message="this file is there already", file=str(out), fix="name another, or pass --force")
         )
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     click.echo(report(found, color=use_color()))
     click.echo(f"Written: {out}. Review it, then: axoc plan {out}")
 

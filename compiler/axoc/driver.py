@@ -12,6 +12,7 @@ from axoc.ir.bundle import Bundle
 from axoc.ir.canonical import digest
 from axoc.ir.plan import NoPlan, Plan
 from axoc.search.choose import Facts, search
+from axoc.spec.placing import placed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +25,16 @@ class Planned:
 
 def plan(spec_path: Path, inventory: str | None, *, frozen: bool = False) -> Planned:
     """Spec file and inventory to a plan. Raises UserError with every problem found in the inputs."""
-    inputs = read_inputs(spec_path, inventory, frozen=frozen)
-    facts = Facts(
-        model=inputs.model,
-        clusters=inputs.clusters,
-        data=inputs.data,
-        spec_digest=digest(inputs.spec_text.encode()),
-        notes=inputs.notes,
-    )
-    return Planned(inputs=inputs, result=search(as_stored(inputs.request, inputs.model.stored), facts))
+    with placed(spec_path, inventory_is_given=inventory is not None):
+        inputs = read_inputs(spec_path, inventory, frozen=frozen)
+        facts = Facts(
+            model=inputs.model,
+            clusters=inputs.clusters,
+            data=inputs.data,
+            spec_digest=digest(inputs.spec_text.encode()),
+            notes=inputs.notes,
+        )
+        return Planned(inputs=inputs, result=search(as_stored(inputs.request, inputs.model.stored), facts))
 
 
 def bundle(planned: Planned, out: Path) -> Bundle:

@@ -32,6 +32,11 @@ class Diagnostic:
         return "\n".join(lines)
 
 
+def reason(error: Exception) -> str:
+    """Why a file could not be read, for a message that names it already."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
 class UserError(Exception):
     """The inputs are wrong: every diagnostic found, at once. Exit code 1."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any, Final
@@ -49,12 +50,37 @@ def read_inputs(spec_path: Path, inventory: str | None, *, frozen: bool) -> Inpu
     request = load_spec(content, str(spec_path))
     folder = spec_path.parent
     request, seen = with_vision(request, lambda written: find(written, folder))
+    parts: tuple[Callable[[], object], ...] = (
+        lambda: _seeing_model(request, folder, seen),
+        lambda: _clusters(request, inventory),
+        lambda: _locked_data(request, lock_path(spec_path), frozen=frozen),
+        lambda: _config_text(request, folder),
+        *(partial(_plugin, find(p, folder), p) for p in request.plugins),
+    )
+    try:
+        return _looked_up(request, seen, spec_path, content, inventory, frozen=frozen)
+    except UserError as error:
+        raise UserError(*dict.fromkeys((*error.diagnostics, *_problems(parts)))) from None
+
+
+def _problems(parts: Iterable[Callable[[], object]]) -> Iterator[Diagnostic]:
+    """What is wrong with parts that do not depend on one another: all is told at once."""
+    for part in parts:
+        try:
+            part()
+        except UserError as error:
+            yield from error.diagnostics
+
+
+def _looked_up(
+    request: PlanRequest, seen: Rows | None, spec_path: Path, content: bytes, inventory: str | None, *, frozen: bool
+) -> Inputs:
+    folder = spec_path.parent
     request = with_template(request, folder)
     model, notes = _seeing_model(request, folder, seen)
     request, told = with_trained_rows(request, model)
     clusters, more = _clusters(request, inventory)
-    locked = lock_path(spec_path)
-    data = _locked_data(request, locked, frozen=frozen)
+    data = _locked_data(request, lock_path(spec_path), frozen=frozen)
     return Inputs(
         request=request,
         model=grown(model, request),

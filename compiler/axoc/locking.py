@@ -8,6 +8,7 @@ from pathlib import Path
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.lengths import counted, read_histogram
 from axoc.facts.lock import lock_text, parse_lock, resolve
+from axoc.files import write_text
 from axoc.inputs import find, lock_path, looks_local, read_bytes
 from axoc.ir.facts import DataFacts, RowLengths
 from axoc.spec.load import load_spec
@@ -28,7 +29,7 @@ def lock_spec(spec_path: Path, lengths: Path | None = None) -> Path:
     path = lock_path(spec_path)
     known = None if lengths is None else counted(read_histogram(lengths))
     data = tuple(replace(d, lengths=known or _kept(path, d)) for d in data)
-    path.write_text(lock_text(request.model.id, request.model.revision, data), encoding="utf-8")
+    write_text(path, lock_text(request.model.id, request.model.revision, data))
     return path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -140,13 +142,22 @@ def _record(job: Job, code: int) -> int:
     return code
 
 
+def _end() -> None:
+    """After all that others registered to run at exit, and in place of the interpreter's last step: freeing torch's
+    modules takes time, and a thread of a library that then wants the interpreter's lock aborts a process that is done."""
+    with suppress(OSError, ValueError):  # nobody reads any more, or it was closed
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
+    code = 1
+    atexit.register(_end)
     if "RANK" in os.environ:
         heartbeat.die_with_parent(signal.SIGKILL)
         heartbeat.begin(int(os.environ["RANK"]))
     code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code and os.environ.get("RANK") is not None:
-        os._exit(code)  # a rank that failed must not wait at exit for collectives that never come
+    if code and "RANK" in os.environ:
+        _end()  # a rank that failed must not wait at exit for collectives that never come
     sys.exit(code)

@@ -14,7 +14,8 @@ from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.strategies import world_size
 from axoc_runtime.strategies.promised import Mismatch, fsdp_promises, full_size, share, zero_promises
 
-ADAPTED: Final = ("lora_", "modules_to_save", "trainable_tokens")
+WHOLE: Final = "modules_to_save"
+ADAPTED: Final = ("lora_", WHOLE, "trainable_tokens")
 """In the names of what PEFT trains."""
 
 
@@ -85,13 +86,26 @@ def _trainable(job: Job, trainer: Any) -> Iterator[Mismatch]:
 
 
 def _dtypes(job: Job, trainer: Any) -> Iterator[Mismatch]:
-    """Of what is trained. DeepSpeed holds the module in the mixed precision's dtype, adapters are kept in float32."""
-    found = sorted({str(p.dtype).removeprefix("torch.") for p in trainer.model.parameters() if p.requires_grad})
+    """Of what is trained. DeepSpeed holds the module in the mixed precision's dtype. Adapters are kept in float32, and what is
+    trained whole beside them as it was loaded: PEFT copies such a module, and casts nothing but adapters."""
+    trained = [(name, p) for name, p in trainer.model.named_parameters() if p.requires_grad]
+    whole = [p for name, p in trained if job.adapter is not None and WHOLE in name]
+    others = [p for name, p in trained if job.adapter is None or WHOLE not in name]
     planned = "float32" if job.adapter is not None else job.model.dtype
+    copied = (
+        job.model.dtype if job.model.quantization is None else "float32"
+    )  # which k-bit preparation has raised it to
     if job.distributed.strategy.startswith("zero"):
         mixed = {"bf16": "bfloat16", "fp16": "float16"}.get(job.distributed.autocast)
         planned = mixed or ("bfloat16" if job.model.dtype == "bfloat16" else planned)
-    yield "dtype of trained weights", [planned], found
+        copied = planned
+    yield "dtype of trained weights", [planned], _dtypes_of(others)
+    if whole:
+        yield "dtype of modules that are trained whole", [copied], _dtypes_of(whole)
+
+
+def _dtypes_of(parameters: list[Any]) -> list[str]:
+    return sorted({str(p.dtype).removeprefix("torch.") for p in parameters})
 
 
 def _shards(job: Job, trainer: Any) -> Iterator[Mismatch]:

@@ -86,12 +86,10 @@ def _look_into_stream(job: Job, tokenizer: Any) -> None:
         message = f"the first {WINDOW_RECORDS:,} records have no row with an answer to train on"
         raise RuntimeFailure(message, EXIT_DATA, "look at the rows, or raise dataset.max_seq_length")
     check_vocabulary(job, max(int(row["input_ids"].max()) for row in rows))
-    lengths = [len(row["input_ids"]) for row in rows]
+    tokens, long = sum(len(row["input_ids"]) for row in rows), sum(made.tally.cut for _, made in windows.made)
     told = f"{len(found):,} packs" if whole.is_packed(job) else f"{len(rows):,} rows"
-    print(
-        f"axoc: rows are streamed; the first {WINDOW_RECORDS:,} records make {told} of {sum(lengths):,} tokens",
-        flush=True,
-    )
+    told += f" of {tokens:,} tokens" + (f"; {long:,} records were longer than max_seq_length" if long else "")
+    print(f"axoc: rows are streamed; the first {WINDOW_RECORDS:,} records make {told}", flush=True)
     say_findings(ledger.as_dict())
 
 

@@ -16,6 +16,7 @@ from torch.distributed.run import main
 from axoc_runtime.errors import EXIT_NETWORK, EXIT_OUT_OF_MEMORY, EXIT_TRAINING, RuntimeFailure
 from axoc_runtime.failure.explain import first_line
 from axoc_runtime.failure.heartbeat import die_with_parent
+from axoc_runtime.failure.occupied import occupied
 from axoc_runtime.failure.record import forget, record, recorded
 from axoc_runtime.failure.watch import LIMIT_VARIABLE, Watch, limit_seconds
 from axoc_runtime.hosts.training import LOST_FIX, RESUME, Hosts
@@ -47,6 +48,15 @@ def run() -> int:
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", GRACE_SECONDS)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     job = job_of(sys.argv)
+    try:
+        with occupied(job):
+            return _run(job)
+    except RuntimeFailure as failure:  # not recorded: the folder, and what is recorded there, is another run's
+        print(f"axoc: {failure.render()}", file=sys.stderr, flush=True)
+        return failure.exit_code
+
+
+def _run(job: Job | None) -> int:
     if job is not None:
         forget(job)
     watch = Watch(limit_seconds())

@@ -64,7 +64,7 @@ def test_flags_make_a_spec_that_plans(tmp_path: Path, adapter: str) -> None:
     assert again.exit_code == 1 and "not overwritten" in again.output
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=30))
 def test_answers_are_data_whatever_they_hold(text: str) -> None:
     read = load_spec(starter_spec(Answers(model="a/b", data=text)).encode(), "x.yaml") if text.strip() == text else None

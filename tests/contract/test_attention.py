@@ -27,6 +27,22 @@ def test_varlens_figures_are_the_runtimes() -> None:
     assert not RUNTIME.softcapping and not RUNTIME.dropout and RUNTIME.grouped and RUNTIME.sliding_window
 
 
+def test_flash_4_does_what_varlen_does_from_hopper_on() -> None:
+    backend = BACKENDS[varlen.FLASH_4]
+    assert backend.capability == varlen.FLASH_4_CAPABILITY
+    for field in (
+        "documents",
+        "dtypes",
+        "head_multiple",
+        "head_max",
+        "softcapping",
+        "dropout",
+        "grouped",
+        "sliding_window",
+    ):
+        assert getattr(backend, field) == getattr(RUNTIME, field), field
+
+
 @pytest.mark.parametrize("head", [60, 64, 256, 264])
 @pytest.mark.parametrize("cap", [None, 50.0])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])

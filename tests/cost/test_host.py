@@ -14,6 +14,7 @@ from axoc.cost.disk import RUN_ITEMS, checkpoint_bytes, disk
 from axoc.cost.host import HOST_PHASES, copied_at_load_bytes, host_memory
 from axoc.cost.offload import offloaded, pinned
 from axoc.cost.scenario import Scenario
+from axoc.ir.facts import RowLengths
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
 from axoc.search.choose import all_passes
@@ -97,6 +98,17 @@ def test_zero3_offload_steps_in_pieces_and_flattens_its_gradients() -> None:
     assert found["offloaded masters"] == 4 * share and found["offloaded parameters"] == 0
 
 
+def test_ddp_on_a_cpu_broadcasts_frozen_weights_too_two_flat_copies_at_a_time() -> None:
+    s = scenario("Qwen/Qwen2.5-0.5B", "cpu", adapter=LORA, dtype="float32")
+    matrix, bucket = 4 * s.sizes.vocabulary_matrix, 250 * 2**20
+    assert matrix > bucket, "it fills a copy alone"
+    assert item(s, row("ddp", 1), "load", "copies being broadcast") == matrix + bucket
+    small = replace(s, dtype="bfloat16", sizes=replace(s.sizes, vocabulary_matrix=1_000_000))
+    assert item(small, row("ddp", 1), "load", "copies being broadcast") == 2 * bucket
+    assert item(s, row("single", 1), "load", "copies being broadcast") == 0
+    assert item(s, row("fsdp", 1), "load", "copies being broadcast") == 0
+
+
 def test_nothing_is_offloaded_on_a_cpu_or_where_it_was_not_asked_for() -> None:
     assert not any(v.any() for v in offloaded(scenario(), row("zero3")).values())
     assert not any(v.any() for v in offloaded(scenario(inventory="cpu"), row("zero3", 1, "optimizer")).values())
@@ -159,8 +171,15 @@ def test_a_tied_head_is_stored_twice_by_fsdp_and_zero2_but_not_by_zero3() -> Non
 
 def test_prepared_rows_are_never_more_than_the_data_has_bytes() -> None:
     s = replace(scenario(), data_rows=1000, data_bytes=10**9)
-    assert disk(s, row("ddp"))["prepared rows"][0] == 1000 * 2048 * 8 + 4 * 1000
-    assert disk(replace(s, data_bytes=50_000), row("ddp"))["prepared rows"][0] == 50_000 * 8 + 4 * 1000
+    assert disk(s, row("ddp"))["prepared rows"][0] == 1000 * 2048 * 8 + 118 * 1000
+    assert disk(replace(s, data_bytes=50_000), row("ddp"))["prepared rows"][0] == 50_000 * 8 + 118 * 1000
+
+
+def test_prepared_rows_of_known_lengths_take_their_tokens_cut_to_the_limit() -> None:
+    lengths = RowLengths(tokens=(100.0, 9000.0), shares=(0.75, 0.25), source="counted")
+    s = replace(scenario(), data_rows=1000, data_bytes=10**9, lengths=lengths)
+    assert disk(s, row("ddp"))["prepared rows"][0] == pytest.approx((750 * 100 + 250 * 2048) * 8 + 118 * 1000)
+    assert disk(replace(s, streaming=True), row("ddp"))["prepared rows"][0] == 0
 
 
 def test_the_ledgers_of_a_plan_sum_to_its_figures() -> None:

@@ -38,7 +38,7 @@ def test_what_a_token_sees_is_the_mean_over_tokens() -> None:
     assert seen(drawn(CHAT)) == pytest.approx(np.repeat(CHAT, CHAT.astype(int)).mean())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.lists(st.integers(1, 512), min_size=1, max_size=200))
 def test_no_packing_needs_fewer_packs_than_are_planned_with_but_for_what_a_packer_leaves(rows: list[int]) -> None:
     """First fit decreasing, the plainest packer there is, against the share that is planned with."""
@@ -64,7 +64,7 @@ def test_on_chat_the_packs_are_those_of_a_packer() -> None:
     assert packs_per_row(drawn(CHAT), 2048) * len(CHAT) == pytest.approx(len(packs), rel=0.025)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tokens=st.floats(1.0, 4096.0), limit=st.sampled_from([128, 2048, 4096]))
 def test_a_mean_alone_gives_rows_of_that_mean_within_the_limit(tokens: float, limit: int) -> None:
     found = of_mean(min(tokens, limit), limit, "stated")
@@ -111,7 +111,7 @@ def test_padding_is_computed_and_not_counted() -> None:
 
 def test_attention_within_documents_costs_less_than_over_whole_rows() -> None:
     whole, documents = timed(scenario(True, None)), timed(scenario(True, drawn(CHAT)))
-    assert documents.breakdown["attention"][0] < 0.7 * whole.breakdown["attention"][0]
+    assert documents.breakdown["attention"][0] < 0.8 * whole.breakdown["attention"][0]
     assert documents.breakdown["matrix products"][0] == pytest.approx(whole.breakdown["matrix products"][0])
 
 
@@ -138,3 +138,12 @@ def test_rows_are_cut_at_the_longest_that_is_trained() -> None:
     one = scenario(False, drawn(CHAT * 4))
     assert max(one.trained_lengths.tokens) == 2048
     assert mean(one.trained_lengths) == pytest.approx(np.minimum(CHAT * 4, 2048).mean())
+
+
+def test_kernels_compute_whole_tiles_of_documents() -> None:
+    """Documents of 100 tokens are as much work as of 128; full rows of a multiple of it are what they were."""
+    short = RowLengths(tokens=(100.0,), shares=(1.0,), source="")
+    assert seen(short) == 100.0
+    assert seen(short, tile=128) == pytest.approx(128**2 / 100)
+    whole = RowLengths(tokens=(2048.0,), shares=(1.0,), source="")
+    assert seen(whole, tile=128) == 2048.0

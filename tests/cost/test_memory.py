@@ -74,7 +74,7 @@ def test_zero3_shards_states_and_ddp_does_not() -> None:
     assert shard["forward"]["optimizer states"][0] == 8_030_261_248 * 12 / 8  # and two fp32 moments
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     strategy=st.sampled_from(STRATEGIES),
     micro=st.integers(1, 16),

@@ -21,7 +21,7 @@ def walked(layers: int, size: int, at_top: float, kept: float, bottom: bool) -> 
     return max(0.0, *found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     layers=st.integers(1, 40),
     size=st.integers(1, 12),

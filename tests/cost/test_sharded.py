@@ -100,8 +100,8 @@ def test_zero_on_one_rank_agrees_with_what_was_measured(
     [
         ("llama-3.2-1b@6/fsdp/8/0", 9108, 0.005),
         ("mistral-7b-v0.3@4/fsdp/8/0", 4670, 0.01),
-        ("llama-3.2-1b@6/fsdp/2/2", 16226, 0.03),
-        ("llama-3.2-1b@6/fsdp/8/1", 3368, 0.06),
+        ("llama-3.2-1b@6/fsdp/2/2", 16226, 0.01),
+        ("llama-3.2-1b@6/fsdp/8/1", 3368, 0.025),
     ],
 )
 def test_fsdps_streams_reserve_memory_of_their_own(versus: Any, name: str, reserved_mib: int, most: float) -> None:

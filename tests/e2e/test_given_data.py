@@ -26,8 +26,9 @@ SINGLE = "sharegpt_conversation.json"
 def test_it_trains(work: Path, name: str) -> None:
     if not (GIVEN / name).is_file():
         pytest.skip(f"needs ../shared/data/{name}, a public file that is not part of this repository")
-    settings = {"training__max_steps": 8, "dataset__max_seq_length": 160, "dataset__validation_split": 0.02}
-    plan(work, dataset__path=str(GIVEN / name), samples__prompts=[], **settings)
+    limits = {"dataset__max_seq_length": 160, "dataset__validation_split": 0.02}
+    steps = dict.fromkeys(("training__max_steps", "training__eval_steps", "training__save_steps"), 8)
+    plan(work, dataset__path=str(GIVEN / name), samples__prompts=[], **limits, **steps)
     shown = finished(start(work))
     assert ("learns the chosen one" in (work / "axoc-output/data-check.csv").read_text()) == name.startswith("dpo")
     assert metrics(work)["steps"] == 8, shown

@@ -108,21 +108,24 @@ def test_an_adapter_is_trained_saved_and_merged(work: Path, tiny: Path, runtime:
     assert parameters(work / "out" / "final") == parameters(tiny)
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero3"])
 def test_an_adapter_beside_low_weights_is_of_the_dtype_that_is_planned(
     work: Path, tiny: Path, runtime: Launch, strategy: str
 ) -> None:
-    """FSDP2 keeps it in float32 and multiplies it in bfloat16; DeepSpeed has one dtype, also for what it has partitioned."""
+    """FSDP2 keeps it in float32 and multiplies it in bfloat16; DeepSpeed has one dtype, also for what it has partitioned. A head
+    that is trained whole beside it is of the model's dtype, and merged as it was trained."""
     width = 2 * 64 + 2 * (64 + 32) + 2 * 64 + 2 * (64 + 128) + (128 + 64)
     low = {"model__dtype": "bfloat16", "distributed__mixed_precision": "bf16", "training__max_steps": 2}
-    job = of_strategy(work, strategy, tiny, adapter=LORA, expect__trainable_parameters=4 * 4 * width, **low)
+    adapter, trained = LORA | {"modules_to_save": ["lm_head"]}, 4 * 4 * width + 104 * 64
+    job = of_strategy(work, strategy, tiny, adapter=adapter, expect__trainable_parameters=trained, **low)
     if strategy == "zero3":
         (work / "deepspeed.json").write_text(json.dumps(zero(3) | {"bf16": {"enabled": True}}))
-    for step in ("prepare", "train"):
+    for step in ("prepare", "train", "finish"):
         done = runtime(step, **job)
         assert done.returncode == 0, done.stderr[-3000:]
-    dtype = "bfloat16" if strategy == "zero3" else "float32"
-    assert metrics(work)["asserted"]["dtype of trained weights"] == [dtype]
+    dtype, asserted = "bfloat16" if strategy == "zero3" else "float32", metrics(work)["asserted"]
+    assert asserted["dtype of trained weights"] == [dtype]
+    assert asserted["dtype of modules that are trained whole"] == ["bfloat16"]
 
 
 def test_two_strategies_learn_the_same(work: Path, tiny: Path, runtime: Launch) -> None:

@@ -49,7 +49,7 @@ def weights(folder: Path) -> dict[str, Any]:
 def test_it_is_planned_launched_and_an_adapter_of_the_decoder_learns(tmp_path: Path) -> None:
     planned(tmp_path, "llava", {"adapter": LORA, "distributed": {"mixed_precision": "no"}})
     shown = finished(start(tmp_path))
-    assert "25 rows read, 24 kept" in shown
+    assert "25 rows read, 24 used" in shown
     (quarantined,) = (tmp_path / "axoc-output/quarantine.jsonl").read_text().splitlines()
     assert "images/damaged.png" in quarantined
     learned(tmp_path)

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from axoc.emit.plan_json import MAX_REJECTIONS, estimate_dict, no_plan_dict, plan_dict, shortfall_bytes
 from axoc.emit.terminal import BOLD, WIDTH, render_no_plan, render_plan
-from axoc.ir.plan import NoPlan, Plan
+from axoc.ir.plan import UNCOUNTED, NoPlan, Plan
 
 CONTRACT_PLAN = (
     "strategy world_size data_parallel tensor_parallel micro_batch_size gradient_accumulation_steps "
@@ -85,7 +85,15 @@ def test_no_plan_tells_the_shortfall_and_the_change(plans: ModuleType) -> None:
 
 def test_where_rules_refused_everything_their_fixes_are_shown(plans: ModuleType) -> None:
     ruled = replace(no_plan(plans), rejections=plans.cpu_ddp_lora().rejections[-1:], smallest_change=None)
-    assert "set training.optimizer to adamw_torch_fused" in render_no_plan(ruled)
+    shown = render_no_plan(ruled)
+    assert "set training.optimizer to adamw_torch_fused" in shown
+    assert "Smallest change that fits" not in shown  # none was tried that does
+
+
+def test_what_was_looked_up_is_told_where_nothing_fits_too(plans: ModuleType) -> None:
+    warned = replace(no_plan(plans), warnings=("no inventory was given",))
+    assert "Warnings\n  no inventory was given\n" in render_no_plan(warned)
+    assert no_plan_dict(warned)["warnings"] == ["no inventory was given"]
 
 
 def test_no_shortfall_where_a_rule_refused(plans: ModuleType) -> None:
@@ -111,3 +119,12 @@ def test_a_dry_run_pays_for_no_template_engine() -> None:
     code = "import sys, axoc.emit.terminal, axoc.emit.plan_json, axoc.emit.bundle, axoc.emit.write; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"jinja2", "rich", "torch", "pydantic", "yaml"} & set(done.stdout.split())
+
+
+def test_uncounted_rows_stand_beside_the_disk_and_not_among_the_warnings(plan: Plan) -> None:
+    """Every plan without a lock has them: what is always warned of is read by nobody."""
+    shown = render_plan(replace(plan, warnings=(f"{UNCOUNTED} are not counted", "look at this")))
+    disk = next(line for line in shown.splitlines() if line.lstrip().startswith("disk "))
+    assert "GiB and prepared rows" in disk
+    assert "look at this" in shown and "are not counted" not in shown
+    assert "and prepared rows" not in render_plan(plan)

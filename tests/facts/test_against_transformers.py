@@ -145,6 +145,16 @@ def test_every_switch_of_a_family_counts(name: str, toggle: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
+def test_a_config_that_transformers_saved_says_the_same(name: str) -> None:
+    """As every trained model's is: some fields have other names there than in what was published."""
+    from transformers import CONFIG_MAPPING
+
+    config = tiny(EXAMPLES[name])
+    saved = CONFIG_MAPPING[config["model_type"]].from_dict(dict(config)).to_dict()
+    assert count_parameters(facts_of(saved)) == count_parameters(facts_of(config))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
 def test_linear_layers_have_the_names_and_shapes_of_the_real_ones(name: str) -> None:
     config = tiny(EXAMPLES[name])
     found: dict[str, int] = {}

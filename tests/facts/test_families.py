@@ -35,6 +35,13 @@ def test_omitted_fields_take_transformers_defaults() -> None:
     assert facts("gpt_neox").tie_word_embeddings is False
 
 
+def test_experts_are_counted_by_either_name() -> None:
+    """As published, and as transformers 5 saves them."""
+    for name in ("num_experts", "num_local_experts"):
+        moe = facts("qwen3_moe", **{name: 4}).moe
+        assert moe is not None and moe.num_experts == 4
+
+
 def test_head_dim_apart_from_hidden_size() -> None:
     assert facts("mistral", head_dim=16).head_dim == 16
 

@@ -16,6 +16,7 @@ from axoc.ir.facts import DataFacts
 @dataclass(frozen=True)
 class Dataset:
     path: str | None
+    on_bad_row: str = "fail"
 
 
 def facts(folder: Path, *written: str | None) -> tuple[DataFacts, ...]:
@@ -32,12 +33,16 @@ def facts(folder: Path, *written: str | None) -> tuple[DataFacts, ...]:
         ("a.csv", 'q,a\n1,"two\nlines"\n3,4\n', 2),
         ("a.tsv", "q\ta\n1\t2\n", 1),
         ("empty.csv", "", 0),
+        ("list.jsonl", '[{"x": 1}, {"x": 2}]', 2),
+        ("pretty.jsonl", '[\n {\n  "x": 1\n },\n {\n  "x": 2\n }\n]\n', 2),
+        ("cut.jsonl", '[\n{"x": 1}\n{"x": 2}\n', 3),  # lines, the first of them damaged
+        ("latin.csv", b"q,a\n1,\xe9\n", 1),
         ("a.txt", "one\ntwo\n", None),
         ("a.parquet", "PAR1", None),
     ],
 )
-def test_rows(tmp_path: Path, name: str, content: str, rows: int | None) -> None:
-    (tmp_path / name).write_text(content)
+def test_rows(tmp_path: Path, name: str, content: str | bytes, rows: int | None) -> None:
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert count_rows(tmp_path / name) == rows
 
 
@@ -45,6 +50,14 @@ def test_a_file_that_is_not_what_its_name_says(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{not json")
     with pytest.raises(UserError, match="not JSON"):
         facts(tmp_path, "bad.json")
+
+
+@pytest.mark.parametrize("on_bad_row", ["drop", "quarantine"])
+def test_rows_that_are_left_out_stop_no_lock(tmp_path: Path, on_bad_row: str) -> None:
+    """The run goes on without them: how many are left is not known."""
+    (tmp_path / "bad.json").write_text('[{"x": 1},\n{"x": ,\n{"x": 3}]')
+    (found,) = resolve([Dataset("bad.json", on_bad_row)], lambda path: tmp_path / path)
+    assert found.rows is None and found.sha256 is not None
 
 
 def test_one_file(tmp_path: Path) -> None:

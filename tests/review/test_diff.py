@@ -68,6 +68,19 @@ def test_one_change_is_the_cause_and_what_follows_is_told_with_figures(make: Mak
     assert "learning_rate" not in shown and "model.id" not in shown
 
 
+def test_all_that_trains_otherwise_is_told_together(make: Make) -> None:
+    make("a")
+    make(
+        "b",
+        "global_batch_size: 64, max_steps: 1000}",
+        "global_batch_size: 64, max_steps: 1000, seed: 7, learning_rate: 1.0e-4}",
+    )
+    _, shown = run("a", "b")
+    assert "It does not train the same\n  seed: 42 -> 7\n  learning rate schedule: as before -> another\n" in shown
+    make("c", "id: meta-llama/Llama-3.1-8B,", "id: Qwen/Qwen2.5-7B,")
+    assert "It does not train the same\n  model.id: meta-llama/Llama-3.1-8B -> Qwen/Qwen2.5-7B\n" in run("a", "c")[1]
+
+
 def test_several_changes_are_no_single_cause(make: Make) -> None:
     found = difference(*(read_side(str(p), "bundle") for p in (make("a"), make("b", "64", "128", "h100-sxm-80gb:4"))))
     assert {c.field for c in found.inputs} == {"training.global_batch_size", "inventory"}

@@ -43,7 +43,8 @@ def test_it_fits_100_columns_and_marks_the_peak(made: dict[str, Any]) -> None:
 
 
 def test_columns_add_up_to_the_phases_and_the_peak_is_the_largest(made: dict[str, Any]) -> None:
-    shown = [float(w) for w in section(as_text(made), "Device memory by phase")[-1].split()[1:]]
+    recomputed = made | {"plan": made["plan"] | {"gradient_checkpointing": "selective"}}  # which has all phases
+    shown = [float(w) for w in section(as_text(recomputed), "Device memory by phase")[-1].split()[1:]]
     phases = {p["item"]: p["bytes"] / 2**30 for p in made["estimate"]["memory"]["phases"]}
     assert shown == [pytest.approx(v, abs=0.006) for v in phases.values()]
     assert max(shown) == pytest.approx(made["estimate"]["memory"]["peak_allocated_bytes"] / 2**30, abs=0.006)
@@ -55,6 +56,17 @@ def test_phases_that_do_not_fit_beside_each_other_go_into_a_second_table(made: d
     assert max(map(len, text.splitlines())) <= WIDTH
     rows = [line.split()[1:] for line in section(text, "Device memory") if line.startswith("  weights")]
     assert len(rows) == 2 and [w for r in rows for w in r] == ["."] + [f"{i}.00" for i in range(1, 14)]
+
+
+def test_phases_of_blocks_that_a_plan_has_none_of_are_left_out(made: dict[str, Any]) -> None:
+    def shown(checkpointing: str, peak: str = "loss") -> set[str]:
+        memory = made["estimate"]["memory"] | {"peak_phase": peak}
+        told = made["estimate"] | {"memory": memory}
+        text = as_text(made | {"plan": made["plan"] | {"gradient_checkpointing": checkpointing}, "estimate": told})
+        return {"first", "first*", "recomp", "recomp*"} & set(text.split("Against the device")[0].split())
+
+    assert shown("none") == {"first"} and shown("full") == {"recomp"} and shown("selective") == {"first", "recomp"}
+    assert shown("none", "backward_recompute") == {"first", "recomp*"}, "what is the peak is there"
 
 
 def test_the_bar_is_full_in_proportion(made: dict[str, Any]) -> None:
@@ -121,7 +133,7 @@ def test_color_is_bold_and_nothing_else(made: dict[str, Any]) -> None:
 
 
 def test_a_folder_without_a_plan_and_an_old_plan_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no plan that can be read"):
+    with pytest.raises(UserError, match="no plan that can be read: No such file"):
         plan_of_bundle(tmp_path)
     (tmp_path / "plan.json").write_text('{"schema_version": 1}')
     with pytest.raises(UserError, match="older axoc"):

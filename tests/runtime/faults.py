@@ -88,11 +88,24 @@ class Planted:
     check: str
 
 
-def damaged_file(path: Path, count: int, *, seed: int = 7, share: float = 0.01) -> list[Planted]:
+@dataclass(frozen=True)
+class Kind:
+    """Of rows: sound ones by count and seed, and in which ways they are damaged."""
+
+    sound: Callable[[int, int], list[dict[str, Any]]]
+    damages: dict[str, tuple[str, Damage]]
+
+
+TEXTS = Kind(sound_rows, DAMAGES)
+
+
+def damaged_file(
+    path: Path, count: int, *, seed: int = 7, share: float = 0.01, kind_of_rows: Kind = TEXTS
+) -> list[Planted]:
     """``count`` rows as JSON Lines, or as one JSON list, a share of them damaged; where, and how."""
     begins, between, ends = (b"[", b",\n", b"]") if path.suffix == ".json" else (b"", b"\n", b"\n")
     draw = random.Random(seed)
-    rows, kinds = sound_rows(count, seed), list(DAMAGES)
+    rows, kinds = kind_of_rows.sound(count, seed), list(kind_of_rows.damages)
     wrong = [0, *sorted(draw.sample(range(2, count), max(len(kinds), round(share * count)) - 1))]
     planted: list[Planted] = []
     offset, damaged = len(begins), set(wrong)
@@ -102,7 +115,7 @@ def damaged_file(path: Path, count: int, *, seed: int = 7, share: float = 0.01) 
             line = as_line(row)
             if index in damaged:
                 kind = kinds[len(planted) % len(kinds)]
-                check, damage = DAMAGES[kind]
+                check, damage = kind_of_rows.damages[kind]
                 if kind == "copy":
                     earlier = next(i for i in range(index - 1, -1, -1) if i not in damaged)
                     line = as_line(rows[earlier])

@@ -9,18 +9,23 @@ import io
 import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast, get_args
 
 from axoc_runtime.errors import RuntimeFailure
-from axoc_runtime.ingest.base import Reader, Record, Schema, Source
+from axoc_runtime.ingest.base import BadRow, Example, Pictured, Preference, Reader, Record, Schema, Source
 from axoc_runtime.ingest.checks.facts import fact_of
+from axoc_runtime.ingest.encode import Text, encode
 from axoc_runtime.ingest.examine import Wanted, examine
 from axoc_runtime.ingest.opening import _decompressed
+from axoc_runtime.ingest.pictured import _opened, marked
 from axoc_runtime.ingest.registry import formats, readers
 from axoc_runtime.ingest.sources import records_of
+from axoc_runtime.objectives.language import preferred
 from axoc_runtime.testing.fixtures import EVERY_KIND
 
+from runtime.conftest import make_tokenizer
 from runtime.test_formats import DATASET
 from runtime.test_readers import WAYS, warc
 
@@ -79,7 +84,26 @@ def examined(record: Record) -> None:
             found = examine(record, schema, DATASET, WANTED)
             assert found.example is not None or found.findings
             if found.example is not None:
-                fact_of(record, found.example, 42)
+                used(record, found.example)
+
+
+def used(record: Record, example: Example) -> None:
+    """As rows are made of it: only BadRow may come."""
+    fact_of(record, example, 42)
+    with contextlib.suppress(BadRow):
+        if isinstance(example, Pictured):
+            marked(example)
+            for index, image in enumerate(example.images):
+                _opened(image, Path(), index)
+        elif isinstance(example, Preference):
+            encode(tokenizer(), preferred(example), limit=64)
+        elif isinstance(example, get_args(Text)):
+            encode(tokenizer(), cast(Text, example), limit=64)
+
+
+@cache
+def tokenizer() -> Any:
+    return make_tokenizer()
 
 
 def one(ending: str, content: bytes) -> None:
@@ -96,7 +120,7 @@ def together(records: list[Record]) -> None:
                 found = examine(record, schema, DATASET, WANTED)
                 assert found.example is not None or found.findings
                 if found.example is not None:
-                    fact_of(record, found.example, 42)
+                    used(record, found.example)
 
 
 def as_record(row: Any) -> Record:

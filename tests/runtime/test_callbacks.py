@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,7 +95,8 @@ def shown(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Progress
     now = iter([0.0, 600.0, 600.0])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(now))
     monkeypatch.setattr(progress, "memory_bytes", lambda job: [1 << 30, 3 << 29, 2 << 30, 0])
-    made = Progress(make_job(tmp_path, prediction__peak_reserved_bytes=2 << 30), run.throughput)
+    job = make_job(tmp_path, prediction__peak_reserved_bytes=2 << 30, prediction__device_used_bytes=3 << 30)
+    made = Progress(replace(job, distributed=replace(job.distributed, device="cuda")), run.throughput)
     made.on_train_begin(None, at(2), None)
     run.make(4)
     return made
@@ -104,6 +106,12 @@ def test_a_line_where_there_is_no_terminal(shown: Progress, capsys: pytest.Captu
     shown.on_log(None, at(6), None, logs={"loss": 1.25, "learning_rate": 2e-5})
     told = "step 6 of 10: loss 1.250, lr 2.00e-05, 200 tokens/s, 1.5 of 2.0 planned GiB, 10:00 left"
     assert capsys.readouterr().out == f"axoc: {told}\n"
+
+
+def test_a_cpu_s_resident_bytes_stand_beside_those_that_were_planned(shown: Progress) -> None:
+    assert progress.against_plan(shown.job) == "1.5 of 2.0 planned GiB"
+    on_cpu = replace(shown.job, distributed=replace(shown.job.distributed, device="cpu"))
+    assert progress.against_plan(on_cpu) == "1.5 of 3.0 planned GiB"
 
 
 def test_the_bar_on_a_terminal(

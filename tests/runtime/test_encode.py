@@ -44,7 +44,7 @@ def test_an_answer_that_quotes_the_question_is_trained_on_once(tokenizer: Any) -
     assert trained_text(tokenizer, row) == "say x</s>"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(turns=st.lists(st.text(alphabet="ab \né?", min_size=1, max_size=8), min_size=2, max_size=6))
 def test_mask_is_the_answers_whatever_is_said(tokenizer: Any, turns: list[str]) -> None:
     turns = turns[: len(turns) // 2 * 2]
@@ -139,7 +139,7 @@ def merging() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(alphabet="ab the\né😀</s>", max_size=40), cuts=st.lists(st.integers(0, 40), max_size=4))
 def test_ranges_are_the_tokens_that_begin_inside(merging: Any, text: str, cuts: list[int]) -> None:
     """Against the list of all places, which the code does not make because it is slow."""

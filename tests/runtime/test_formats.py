@@ -224,6 +224,21 @@ def test_columns_that_fit_none_list_what_is_known() -> None:
         schema_for(frozenset({"y", "x"}), "here:1")
 
 
+@pytest.mark.parametrize(
+    ("columns", "fix"),
+    [
+        ({"mesages"}, "rename mesages to messages, or"),
+        ({"instruction", "input", "outptu"}, "rename outptu to output, or"),
+        ({"x", "mesages", "instruction"}, "rename mesages to messages, or"),
+        ({"x", "y"}, "rename columns, or"),
+    ],
+)
+def test_one_misspelt_column_is_named(columns: set[str], fix: str) -> None:
+    with pytest.raises(RuntimeFailure) as caught:
+        schema_for(frozenset(columns), "here:1")
+    assert str(caught.value.fix).startswith(fix)
+
+
 def test_an_unknown_type_gets_a_suggestion() -> None:
     with pytest.raises(RuntimeFailure) as caught:
         named("alpacca")

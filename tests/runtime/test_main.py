@@ -109,3 +109,19 @@ def test_of_ranks_that_found_the_same_one_speaks(tmp_path: Path, slow: str, well
     said = [line for line in done.stderr.splitlines() if "wrong input" in line]
     assert said == [f"axoc: rank {speaks}: wrong input of rank {speaks}"], done.stderr
     assert (tmp_path / "out" / ".exit-code").read_text() == "1\n"
+
+
+def test_a_process_that_is_done_is_not_ended_by_what_the_interpreter_frees(job: str) -> None:
+    """Exit functions of libraries run, trackers' among them; then nothing that a library's thread could trip over."""
+    program = f"""
+import atexit, ctypes, runpy, sys
+import axoc_runtime.job as module
+read = module.read_job
+module.read_job = lambda path: atexit.register(print, "told at exit") and read(path)
+ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort)
+sys.argv = ["axoc_runtime", "fetch", {str(Path(job).with_name("none.json"))!r}]
+runpy.run_module("axoc_runtime", run_name="__main__", alter_sys=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "told at exit\n")
+    assert "cannot be read as a job" in done.stderr

@@ -146,7 +146,7 @@ def test_a_row_may_be_dropped_and_the_others_stay(tokenizer: Any) -> None:
     assert not isinstance(first, BadRow) and not isinstance(third, BadRow)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     turns=st.lists(st.text(alphabet="ab é\n?", min_size=1, max_size=30), min_size=2, max_size=8),
     limit=st.integers(8, 60),

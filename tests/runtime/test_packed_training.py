@@ -67,6 +67,12 @@ def test_a_step_of_two_micro_batches_is_its_documents_one_by_one(built: Any) -> 
     assert_same(reference, (loss, gradients(built.model)), relative=2e-5)
 
 
+def test_no_step_walks_the_model_to_count_its_operations(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner leaves that time out (compiler/axoc/cost/walks.py)."""
+    monkeypatch.setattr(type(built.model), "num_parameters", lambda *_, **__: pytest.fail("it was counted"))
+    assert built.floating_point_ops({"input_ids": torch.ones(1, 8)}) == 0.0
+
+
 def test_the_held_out_loss_is_that_of_rows(built: Any, work: Path) -> None:
     plain = train.build(job_of(work, packing=False), resumed=False)[0]
     packed, rows = built.held_out_loss(built.eval_dataset), plain.held_out_loss(plain.eval_dataset)

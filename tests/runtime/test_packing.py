@@ -11,7 +11,7 @@ import torch
 from axoc_runtime.objectives.packed import PackCollator
 from axoc_runtime.preparation.lengths import padded_share, picture, summary
 from axoc_runtime.preparation.packing import best_fit, packs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 LENGTHS = st.integers(1, 40).flatmap(
@@ -73,7 +73,6 @@ def document(start: int, length: int) -> dict[str, Any]:
     return {"input_ids": ids, "labels": np.where(np.arange(length) < start // 10 % 3, -100, ids).astype(np.int32)}
 
 
-@settings(deadline=None)
 @given(lengths=st.lists(st.lists(st.integers(1, 8), min_size=1, max_size=2), min_size=1, max_size=3))
 def test_a_batch_is_its_documents_and_padding(lengths: list[list[int]]) -> None:
     capacity, at_once = 16, 3

@@ -12,6 +12,7 @@ from axoc_runtime.ingest.pictured import encode_pictured, parts, without
 from seeing import MODELS, damaged, png
 
 from runtime.jobs import make_job
+from runtime.picture_faults import enormous
 
 pytestmark = pytest.mark.slow
 
@@ -91,6 +92,7 @@ def test_images_without_a_place_come_before_the_first_question(processor: Any) -
     [
         (said(*ONE, images=(damaged(png("red")),)), "no image that can be read"),
         (said(*ONE, images=("gone.png",)), "is not there"),
+        (said(*ONE, images=(enormous(30_000),)), "more pixels than are unpacked: 178,956,970"),
         (said(*ONE, images=("https://a.b/c.png",)), "nothing is fetched"),
         (said(*TWO), "2 times"),
         (said(("user", "What?"), ("assistant", "<image>")), "in an answer"),

@@ -141,7 +141,8 @@ def test_long_answers_are_cut_and_pairs_that_then_are_the_same_left_out(
     ]
     rows, _ = prepared(tmp_path, monkeypatch, tokenizer, pairs, dataset__validation_split=0.0)
     assert rows.num_rows == 1 and rows[0]["length"] == 64
-    assert "2 cut, 1 without answer" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 rows read, 1 used" in said and "1 cut (100.0% of the rows used)" in said and "1 without answer" in said
 
 
 def test_real_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:

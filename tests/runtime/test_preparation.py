@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from axoc_runtime import prepare
+from axoc_runtime.datacheck.check import Check
 from axoc_runtime.errors import RuntimeFailure
+from axoc_runtime.ingest.checks.ledger import Ledger
 from axoc_runtime.preparation import digest, shards, whole, work
 from axoc_runtime.preparation.digest import Memory
 
@@ -60,6 +62,42 @@ def test_packs_hold_the_rows_that_are_trained_on(folder: Path, capsys: pytest.Ca
     assert all(sum(len(d["input_ids"]) for d in packs[i]["documents"]) <= 128 for i in range(len(packs)))
     said = capsys.readouterr().out
     assert f"{len(packs)} packs of 128 tokens" in said and f"only {len(packs)} packs to train on" in said
+
+
+def test_a_row_that_is_split_is_one_row_in_the_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `axoc data check` counts them, whatever becomes of long rows; pieces are told beside them."""
+    long = {"instruction": "q", "output": "answer " * 40}
+    (folder / "data.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in [{"instruction": "q", "output": "a"}] * 8 + [long] * 2)
+    )
+    for how, made in (("split", 14), ("right", 10), ("left", 10)):
+        job = prepared(folder, dataset__truncation=how)
+        (row,) = json.loads((prepare.prepared_folder(job) / whole.REPORT).read_text())["datasets"]
+        assert [row[k] for k in ("rows", "used", "kept", "cut")] == [10, 10, made, 2]
+        account = checked(job)
+        assert [account.rows, account.used, account.made, account.cut] == [10, 10, made, 2]
+        said = capsys.readouterr().out
+        assert f"2 {'split' if how == 'split' else 'cut'} (20.0% of the rows used)" in said
+        assert ("10 used as 14" in said) == (how == "split")
+
+
+@pytest.mark.parametrize("content", ["\n", "[]", '[{"instruction": "", "output": ""}]'])
+def test_data_that_leave_nothing_to_train_on_are_an_error_before_the_launch_too(folder: Path, content: str) -> None:
+    name = "data.json" if content.strip() else "data.jsonl"
+    (folder / name).write_text(content)
+    job = make_job(folder, dataset__path=name, dataset__type="alpaca")
+    with Ledger(job.output / "check.csv") as ledger:
+        Check(job, prepare.load_tokenizer(job), ledger).run()
+    assert ledger.counts["error", "empty"] and ("holds no row" in (job.output / "check.csv").read_text()) == (
+        len(content) < 3
+    )
+
+
+def checked(job: Any) -> Any:
+    with Ledger(job.output / "check.csv") as ledger:
+        check = Check(job, prepare.load_tokenizer(job), ledger)
+        check.run()
+    return check.accounts[0]
 
 
 def test_some_of_the_packs_are_those_packs(folder: Path) -> None:
@@ -278,4 +316,4 @@ def test_torch_is_not_imported_to_prepare(tmp_path: Path, tokenizer: Any) -> Non
     done = subprocess.run(command, cwd=ROOT / "runtime", capture_output=True, text=True, check=True)
     modules = done.stdout.splitlines()[-1].split()
     assert "transformers" in modules and "torch" not in modules
-    assert "20 rows read, 20 kept" in done.stdout and not done.stderr
+    assert "20 rows read, 20 used" in done.stdout and not done.stderr

@@ -1,4 +1,4 @@
-"""The same real rows by every way in: formats, compressions, archives, stores, databases, web pages."""
+"""The same real rows out of every kind of file: formats, compressions, archives, web pages. Stores: test_stores.py."""
 
 from __future__ import annotations
 
@@ -7,19 +7,11 @@ import gzip
 import io
 import json
 import lzma
-import os
-import shutil
-import sqlite3
 import subprocess
 import sys
-import tempfile
-import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +22,7 @@ import pyarrow.parquet
 import pytest
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.ingest.readers import json_list
-from axoc_runtime.ingest.sources import fingerprints, parts
+from axoc_runtime.ingest.sources import parts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -252,191 +244,50 @@ def test_pages_of_a_crawl(tmp_path: Path) -> None:
     assert bad.raw == "http://a/5" and bad.problem is not None and bad.problem.check == "encoding"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    with closing(sqlite3.connect(tmp_path / "tickets.db")) as connection:
-        connection.execute("create table tickets (id integer, question text, answer text)")
-        connection.executemany("insert into tickets values (?, ?, ?)", [(i, *r.values()) for i, r in enumerate(ROWS)])
-        connection.commit()
-    return tmp_path
-
-
-def test_rows_of_a_query(database: Path) -> None:
-    query = "select question, answer from tickets order by id;"
-    found = rows(database, "tickets.db", options={"query": query})
-    assert [dict(r.row) for r in found] == ROWS
-    assert [r.row["question"] for r in rows(database, "tickets.db", options={"table": "tickets"})] == [
-        r["question"] for r in ROWS
+def test_a_page_that_does_not_end_where_it_says_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that was cut off, or with a wrong length: half a page is no page, and warcio only writes to standard error."""
+    whole = gzip.decompress(warc())
+    for cut, url in ((b"plain\r\n\r\nWARC", "http://a/4"), (b"<p>gone", "http://a/2")):  # a page, and none of success
+        (tmp_path / "cut.warc").write_bytes(whole[: whole.index(cut) + 3])
+        (bad,) = [r for r in rows(tmp_path, "cut.warc") if r.problem]
+        assert bad.raw == url and bad.problem is not None and "are missing" in str(bad.problem)
+    (tmp_path / "long.warc").write_bytes(whole.replace(b"plain\r\n\r\nWARC", b"plain, and more\r\n\r\nWARC"))
+    found = rows(tmp_path, "long.warc")
+    assert [r.raw for r in found if r.problem] == ["http://a/4", "http://a/5"]
+    assert "longer than its Content-Length" in str(found[1].problem)
+    monkeypatch.setattr("axoc_runtime.ingest.readers.warc.LARGEST_PAGE_BYTES", 4)
+    (tmp_path / "a.warc").write_bytes(whole)
+    large = [r for r in rows(tmp_path, "a.warc") if r.problem]
+    assert [(r.raw, r.problem and r.problem.check) for r in large[:2]] == [
+        ("http://a/1", "too-long"),
+        ("http://a/4", "too-long"),
     ]
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    "options", [{"query": "delete from tickets"}, {"query": "select nothing"}, {"table": "a; drop table tickets"}, {}]
+    "content", [json.dumps(ROWS), json.dumps(ROWS, indent=2), json.dumps({"data": ROWS}, indent=1)]
 )
-def test_a_database_is_only_read(database: Path, options: dict[str, str]) -> None:
-    with pytest.raises(RuntimeFailure) as caught:
-        rows(database, "tickets.db", options=options)
-    assert caught.value.fix
-    assert len(rows(database, "tickets.db", options={"table": "tickets"})) == len(ROWS)
+def test_a_whole_list_under_the_name_of_lines_is_read(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.jsonl").write_text(content)
+    assert [r.row for r in rows(tmp_path, "a.jsonl")] == ROWS
+    (tmp_path / "b.jsonl").write_text(
+        "[\n" + "".join(json.dumps(r) + "\n" for r in ROWS)
+    )  # lines, the first one damaged
+    assert [r.row for r in rows(tmp_path, "b.jsonl") if not r.problem] == ROWS
 
 
-def test_a_database_may_be_packed(database: Path) -> None:
-    content = (database / "tickets.db").read_bytes()
-    (database / "packed.db.gz").write_bytes(gzip.compress(content))
-    (database / "packed.zip").write_bytes(archive({"tickets.db": content}))
-    for name in ("packed.db.gz", "packed.zip"):
-        assert len(rows(database, name, options={"table": "tickets"})) == len(ROWS)
-
-
-def test_rows_of_a_database_are_prepared_again_when_they_change(database: Path) -> None:
-    from dataclasses import replace
-
-    dataset = replace(DATASET, path="tickets.db", options={"table": "tickets"})
-    before = fingerprints(Here(database), dataset)  # type: ignore[arg-type]
-    os.utime(database / "tickets.db", (1, 1))
-    assert fingerprints(Here(database), dataset) == before  # type: ignore[arg-type]
-    with closing(sqlite3.connect(database / "tickets.db")) as connection:
-        connection.execute("update tickets set answer = 'no' where id = 3")
-        connection.commit()
-    assert fingerprints(Here(database), dataset) != before  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    (tmp_path / "www").mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "www"))) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{found.server_port}"
-        found.shutdown()
-
-
-def test_rows_behind_an_address(tmp_path: Path, server: str) -> None:
-    for name in ("a.jsonl.gz", "a.parquet", "a.zip"):
-        (tmp_path / "www" / name).write_bytes(WAYS[name])
-        assert [dict(r.row) for r in rows(tmp_path, f"{server}/{name}")] == ROWS
-    assert len(rows(tmp_path, f"{server}/a.jsonl.gz?download=true#top")) == len(ROWS)
-    with pytest.raises(RuntimeFailure, match=r"gone\.jsonl"):
-        rows(tmp_path, f"{server}/gone.jsonl")
-
-
-def test_other_schemes_are_no_way_in(tmp_path: Path) -> None:
-    for path in ("file:///etc/passwd", "ftp://host/a.jsonl", "simplecache::s3://b/a.jsonl"):
-        with pytest.raises(RuntimeFailure, match="no data found"):
-            rows(tmp_path, path)
-
-
-def test_a_store_whose_client_is_missing_says_which(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeFailure, match="pip install gcsfs"):
-        rows(tmp_path, "gs://bucket/a.jsonl")
-
-
-@pytest.mark.slow
-def test_rows_on_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto's S3, behind a real socket."""
-    from moto.server import ThreadedMotoServer
-
-    store = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    store.start()
-    host, port = store.get_host_and_port()
-    for name, value in {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "us-east-1",
-                        "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():  # fmt: skip
-        monkeypatch.setenv(name, value)
-    try:
-        import s3fs
-
-        files = s3fs.S3FileSystem()
-        files.mkdir("bucket")
-        for name in ("a.jsonl.zst", "a.parquet", "a.zip"):
-            files.pipe(f"bucket/data/{name}", WAYS[name])
-            assert [dict(r.row) for r in rows(tmp_path, f"s3://bucket/data/{name}")] == ROWS
-        files.pipe("bucket/data/notes.pdf", b"")
-        assert [dict(r.row) for r in rows(tmp_path, "s3://bucket/data")] == ROWS * 3
-        assert [dict(r.row) for r in rows(tmp_path, "s3://bucket/data/*.parquet")] == ROWS
-        before = DATASET.__class__(**{**vars(DATASET), "path": "s3://bucket/data/a.parquet"})
-        first = fingerprints(Here(tmp_path), before)  # type: ignore[arg-type]
-        files.pipe("bucket/data/a.parquet", WAYS["a.parquet"] + b" ")
-        files.invalidate_cache()
-        assert fingerprints(Here(tmp_path), before) != first  # type: ignore[arg-type]
-    finally:
-        store.stop()
-
-
-@pytest.mark.slow
-def test_a_saved_dataset_and_its_splits(tmp_path: Path) -> None:
-    import datasets
-
-    whole = datasets.Dataset.from_list(ROWS)
-    whole.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict({"train": whole.select([0]), "test": whole}).save_to_disk(tmp_path / "two")
-    assert [dict(r.row) for r in rows(tmp_path, "one")] == ROWS
-    assert len(rows(tmp_path, "two")) == 1
-    assert len(rows(tmp_path, "two", options={"split": "test"})) == len(ROWS)
-    with pytest.raises(RuntimeFailure, match="no split gone, but train, test"):
-        rows(tmp_path, "two", options={"split": "gone"})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("streaming", [False, True])
-def test_rows_of_the_hub_are_as_they_are_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool
-) -> None:
-    """The library itself, with a folder in the place of the hub. What is larger than the disk is not copied to it."""
-    import datasets
-
-    asked: list[Any] = []
-    load, features = datasets.load_dataset, datasets.Features({"image": datasets.Image(), "n": datasets.Value("int64")})
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    pictures = [{"image": {"bytes": format_rows.picture(), "path": None}, "n": n} for n in range(3)]
-    (tmp_path / "hub").mkdir()
-    datasets.Dataset.from_list(pictures, features=features).to_parquet(tmp_path / "hub/train.parquet")
-
-    def loaded(*args: Any, **more: Any) -> Any:
-        asked.append((args, more["split"], more["revision"]))
-        return load(str(tmp_path / "hub"), **{**more, "revision": None, "cache_dir": str(tmp_path / "cache")})
-
-    monkeypatch.setattr(datasets, "load_dataset", loaded)
-    options = {"config": "small", "revision": "abc"}
-    assert [r.row for r in rows(tmp_path, "owner/name", options=options, streaming=streaming)] == pictures
-    assert asked == [(("owner/name", "small"), "train", "abc")]
-    assert streaming != any((tmp_path / "cache").rglob("*.arrow"))
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: 1 / 0)
-    with pytest.raises(RuntimeFailure, match="neither a file here nor a dataset"):
-        rows(tmp_path, "owner/name")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("initdb") is None or (os.geteuid() == 0 and shutil.which("runuser") is None),
-                    reason="no PostgreSQL server is installed")  # fmt: skip
-def test_rows_of_a_postgres_server(tmp_path: Path) -> None:
-    psycopg = pytest.importorskip("psycopg", reason="psycopg is optional: pip install 'psycopg[binary]'")
-    data, port = tmp_path / "server", 54000 + os.getpid() % 1000
-    user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
-    tmp_path.chmod(0o777)
-    for parent in takewhile(lambda folder: folder != Path(tempfile.gettempdir()), tmp_path.parents[:4]):
-        parent.chmod(parent.stat().st_mode | 0o011)
-    run = partial(subprocess.run, check=True, capture_output=True, cwd="/")
-    run([*user, "initdb", "-D", str(data), "-U", "reader", "--auth=trust"])
-    options = f"-p {port} -k {tmp_path} -h 127.0.0.1"
-    run([*user, "pg_ctl", "-D", str(data), "-o", options, "-l", str(tmp_path / "log"), "-w", "start"])
-    address = f"postgresql://reader@127.0.0.1:{port}/postgres"
-    try:
-        with psycopg.connect(address, autocommit=True) as connection:
-            connection.execute("create table tickets (id int, question text, answer text)")
-            for index, row in enumerate(ROWS):
-                connection.execute("insert into tickets values (%s, %s, %s)", (index, *row.values()))
-        query = {"query": "select question, answer from tickets order by id"}
-        assert [dict(r.row) for r in rows(tmp_path, address, options=query)] == ROWS
-        for bad in ("delete from tickets", "select nothing"):
-            with pytest.raises(RuntimeFailure):
-                rows(tmp_path, address, options={"query": bad})
-        assert len(rows(tmp_path, address, options={"table": "tickets"})) == len(ROWS)
-    finally:
-        run([*user, "pg_ctl", "-D", str(data), "-m", "immediate", "stop"])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_a_table_with_other_marks_says_which(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.csv").write_text(f"question{mark}answer\n1{mark}2, or 3\n")
+    with pytest.raises(RuntimeFailure, match="the header is one column") as caught:
+        rows(tmp_path, "a.csv")
+    assert caught.value.fix == f"set dataset.options: {{delimiter: {json.dumps(mark)}}}"
+    assert [r.row for r in rows(tmp_path, "a.csv", options={"delimiter": mark})] == [
+        {"question": "1", "answer": "2, or 3"}
+    ]
 
 
 def test_memory_is_flat_however_large_the_file(tmp_path: Path) -> None:

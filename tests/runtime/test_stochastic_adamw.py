@@ -75,6 +75,7 @@ def test_copies_of_a_weight_are_rounded_alike_and_not_like_others() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None or " " in sys.prefix, reason="compiling for a CPU needs a C++ compiler")
 def test_compiled_it_does_the_same_with_a_graph_for_all_sizes() -> None:
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # of tests before this one in its process
     sizes = (4 * ROW, 6 * ROW, 9 * ROW, 100, 31, 33 * ROW)
     made = []
     for compiled in (False, True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,17 +21,19 @@ from runtime.packs import documents, packed
 pytestmark = pytest.mark.slow
 
 
-def test_waiting_for_input_is_measured_and_nothing_else() -> None:
+def test_waiting_for_input_is_measured_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("axoc_runtime.callbacks.spans.time", SimpleNamespace(perf_counter=lambda: clock.now))
+
     def slow() -> Iterator[int]:
         for number in range(3):
-            time.sleep(0.02)
+            clock.now += 2.0
             yield number
 
     spans = Spans(on_device=False)
-    batches = Waited(slow(), spans)
-    for _ in batches:
-        time.sleep(0.05)
-    assert len(spans) == 3 and 0.06 <= spans.total < 0.1
+    for _ in Waited(slow(), spans):
+        clock.now += 5.0
+    assert spans.seconds == [2.0] * 3
     assert _share(1.0, 3.0) == 0.25
 
 

@@ -39,6 +39,9 @@ def test_what_is_only_usual_is_set_aside_with_a_warning_where_nothing_else_fits(
     assert need > 256 * GIB and len(told) == 1 and f"{need / GIB:.1f} GiB" in told[0] and "256.0 GiB" in told[0]
     others = [r.estimate.memory.host_bytes for r in result.rejections if r.rule == "host-memory" and r.estimate]
     assert all(need <= other for other in others)  # the least that does it, not the fastest
+    two = search(made, facts(made, "h100-sxm-80gb:2"))
+    reasons = [r.reason for r in two.rejections if r.rule == "host-memory"]
+    assert reasons and all("more than the plan that needs least of it" in reason for reason in reasons)
 
 
 def test_the_same_need_is_refused_where_the_inventory_says_how_much_there_is() -> None:

@@ -40,7 +40,7 @@ def slack(scored: Scored, objective: str, usd_per_hour: float | None) -> float:
     return TIE_SHARE * value(scored, objective, usd_per_hour) * training / (time.total_seconds or 1)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     model=st.sampled_from(["Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "mistralai/Mistral-7B-v0.1"]),
     inventory=st.sampled_from(["h100-sxm-80gb", SEVERAL, "a10g-24gb:8,h100-sxm-80gb"]),
@@ -64,7 +64,7 @@ def test_no_candidate_in_the_output_dominates_the_plan(
         assert mine <= value(other, *objective) + slack(other, *objective) + 1e-9
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(inventory=st.sampled_from([SEVERAL, "h100-sxm-80gb:4"]), lora=st.booleans())
 def test_the_order_is_total(inventory: str, lora: bool) -> None:
     made = request("Qwen/Qwen2.5-0.5B", adapter=LORA if lora else None)

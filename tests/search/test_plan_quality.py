@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,17 +14,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 import chat_rows
 import plan_quality
-from plan_quality import FEWEST, Job, kendall_tau, planned, reported, same, sweep
+from plan_quality import FEWEST, Candidate, Job, concordance, planned, reported, same, sweep
 
 pytestmark = pytest.mark.slow
 JOB = Job(name="small", model="qwen2.5-0.5b", method="full", seq=512, total=4)
 
 
+def ran(predicted: float, measured: float, noise: float = 0.0) -> Candidate:
+    slowest, fastest = measured * (1 - noise), measured * (1 + noise)
+    return Candidate(row={}, predicted=predicted, measured=measured, slowest=slowest, fastest=fastest)
+
+
+def tau(*found: tuple[float, float]) -> float:
+    return concordance(itertools.combinations([ran(*pair) for pair in found], 2))
+
+
 def test_kendall_tau_counts_pairs_in_order() -> None:
-    assert kendall_tau([(1, 10), (2, 20), (3, 30)]) == 1
-    assert kendall_tau([(1, 30), (2, 20), (3, 10)]) == -1
-    assert kendall_tau([(1, 10), (2, 30), (3, 20)]) == pytest.approx(1 / 3)
-    assert kendall_tau([(1, 10), (1, 20), (2, 30)]) == 1  # a tie is no pair
+    assert tau((1, 10), (2, 20), (3, 30)) == 1
+    assert tau((1, 30), (2, 20), (3, 10)) == -1
+    assert tau((1, 10), (2, 30), (3, 20)) == pytest.approx(1 / 3)
+    assert tau((1, 10), (1, 20), (2, 30)) == 1  # a tie is no pair
+
+
+def test_candidates_whose_steps_overlap_are_not_told_apart() -> None:
+    assert ran(1, 100, noise=0.01).told_apart(ran(1, 103, noise=0.01))
+    assert ran(1, 103, noise=0.01).told_apart(ran(1, 100, noise=0.01))
+    assert not ran(1, 100, noise=0.01).told_apart(ran(1, 101, noise=0.01))
 
 
 def test_a_sweep_holds_the_plan_the_defaults_and_enough_others_and_its_report_their_share(
@@ -38,14 +54,22 @@ def test_a_sweep_holds_the_plan_the_defaults_and_enough_others_and_its_report_th
     assert {json.dumps(c["gc"]) for c in configs} == {"false", "12", "true"}
     assert {c["kernels"] for c in configs} == {"none", "liger", "chunked"}
     assert {c["packing"] for c in configs} == {c["compile"] for c in configs} == {True, False}
-    rows = [c | {"step_median_s": 1.0 + 0.1 * i, "real_tokens_a_step": 2048.0} for i, c in enumerate(configs)]
-    rows[5] |= {"step_median_s": 0.8}  # a candidate that is faster than the plan
+    seconds = [1.0 + 0.1 * i for i in range(len(configs))]
+    seconds[5] = 0.8  # a candidate that is faster than the plan
+    rows = [c | measured_in(s) for c, s in zip(configs, seconds, strict=True)]
     rows[1] = configs[1] | {"error": "OutOfMemoryError: CUDA out of memory"}
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     text = reported(file)
     assert f"| small | {FEWEST} | {FEWEST - 1} | 2,048 | 2,560 | 80.0% | yes |" in text
     assert "OutOfMemoryError |  |" in text and "100.0%" in text
+    pairs = (FEWEST - 1) * (FEWEST - 2) // 2
+    assert f"| {pairs} of {pairs} |" in text and "| yes |" in text.split("| told apart |")[-1]
+
+
+def measured_in(seconds: float) -> dict[str, Any]:
+    """Three steps to settle, then steps that are all alike."""
+    return {"step_median_s": seconds, "step_s": [9.0, 2.0, 2.0, *[seconds] * 3], "real_tokens_a_step": 2048.0}
 
 
 def test_rows_of_the_sweep_are_what_the_runtime_hands_over() -> None:

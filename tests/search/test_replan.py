@@ -52,6 +52,12 @@ def test_the_splits_differ_though() -> None:
         {"training__global_batch_size": 32},
         {"training__eval_steps": 5},
         {"training__seed": 1},
+        {"training__bf16_update": "stochastic"},
+        {"dataset__train_on": "all"},
+        {"dataset__weight": 2.0},
+        {"model__dtype": "float32"},
+        {"model__revision": "0" * 40},
+        {"distributed__mixed_precision": "no"},
     ],
 )
 def test_another_training_has_another_digest(change: dict[str, object]) -> None:

@@ -10,7 +10,7 @@ from asking import LORA, facts, plan, request
 from axoc.cost.lengths import of_mean
 from axoc.ir.facts import DataFacts
 from axoc.ir.plan import Decision, NoPlan, Plan
-from axoc.ir.request import PreferenceRequest
+from axoc.ir.request import PreferenceRequest, QuantizationRequest
 from axoc.search.choose import all_passes, search, settled
 from axoc.search.objective import objective, seconds
 from hypothesis import given, settings
@@ -61,7 +61,8 @@ def test_packing_is_chosen_only_where_documents_can_be_kept_apart(
         changes = changes | {"explicit": frozenset({"dataset.packing"})}
     found = chosen(plan(model, inventory, **changes))
     assert found.chosen.candidate.packing is packed
-    assert (found.chosen.candidate.attention == "varlen") is packed
+    hopper = "flash_attention_4" if inventory.startswith("h100") else "varlen"
+    assert (found.chosen.candidate.attention == hopper) is packed
     assert why in decision(found, "dataset.packing").because
 
 
@@ -71,8 +72,9 @@ def told(model: str, tokens: float, inventory: str = "h100-sxm-80gb", steps: int
 
 
 def test_short_rows_are_packed_and_full_ones_are_not() -> None:
-    """Full rows leave nothing to pack, and the kernels that take them are faster."""
-    short, full = told(LLAMA, 300), told(LLAMA, 2048)
+    """Full rows leave nothing to pack, and the kernels that take them are faster; on Hopper flash attention 4, which takes documents,
+    is faster still: 0.69 ms against cuDNN's 0.79 for four rows of 2,048 with heads of 64 (tables of the H100's profile)."""
+    short, full = told(LLAMA, 300, "a100-sxm-80gb"), told(LLAMA, 2048, "a100-sxm-80gb")
     assert short.chosen.candidate.packing and not full.chosen.candidate.packing
     assert decision(short, "dataset.packing").source == decision(full, "model.attention").source == "search"
     assert "padding" in decision(short, "dataset.packing").because
@@ -109,7 +111,7 @@ def test_the_chunked_loss_is_what_families_without_liger_get() -> None:
     assert {c.candidate.kernels for c in found.candidates} <= {"none", "chunked"}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     model=st.sampled_from([LLAMA, "Qwen/Qwen2.5-0.5B", "google/gemma-2-2b", "EleutherAI/pythia-1.4b"]),
     gpus=st.sampled_from([1, 8]),
@@ -179,3 +181,19 @@ def test_weights_rounded_by_chance_are_updated_tensor_by_tensor() -> None:
         for u in ("nearest", "stochastic")
     )
     assert by_chance["optimizer"] > plain["optimizer"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, True),
+        ({"training__bf16_update": "stochastic"}, False),
+        ({"model__dtype": "float32"}, False),
+        ({"model__quantization": QuantizationRequest(method="nf4")}, False),  # raised to float32 before
+        ({"adapter": LORA}, False),
+    ],
+)
+def test_a_module_trained_whole_in_16_bits_is_told_of(changes: dict[str, Any], told: bool) -> None:
+    whole = {"adapter": replace(LORA, modules_to_save=("lm_head", "embed_tokens"))}
+    found = chosen(plan(LLAMA, "h100-sxm-80gb", **whole | changes)).warnings
+    assert any("of lm_head and embed_tokens are trained without float32 masters" in w for w in found) == told

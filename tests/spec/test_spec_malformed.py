@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -81,17 +80,15 @@ def test_generated(name: str, tmp_path: Path) -> None:
     content, expected = GENERATED[name]
     path = tmp_path / f"{name}.yaml"
     path.write_bytes(content)
-    started = time.perf_counter()
     text = assert_refused(path, tmp_path)
     assert expected in text
     assert len(text) < 100_000
-    assert time.perf_counter() - started < 15, "refused without reading it all"
 
 
-def test_ten_megabytes_are_refused_by_size() -> None:
-    started = time.perf_counter()
-    refusal(b"model: [a, b]\n" * 750_000)
-    assert time.perf_counter() - started < 0.5
+def test_ten_megabytes_are_refused_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML would take minutes, so it sees nothing of them."""
+    monkeypatch.setattr("axoc.spec.load.read_document", lambda *_: pytest.fail("it was read"))
+    assert [d.message for d in refusal(b"model: [a, b]\n" * 750_000)] == ["10,500,000 bytes are too many for a spec"]
 
 
 def test_all_problems_come_in_the_order_of_the_file() -> None:

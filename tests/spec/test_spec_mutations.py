@@ -62,7 +62,7 @@ def check(content: bytes) -> None:
         dumps(made).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(TEXTS), st.lists(edit, min_size=1, max_size=5))
 def test_mutated_specs(text: str, edits: list[tuple[float, int, str]]) -> None:
     for where, dropped, inserted in edits:
@@ -71,13 +71,13 @@ def test_mutated_specs(text: str, edits: list[tuple[float, int, str]]) -> None:
     check(text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_random_bytes(content: bytes) -> None:
     check(content)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(TEXTS), st.floats(0, 1), st.binary(min_size=1, max_size=8))
 def test_bytes_within_a_spec(text: str, where: float, inserted: bytes) -> None:
     content = text.encode()
@@ -89,7 +89,7 @@ VALUES = st.sampled_from([p for p in PIECES if "\n" not in p])
 KEYS = st.sampled_from([line.split(":")[0].strip() for line in CONTRACT.splitlines() if ":" in line])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.sampled_from(["", "training", "model", "dataset", "adapter"]), KEYS, VALUES), max_size=4))
 def test_any_value_at_any_key(rows: list[tuple[str, str, str]]) -> None:
     lines = [f"{part}: {{{key}: {value}}}" if part else f"{key}: {value}" for part, key, value in rows]

@@ -24,10 +24,11 @@ def events(*sizes: float) -> list[Any]:
     return made
 
 
-def reserved(*sizes: float, expandable: bool = True) -> float:
+def reserved(*sizes: float, expandable: bool = True, limit: int | None = None) -> float:
     from axoc_runtime.trace.allocator import reserved_bytes
 
-    return reserved_bytes(events(*sizes), expandable=expandable) / MIB
+    most = None if limit is None else limit * MIB
+    return reserved_bytes(events(*sizes), expandable=expandable, limit=most) / MIB
 
 
 def test_expandable_segments_grow_in_pages_of_20_mib_at_the_tail() -> None:
@@ -89,3 +90,21 @@ def test_an_emptied_cache_gives_whole_pages_back_and_is_filled_from_below() -> N
     assert then(10) == 100
     assert then(40, 10) == 100  # back into the hole
     assert then(51) == 120  # does not fit: 60 left, and three pages at the tail
+
+
+def test_peaks_that_are_reset_begin_with_what_is_reserved_then() -> None:
+    from axoc_runtime.trace.allocator import reserved_bytes
+    from axoc_runtime.trace.liveness import Event
+
+    loaded = [*events(100, 20, -1), Event(0, 0, "")]
+    more = [Event(10, 40 * MIB, "")]
+    assert reserved_bytes([*loaded, *more]) / MIB == 120
+    assert reserved_bytes([*loaded, *more], since=len(loaded)) / MIB == 60
+
+
+def test_before_more_is_asked_of_a_full_device_free_pages_go_back() -> None:
+    assert reserved(40, 20, -1, 60) == 120
+    assert reserved(40, 20, -1, 60, limit=120) == 120
+    assert reserved(40, 20, -1, 60, limit=100) == 80
+    assert reserved(30, 10, -1, 60, limit=80) == 80  # 10 of the 30 MiB share a page with what is used, and stay
+    assert reserved(20, 20, 20, -1, -3, 40, limit=60) == 60  # the hole behind them grows where memory went back

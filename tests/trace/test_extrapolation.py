@@ -43,6 +43,9 @@ def test_the_pattern_of_a_model_is_kept(tmp_path: Path) -> None:
     assert period_of(LLAMA) == 1
     assert period_of(GEMMA2) == 2
     assert period_of({**LLAMA, "model_type": "gemma3_text", "num_hidden_layers": 26}) == 6
+    irregular = ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention", "moe"]
+    assert period_of({"model_type": "nemotron_h", "layers_block_type": irregular}) == 6, "the pattern never comes again"
+    assert shallow_depths(6, 6, 0) is None
     assert shallow_depths(32, 1, 0) == (3, 5)
     assert shallow_depths(26, 2, 0) == (6, 10)
     assert shallow_depths(4, 1, 0) is None
@@ -101,3 +104,17 @@ def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
         peak(tmp_path, model__quantization=packed, adapter={**LORA, "use_dora": True})
     with pytest.raises(RuntimeFailure, match="knows no model of type 'nope'"):
         trace(job(tmp_path, LLAMA), {**LLAMA, "model_type": "nope"})
+
+
+def test_the_longest_rows_need_less_where_they_come_before_what_stays(tmp_path: Path) -> None:
+    """In a run's first step no optimizer's states are there, and in a step's first micro-batch no gradients."""
+    from axoc_runtime.trace.extrapolate import trace
+
+    made = job(tmp_path, LLAMA, training__micro_batch_size=16, training__gradient_accumulation_steps=2)
+    runs = (((512, 8), (8, 8)), ((8, 8), (512, 8)), ((8, 8), (8, 512)))
+    first_step, first_batch, last = (trace(made, LLAMA, widths=steps).peak_allocated_bytes for steps in runs)
+    parameters = (
+        2 * 512 * 64 + 8 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160) + 17 * 128
+    )  # a norm's in a block of 512 bytes
+    assert last - first_batch == 4 * parameters
+    assert first_batch - first_step >= 8 * parameters

@@ -77,6 +77,17 @@ def test_a_second_gradient_is_added_in_place_where_nobody_else_holds_the_first(t
     assert len(made) == 2  # a gradient of each exp, and no third tensor for their sum
 
 
+def test_the_gradient_of_rows_that_an_index_chose_is_added_into_zeros_and_no_copy_of_them(torch: Any) -> None:
+    with world() as live:
+        x = torch.zeros(16, 64, requires_grad=True)
+        chosen = x[torch.arange(16)].sum()
+        with live.during("backward"):
+            chosen.backward()
+        assert x.grad is not None and x.grad.shape == x.shape
+    made = [e for e in live.events if e.phase == "backward" and e.num_bytes == 4096]
+    assert len(made) == 1  # the chosen rows' gradient is one number, expanded
+
+
 def test_the_matrix_library_gets_a_workspace_in_each_thread(torch: Any) -> None:
     from axoc_runtime.trace.device import DEVICES, HOPPER_WORKSPACE, LT_WORKSPACE, OTHER_WORKSPACE
 
@@ -130,3 +141,33 @@ def test_attention_holds_what_an_h100_was_seen_to_hold(
         with live.during("backward"):
             out.backward(gradient)
         assert rounded(workspace) in [e.num_bytes for e in live.events if e.phase == "backward"]
+
+
+def test_what_was_done_apart_is_counted_as_if_it_came_now(torch: Any) -> None:
+    def work() -> None:
+        with live.during("evaluate"):
+            a = torch.zeros(1024)
+            b = a + 1
+            del a
+            live.scratch(2048)
+            kept.append(b)
+
+    kept: list[Any] = []
+    with world() as live:
+        held = torch.zeros(256)
+        apart = live.apart(work, "evaluate")
+        assert apart.peak_bytes == 8192 and apart.blocks == 3
+        alone = live.events[1:]
+        kept.clear()
+        more = torch.zeros(512)
+        at, began = len(live.events), live.events[-1].block
+        live.take(apart, "evaluate")
+        assert [e._replace(block=e.block - began) for e in live.events[at:]] == [
+            e._replace(block=e.block - 1) for e in alone
+        ]
+        assert live.peaks["evaluate"] == 1024 + 2048 + 8192
+        after = torch.zeros(128)
+        assert live.events[-1].block == began + 4, "blocks' numbers go on after those that were taken"
+        with pytest.raises(ValueError, match="freed"):
+            live.apart(lambda: kept.append(live.resize(held.untyped_storage(), 0)), "load")
+        del more, after

@@ -82,6 +82,19 @@ def test_attention_by_boundaries_saves_a_sum_a_row_and_makes_no_mask(tmp_path: P
     assert 4 * 128 * 4 in forward
 
 
+def test_flash_attention_4s_backward_holds_what_its_source_says(tmp_path: Path) -> None:
+    """By hand, as above: rows and columns of 128 tokens, heads of 16 as 32, row sums and log-sum-exps, dk and dv of 2 heads."""
+    from axoc_runtime.trace.device import DEVICES
+    from axoc_runtime.trace.step import trace_depth
+
+    made = job(tmp_path, LLAMA, model__attention="flash_attention_4", model__dtype="bfloat16", dataset__packing=True)
+    events = trace_depth(made, {**LLAMA, "num_hidden_layers": 3}, DEVICES["h100"], 1).events
+    backward = [e.num_bytes for e in events if e.phase.startswith("backward") and e.num_bytes > 0]
+    padded = (128 + 3 * 128 - 1) // 128 * 128
+    scratch = 4 * padded * (32 + 2) * 4 + 2 * 2 * padded * 32 * 4
+    assert -(-scratch // 512) * 512 in backward
+
+
 def test_flash_attentions_packages_need_not_be_here(tmp_path: Path) -> None:
     changes = {"dataset__packing": True, "model__dtype": "bfloat16"}
     shallow = {**LLAMA, "num_hidden_layers": 3}
@@ -96,8 +109,8 @@ def test_what_is_not_traced_is_said(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeFailure, match="attention flex cannot be traced"):
         traced(tmp_path, LLAMA, model__attention="flex")
-    four_bit = {"method": "nf4", "double_quantization": True, "options": {}}
+    int8 = {"method": "int8", "double_quantization": False, "options": {}}
     compiled = traced(
-        tmp_path, {**LLAMA, "num_hidden_layers": 3}, model__compile=True, model__quantization=four_bit, adapter=LORA
+        tmp_path, {**LLAMA, "num_hidden_layers": 3}, model__compile=True, model__quantization=int8, adapter=LORA
     )
     assert any("not compiled" in note for note in compiled.notes)

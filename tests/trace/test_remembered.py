@@ -99,10 +99,11 @@ def test_a_trace_is_the_same_without_memory(tmp_path: Path, monkeypatch: Any, co
     shallow = {**config, "num_hidden_layers": 3}
     quick = trace_depth(made, shallow, DEVICES["h100"], 1)
     forgetful: Any = FakeTensorMode(allow_non_fake_inputs=True)
-    forgetful.remembered = lambda *operation: UNKNOWN
+    forgetful.remembered, forgetful.answered = lambda *operation: UNKNOWN, None
     monkeypatch.setattr(cuda_as_cpu, "RememberingMode", lambda: forgetful)
     slow = trace_depth(made, shallow, DEVICES["h100"], 1)
     assert quick.phases == slow.phases
+    assert quick.launches == slow.launches
     assert [e.num_bytes for e in quick.events if e.num_bytes > 0] == [
         e.num_bytes for e in slow.events if e.num_bytes > 0
     ]
@@ -116,8 +117,13 @@ def test_micro_batches_after_the_second_change_nothing(tmp_path: Path, monkeypat
         made = job(tmp_path, LLAMA, training__gradient_accumulation_steps=number)
         return step.trace_depth(made, {**LLAMA, "num_hidden_layers": 3}, DEVICES["h100"], 1)
 
-    short = traced(4)
-    assert len(short.events) == len(traced(2).events)
+    short, two = traced(4), traced(2)
+    assert (
+        len(short.events) - len(two.events) == 2 * 2 * 2 * 2
+    )  # ids and labels of two more are born and die in both steps
+    assert (
+        short.phases["backward_first"] - two.phases["backward_first"] == 2 * 2 * 2 * 64 * 8
+    )  # and are there all along
     monkeypatch.setattr(step, "MICRO_BATCHES", 4)
     whole = traced(4)
     assert len(whole.events) > len(short.events)

@@ -45,7 +45,7 @@ def run(*arguments: str) -> Any:
 def test_a_folder_is_taken_for_a_bundle(tmp_path: Path) -> None:
     done = run(str(tmp_path), "--inventory", "h100-sxm-80gb")
     assert done.exit_code == 1
-    assert "no manifest of a bundle" in done.stderr
+    assert "no manifest of a bundle: No such file or directory\n" in done.stderr
 
 
 def test_a_plan_for_a_cpu_has_nothing_to_trace(spec: Path) -> None:
@@ -99,6 +99,15 @@ def test_differences_are_said_in_words() -> None:
     assert "They agree within 3% in every phase" in verify.as_text(agreed)
 
 
+def test_a_plan_that_does_not_fit_by_the_trace_is_told() -> None:
+    plan: Any = SimpleNamespace(request=SimpleNamespace(name="n"))
+    rows = (verify.Row(name="device used", closed_form=79 << 30, trace=80 << 30),)
+    found = [verify.Verified(plan=plan, rows=rows, seconds=2.0, layers=(3,), capacity_bytes=n << 30) for n in (79, 80)]
+    told = "does not fit: it uses 80.00 of 79.00 GiB. Give the planner less: distributed.memory_budget_per_gpu_gb"
+    assert told in verify.as_text(found[0]) and "does not fit" not in verify.as_text(found[1])
+    assert [verify.as_dict(f)["fits"] for f in found] == [False, True]
+
+
 @pytest.mark.slow
 def test_a_spec_is_verified(spec: Path) -> None:
     done = run(str(spec), "--inventory", "h100-sxm-80gb", "--format", "json")
@@ -117,6 +126,8 @@ def test_a_spec_is_verified(spec: Path) -> None:
     ]
     assert all(r["trace_bytes"] > 0 for r in told["rows"])
     assert told["layers_run"] == [3]
+    step = told["step"]
+    assert step["trace_seconds"] == pytest.approx(step["closed_form_seconds"], rel=0.05)
 
 
 @pytest.mark.slow
@@ -129,3 +140,13 @@ def test_a_sharded_plan_is_verified_with_its_own_configuration(spec: Path, strat
     assert told["device used"]["trace_bytes"] > told["peak reserved"]["trace_bytes"]
     # a bucket of DeepSpeed's default, which no plan has, would be a GB
     assert told["peak allocated"]["trace_bytes"] < 100 << 20
+
+
+def test_a_steps_time_is_told_beside_the_trace_s() -> None:
+    plan: Any = SimpleNamespace(request=SimpleNamespace(name="n"))
+    rows = (verify.Row(name="forward", closed_form=98 << 30, trace=100 << 30),)
+    step = verify.Step(closed_form=0.25, trace=0.26)
+    found = verify.Verified(plan=plan, rows=rows, seconds=2.0, layers=(3, 5), step=step)
+    [line] = [line for line in verify.as_text(found).splitlines() if "step" in line]
+    assert line.split() == ["step,", "seconds", "0.2500", "0.2600", "-0.0100", "-3.8%"]
+    assert verify.as_dict(found)["step"] == {"closed_form_seconds": 0.25, "trace_seconds": 0.26}

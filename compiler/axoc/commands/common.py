@@ -6,17 +6,17 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from axoc.errors import Diagnostic, UserError
+from axoc.errors import UserError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 EXIT_DRIFT: Final = 3
 EXIT_NO_PLAN: Final = 4
+EXIT_INTERRUPTED: Final = 130
 
 
 def user_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -29,6 +29,9 @@ def user_errors(command: Callable[P, R]) -> Callable[P, R]:
         except UserError as error:
             click.echo(error.render(), err=True)
             sys.exit(error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("\naxoc: interrupted", err=True)
+            sys.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             sys.exit(0)
 
@@ -51,11 +54,3 @@ def use_color() -> bool:
     import os
 
     return sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-
-def write_text(path: Path, text: str) -> None:
-    """Raises UserError where the file cannot be written."""
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(Diagnostic(message=f"cannot write: {error.strerror}", file=str(path))) from None

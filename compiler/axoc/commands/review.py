@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors, write_text
+from axoc.commands.common import EXIT_DRIFT, show_no_plan, use_color, user_errors
+from axoc.files import write_text
 
 
 @click.command("explain")
@@ -91,10 +92,10 @@ def diff_command(old: str, new: str, bundle: str, format_: str) -> None:
 @click.option("--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @user_errors
 def verify_command(spec: Path, inventory: str | None, python: str, format_: str) -> None:
-    """Check a bundle's files against each other, or the memory planned for a spec against a trace.
+    """Check a bundle's files against each other, or the memory and time planned for a spec against a trace.
 
     Of a bundle: which files were altered, and which edit contradicts what, by file and line; exit 3 where there is one.
-    Of a spec: its planned memory beside a trace of the real model code. That needs no GPU and no weights.
+    Of a spec: its planned memory and step time beside a trace of the real model code. That needs no GPU and no weights.
 
     \b
     Examples:
@@ -104,9 +105,12 @@ def verify_command(spec: Path, inventory: str | None, python: str, format_: str)
     if spec.is_dir():
         _verify_bundle(spec, format_)
         return
-    from axoc.review import verify
+    from axoc.review import tracing
 
-    found = verify.verify(spec, inventory, python)
+    with tracing.tracer(python) as tracer:  # before all that planning imports: what it imports takes longer
+        from axoc.review import verify
+
+        found = verify.verify(spec, inventory, tracer)
     click.echo(verify.as_text(found) if format_ == "text" else json.dumps(verify.as_dict(found), indent=2), nl=False)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
-from axoc.commands.common import use_color, user_errors, write_text
+from axoc.commands.common import use_color, user_errors
 from axoc.errors import Diagnostic, UserError
+from axoc.files import write_text
 
 SHELLS = ("bash", "zsh", "fish")
 

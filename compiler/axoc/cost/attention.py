@@ -13,6 +13,7 @@ from axoc.cost import latent
 from axoc.cost.layers import DROPOUT, FP32, Setting, add, cast, dropout, linear, lowered, norm, scaled
 from axoc.cost.tape import Flow, Size, Tape, Value
 from axoc.cost.unfused import LARGEST_SHARED_HEAD, factors, is_unfused, unfused
+from axoc.facts.varlen import FLASH_4
 
 SOFTMAX_AS_IT_COMES: Final = ("gpt2", "falcon")
 """Families whose eager softmax is of the scores' dtype, where autocast does not raise it."""
@@ -203,16 +204,19 @@ def kernel(
     t: Tape, s: Setting, parts: list[Value], width: Size, heads: Size, head_dim: int, *, masked: bool = False
 ) -> Value:
     """A fused kernel keeps its inputs, its output and a log-sum-exp a row; its backward holds dq and the rows' sums in
-    fp32, and dk and dv of each query head where heads are shared. fp32 inputs are taken by other kernels.
+    fp32, and dk and dv of each query head where heads are shared. fp32 inputs are taken by other kernels. Flash attention 4
+    (flash_attn/cute/interface.py, _flash_attn_bwd) holds the log-sum-exps once more, and dk and dv in fp32 of each key head.
 
     A boolean mask is made anew in the inputs' dtype for each call, and kept (attention.cpp, convert_boolean_attn_mask).
     """
     low = parts[0].bytes < FP32
     kept = t.allocate((heads * FP32 + (s.scenario.seq_length * parts[0].bytes if masked else 0.0)) * t.tokens)
-    scratch: Size = heads * (head_dim + 1) * FP32 * t.tokens if low else 0.0
+    flash_4 = s.scenario.attention == FLASH_4
+    scratch: Size = heads * (head_dim + (2 if flash_4 else 1)) * FP32 * t.tokens if low else 0.0
     if low and not masked and s.scenario.model.mla is None and parts[1].width is not parts[0].width:
         shared = s.scenario.model.num_kv_heads != s.scenario.model.num_heads
-        scratch = scratch + (2 * width * parts[0].bytes * t.tokens if shared else 0.0)
+        each = parts[1].width * FP32 if flash_4 else width * parts[0].bytes
+        scratch = scratch + (2 * each * t.tokens if shared else 0.0)
     result = t.apply(
         width,
         parts[0].bytes,

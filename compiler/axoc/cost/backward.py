@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from axoc.cost import float8
 from axoc.cost.forward import (
     attention,
     batched,
-    choose,
     dequantize,
+    elementwise,
     flat,
+    gated_kernel,
     group,
+    is_first,
+    is_part,
     liger,
     masked_fill,
     named,
     nothing,
     rotary_product,
     row,
-    tiled,
 )
+from axoc.cost.losses import tiled
 from axoc.cost.meter import ATTENTION, CASTS, LOSS, PRODUCTS, Kind, Meter
 from axoc.cost.operations import Operation
+from axoc.cost.tape import Size
 
 
 def _unnamed_back(op: Operation, m: Meter) -> None:
@@ -97,8 +103,13 @@ def _layer_norm_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_norm_back(op: Operation, m: Meter) -> None:
-    m.moved(3.0 * op.elements * op.bytes)
-    m.triton = m.triton + 1.0
+    """Of a trained weight, too: a sum over the multiprocessors' shares, and its cast."""
+    if m.scenario.is_full:
+        m.liger("rms_norm", op.elements, row(op, m), op.bytes, passes=3.0, backward=True)
+        m.launches = m.launches + 2.0
+    else:
+        m.moved(3.0 * op.elements * op.bytes)
+        m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
 def _part_back(op: Operation, m: Meter) -> None:
@@ -155,11 +166,14 @@ def _softmax_back(op: Operation, m: Meter) -> None:
 
 
 def _activation_back(op: Operation, m: Meter) -> None:
-    m.pointwise(named(m)[1], op.elements, op.bytes)
+    elementwise(m, named(m)[1], op, strided=is_part(op.inputs[0]))
 
 
 def _mul_back(op: Operation, m: Meter) -> None:
-    m.pointwise("mul", op.elements, op.bytes, times=float(sum(v.needs_gradient for v in op.inputs)))
+    """Each input's gradient is the output's times the other input."""
+    for value, other in zip(op.inputs, reversed(op.inputs), strict=True):
+        if value.needs_gradient:
+            elementwise(m, "mul", op, strided=is_part(other))
 
 
 def _dropout_back(op: Operation, m: Meter) -> None:
@@ -167,8 +181,7 @@ def _dropout_back(op: Operation, m: Meter) -> None:
 
 
 def _liger_gated_back(op: Operation, m: Meter) -> None:
-    m.moved(5.0 * op.elements * op.bytes)
-    m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
+    m.liger(gated_kernel(m), op.elements, op.width, op.bytes, passes=5.0, backward=True)
 
 
 def _sum_back(op: Operation, m: Meter) -> None:
@@ -177,22 +190,53 @@ def _sum_back(op: Operation, m: Meter) -> None:
 
 
 def _send_back(op: Operation, m: Meter) -> None:
-    """index_put, accumulating: rows sorted first, then read, added and written."""
+    """index_put into zeros, accumulating: rows sorted first, then read, added and written. Before, rows of no expert are filled in a
+    copy."""
+    if is_first(op):
+        masked_fill(op, m)
+    m.moved(op.inputs[0].size)
     m.moved(4.0 * op.elements * op.bytes)
-    m.tiny(6)
+    m.tiny(12)
+
+
+def _choose_back(op: Operation, m: Meter) -> None:
+    """Of the chosen weights over their sum: three divisions, a negation, a product, a sum along the row and an addition; then zeros, and
+    a scattering into them."""
+    m.tiny(9)
 
 
 def _mul_weights_back(op: Operation, m: Meter) -> None:
-    m.moved(op.elements * op.bytes + op.inputs[0].size)
-    m.moved(op.elements * op.bytes + op.inputs[0].size)
+    """Of the rows, times a number of each; of those numbers, a product with the rows that is summed along them."""
+    m.pointwise("mul_column", op.elements, op.bytes)
+    m.pointwise("mul", op.elements, op.bytes)
+    m.pointwise("sum_columns", op.elements, op.bytes, op.width)
+    m.tiny(14)  # back to their tokens' order: index_put into zeros
+
+
+def _sum_experts_back(op: Operation, m: Meter) -> None:
+    """The gradient, in fp32 as autocast sums, is cast for each expert's row from a tensor that is repeated: as slow as a column's
+    product (161 microseconds for 67 million numbers: rows/h100-kernel-times.jsonl.xz, experts-lora)."""
+    value = op.inputs[0]
+    m.cast(op.elements, value.bytes)
+    m.pointwise("mul_column", value.width * op.tokens, value.bytes)
+
+
+def _pair_back(m: Meter, elements: Size, pair: Size, bytes_: float) -> None:
+    """The gradients of an effective weight's two factors read its own whole; before, the factor that lies across experts is copied,
+    and after, each is multiplied by the adapter's factor and cast to fp32."""
+    m.moved(2.0 * elements * bytes_, 2.0)
+    m.moved(pair * bytes_)
+    for _ in range(2):
+        m.pointwise("mul_scalar", pair / 2, bytes_)
+        m.cast(pair / 2, bytes_)
 
 
 def _grouped_back(op: Operation, m: Meter) -> None:
     if op.parameters:
         m.add(PRODUCTS, group(op, m, "weight_gradient"))
-        elements, adapted = op.sizes
-        if adapted:  # its two factors' gradients read it whole
-            m.moved(2.0 * elements * op.bytes, 2.0)
+        elements, pair = op.sizes
+        if np.max(pair):
+            _pair_back(m, elements, pair, op.bytes)
     if op.needs():
         m.add(PRODUCTS, group(op, m, "input_gradient"))
 
@@ -208,15 +252,23 @@ def _nll_back(op: Operation, m: Meter) -> None:
 
 
 def _fused_loss_back(op: Operation, m: Meter) -> None:
-    """Both gradients are there; a loss of 1 leaves them as they are, which is looked up first."""
+    """Both gradients are there, and are multiplied by the loss's own, which the Trainer's count of labels makes no 1: after a look
+    at it, a Triton kernel for each (liger_kernel/ops/fused_linear_cross_entropy.py, fused_linear_cross_entropy_backward)."""
     m.tiny(1)
+    model, trained = m.scenario.model, bool(op.sizes[0])
+    scaled: list[Size] = [model.hidden_size * op.tokens * op.inputs[0].bytes]
+    scaled += [float(model.hidden_size * model.vocab_size) * m.scenario.weight_bytes] if trained else []
+    for size in scaled:
+        m.moved(2.0 * size)
+        m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
 def _chunked_loss_back(op: Operation, m: Meter) -> None:
-    """Both gradients are there, and are multiplied by the loss's own."""
-    m.moved(2.0 * op.elements * op.bytes)
+    """Both gradients are there, and are multiplied by the loss's own, a number on the device."""
+    gradient = op.inputs[0]
+    m.pointwise("mul_tensor_scalar_", gradient.width * op.tokens, gradient.bytes)
     if op.sizes[0]:
-        m.moved(2.0 * m.scenario.sizes.vocabulary_matrix * float(m.scenario.weight_bytes))
+        m.pointwise("mul_tensor_scalar_", float(m.scenario.sizes.vocabulary_matrix), float(m.scenario.weight_bytes))
 
 
 def _log_probabilities_back(op: Operation, m: Meter) -> None:
@@ -264,11 +316,11 @@ BACKWARD: Final[dict[str, Kind]] = {
     "liger_gated": _liger_gated_back,
     "activation": _activation_back,
     "mul": _mul_back,
-    "choose": choose,
+    "choose": _choose_back,
     "send": _send_back,
     "masked_fill": masked_fill,
     "mul_weights": _mul_weights_back,
-    "sum_experts": _sum_back,
+    "sum_experts": _sum_experts_back,
     "grouped": _grouped_back,
     "log_softmax": _log_softmax_back,
     "nll": _nll_back,

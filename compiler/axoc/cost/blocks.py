@@ -9,9 +9,12 @@ import numpy as np
 
 from axoc.cost.attention import attention
 from axoc.cost.columns import Floats
+from axoc.cost.compiled.block import Compiled, compiled
+from axoc.cost.compiled.block import forward as compiled_forward
 from axoc.cost.experts import experts
 from axoc.cost.layers import DROPOUT, FP32, Setting, add, dropout, norm
 from axoc.cost.mlp import mlp
+from axoc.cost.operations import Operations
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Tape, Value
 from axoc.facts.adapters import targeted_experts
@@ -177,6 +180,8 @@ class Profile:
     """Top of a forward that keeps, its input counted."""
     light: Floats
     """Top of a forward that keeps nothing, its input counted."""
+    dropping: Floats
+    """Top of a checkpointed block's first forward, its input counted."""
     backward: Floats
     """Top of the backward, with all that was kept and the gradient it begins with."""
     later: Floats
@@ -188,6 +193,56 @@ class Profile:
 
 
 def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
+    return compiled_profile(s, tokens, kind) if compiles(s) else eager_profile(s, tokens, kind)
+
+
+def compiles(s: Setting) -> bool:
+    """Blocks that torch.compile makes one graph of, products of four-bit weights among it. Experts, whose numbers of tokens
+    differ, latent attention and int8 were not followed: they are counted operation by operation."""
+    model, followed = s.scenario.model, s.scenario.quantization != "int8"
+    return s.compiled and followed and model.moe is None and model.mla is None
+
+
+def compiled_block(s: Setting, tokens: Floats, kind: Kind) -> Compiled:
+    """Sizes are of ``tokens``: figures, or one."""
+    t = Operations(tokens)
+    value = t.value(s.scenario.model.hidden_size, s.stream, needs_gradient=not kind.first)
+    result = block(t, s, value, kind)
+    return compiled(t.all, value, result, tokens, trains_norms=s.trained, activation=s.scenario.model.activation)
+
+
+def compiled_profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
+    """Autocast keeps no copies of weights for compiled code, whose graph makes its own. Gradients come when all of a block's are
+    there, so that ``later`` is no other time."""
+    made = compiled_block(s, tokens, kind)
+    t, light = Tape(tokens), Tape(tokens, records=False)
+    value = t.value(s.scenario.model.hidden_size, s.stream, needs_gradient=not kind.first)
+    result = compiled_forward(t, made, value)
+    forward = t.top
+    t.drop(value)
+    apart = 0.0 if made.keeps_entered else value.size
+    kept = t.live - result.size
+    gradient = t.allocate(result.size)
+    t.drop(result)
+    t.reset()
+    t.backward(result, gradient)
+    compiled_forward(light, made, light.value(s.scenario.model.hidden_size, s.stream))
+    whole = np.zeros(len(tokens))
+    return Profile(
+        kept=kept - made.copies + whole,
+        copies=made.copies + whole,
+        cached=whole,
+        forward=forward + whole,
+        light=light.top + whole,
+        dropping=forward + whole,  # a graph gives all that it keeps at its end, and a checkpoint lets go of it then
+        backward=t.top + whole,
+        later=t.top + whole,
+        recomputed=np.maximum(forward + result.size, t.top + apart) + whole,
+        apart=apart + whole,
+    )
+
+
+def eager_profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
     hidden = s.scenario.model.hidden_size
     t = Tape(tokens)
     value = t.value(hidden, s.stream, needs_gradient=not kind.first)
@@ -213,6 +268,7 @@ def profile(s: Setting, tokens: Floats, kind: Kind) -> Profile:
         cached=light.cached + whole,
         forward=forward + whole,
         light=light.top + whole,
+        dropping=light.top + whole,
         backward=t.top + whole,
         later=(t.top if t.top_after_product is None else t.top_after_product) + whole,
         recomputed=np.maximum(again, t.top + apart) + whole,

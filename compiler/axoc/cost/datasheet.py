@@ -80,6 +80,8 @@ class Datasheet:
 
     def product_rate(self, bytes_: float) -> float:
         """Dense FLOP/s, by bytes of an element."""
+        if bytes_ > 2.0:
+            return self.float32_flops_per_second
         return self.flops_per_second if bytes_ > 1.0 else self.float8_flops_per_second or self.flops_per_second
 
     @property
@@ -110,6 +112,7 @@ class Datasheet:
         backward: bool,
         fused: bool,
         by_document: bool = False,
+        flash_4: bool = False,
     ) -> Floats:
         products = 5.0 if backward else 2.0
         if not fused:
@@ -119,7 +122,7 @@ class Datasheet:
             )
             return cast(Floats, arithmetic + self.moved(scores * SCORE_BYTES))
         near = min(ATTENTION_SHARE, key=lambda d: abs(d - head_dim))
-        best = min(ATTENTION_SHARE[near], FLASH_2_SHARE if by_document and self.recent else 1.0)
+        best = min(ATTENTION_SHARE[near], FLASH_2_SHARE if by_document and self.recent and not flash_4 else 1.0)
         share = CPU_ATTENTION_SHARE if self.cpu else best * (BACKWARD_SHARE if backward else 1.0)
         flops = 2.0 * products * batch * heads * seq * seq * head_dim * (1.0 if masked else 0.5)
         return cast(Floats, flops / (self.flops_per_second * share) + self.launch_seconds)
@@ -127,6 +130,9 @@ class Datasheet:
     def grouped(self, rows: Size, experts: float, inner: Size, outer: Size, role: str, bytes_: float) -> Floats:
         moved = self.moved(bytes_ * (experts * inner * outer + rows * (inner + outer)))
         return np.maximum(self.matmul("nt", rows, outer, inner, bytes_), moved)
+
+    def liger(self, kernel: str, rows: Size, width: Size, bytes_: float, *, passes: float, backward: bool) -> Floats:
+        return self.moved(passes * bytes_ * np.atleast_1d(rows * width))
 
     def dequantize(self, elements: Size, *, nested: bool) -> Floats:
         return self.moved(elements * (0.5 + 2.0))

@@ -5,6 +5,7 @@ Where nodes share a file system, which resuming over several nodes needs, this i
 
 from __future__ import annotations
 
+import math
 from typing import Final, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from axoc.cost import states
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.scenario import Scenario
+from axoc.facts.exports import scratch_bytes_a_parameter
 
 KEPT_CHECKPOINTS: Final = 2
 """The runtime's ``KEPT`` (checkpoint/keep.py). The oldest is deleted only after the newest is complete."""
@@ -20,7 +22,10 @@ ENVIRONMENT_BYTES: Final = {"cpu": 1.9e9, "gpu": 7e9}
 EXPORT_TOOLS_BYTES: Final = 0.5e9
 """Of what a lock with exports adds when installed; measured."""
 TOKEN_BYTES: Final = 8.0
-"""Of a prepared token: its id and its label, int32 each (the runtime's ingest/store.py)."""
+"""Of a prepared token: its id and its label, int32 each (the runtime's preparation/shards.py)."""
+PREPARED_ROW_BYTES: Final = 8 + 4 + 8 + 90 + 8
+"""Of each prepared row: where its ids and labels begin, its length and its key (shards.py), its facts as JSON (facts.py says
+some ninety bytes), and its number in the order (whole.py)."""
 RUN_ITEMS: Final = (
     "prepared rows",
     "checkpoints",
@@ -29,6 +34,7 @@ RUN_ITEMS: Final = (
     "adapter",
     "final model",
     "exports",
+    "exports being made",
 )
 """What a run writes into its output folder. The rest lies where caches are, and may be there already."""
 
@@ -45,11 +51,13 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
         "prepared rows": prepared_bytes(scenario),
         "adapter": 0.0 if scenario.is_full else 4.0 * scenario.trainable,
         "exports": n * sum(each for _, each in scenario.exports),
+        "exports being made": n
+        * scratch_bytes_a_parameter(tuple(name for name, _ in scenario.exports), float(scenario.weight_bytes)),
     }
     ledger = {item: np.full(len(c), float(value)) for item, value in constant.items()}
     each, kept = checkpoint_bytes(scenario, c), checkpoints_kept(scenario)
     # the next is written before the oldest is deleted, and both before the result is: of those two, the larger counts
-    result = ledger["adapter"] + ledger["exports"] + final
+    result = ledger["adapter"] + ledger["exports"] + ledger["exports being made"] + final
     following = np.maximum(0.0, each - result) if saves_more_than(scenario, kept) else np.zeros(len(c))
     sending = each if scenario.uploads and saves_more_than(scenario, kept) else np.zeros(len(c))
     checkpoints = {"checkpoints": kept * each, "next checkpoint": following, "checkpoint being uploaded": sending}
@@ -57,13 +65,19 @@ def disk(scenario: Scenario, c: Columns) -> dict[str, Floats]:
 
 
 def prepared_bytes(scenario: Scenario) -> float:
-    """At most: no row is longer than the limit, and no token stands for less than a byte of the data."""
-    if scenario.data_rows is None:
+    """Of rows whose lengths are known; else at most: no row is longer than the limit, and no token stands for less than a byte
+    of the data. Nothing where the number of rows is not known, which disk_unknown.py tells, or where they are streamed."""
+    if scenario.data_rows is None or scenario.streaming:
         return 0.0
-    tokens = float(scenario.data_rows) * scenario.seq_length
-    if scenario.data_bytes is not None:
-        tokens = min(tokens, float(scenario.data_bytes))
-    return tokens * TOKEN_BYTES + 4.0 * scenario.data_rows
+    rows = float(scenario.data_rows)
+    if scenario.lengths is not None:
+        found = scenario.trained_lengths
+        tokens = rows * sum(n * share for n, share in zip(found.tokens, found.shares, strict=True))
+    else:
+        tokens = min(
+            rows * scenario.seq_length, math.inf if scenario.data_bytes is None else float(scenario.data_bytes)
+        )
+    return tokens * TOKEN_BYTES + rows * PREPARED_ROW_BYTES
 
 
 def checkpoints_kept(scenario: Scenario) -> int:

@@ -78,7 +78,9 @@ class Costed:
             host_ledger=host,
             disk_ledger=disk,
             by_phase=tuple(PhaseLedger(phase=p, items=_items(m.ledgers[p], row)) for p in phases),
-            host_by_phase=tuple(PhaseLedger(phase=p, items=_items(m.host.ledgers[p], row)) for p in HOST_PHASES),
+            host_by_phase=tuple(
+                PhaseLedger(phase=p, items=_items(m.host.ledgers[p], row)) for p in HOST_PHASES if m.host.ledgers[p]
+            ),
         )
 
     def _time(self, row: int) -> TimeEstimate:

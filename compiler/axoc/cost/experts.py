@@ -5,9 +5,10 @@ Source: transformers 5.17 integrations/moe.py (grouped_mm_experts_forward), mode
 
 from __future__ import annotations
 
-from axoc.cost.layers import FP32, Setting, add, cast
+from axoc.cost.layers import FP32, Setting, add, cast, lowered
 from axoc.cost.mlp import activated, mlp, times
 from axoc.cost.tape import Parameter, Size, Tape, Value
+from axoc.facts.adapters import ROUTER
 
 INDEX_BYTES = 8.0
 
@@ -26,13 +27,19 @@ def experts(t: Tape, s: Setting, value: Value) -> Value:
 
 
 def router(t: Tape, s: Setting, value: Value) -> Value:
-    """Scores of all experts in fp32; DeepSeek casts its input for it. The result: a weight for each row sent."""
+    """Scores of all experts in fp32; DeepSeek casts its input for it, which autocast casts back. The result: a weight for each row sent."""
     moe, model = s.scenario.model.moe, s.scenario.model
     assert moe is not None
     upcast = model.family.startswith("deepseek")
-    entered = cast(t, value, FP32) if upcast else t.again(value)
-    parameters = [s.parameter(model.hidden_size * moe.num_experts, entered.bytes, s.weight)] if s.trained else []
-    saves = [entered.storage] if s.trained else []
+    raised = cast(t, value, FP32) if upcast else t.again(value)
+    entered = lowered(t, s, raised)
+    t.drop(raised)
+    weights, adapted = model.hidden_size * moe.num_experts, ROUTER in s.expert_targets
+    parameters = [s.parameter(weights, entered.bytes, s.weight)] if s.trained else []
+    if adapted:  # the weight with its low-rank product added, made anew, wants a gradient
+        t.did("effective_router")
+        parameters = [Parameter(weights * entered.bytes, 0.0, False)]
+    saves = [entered.storage] if parameters else []
     logits = t.apply(
         moe.num_experts,
         entered.bytes,
@@ -61,7 +68,6 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     order = t.allocate(copies * 3 * INDEX_BYTES * t.tokens)
     rows = t.apply(copies * hidden, value.bytes, [value], saves=[order], kind="send")
     up = product(t, s, rows, "gate_up_proj", 2 * width * hidden * moe.num_experts, 2 * width * copies)
-    t.drop(rows)
     masked = t.apply(up.width, up.bytes, [up], kind="masked_fill")
     t.drop(up)
     gate, other = t.split(masked, width * copies, width * copies)
@@ -73,28 +79,38 @@ def grouped(t: Tape, s: Setting, value: Value) -> Value:
     t.drop(inner)
     masked = t.apply(down.width, down.bytes, [down], kind="masked_fill")
     t.drop(down)
-    weighted = t.apply(
-        masked.width,
-        max(masked.bytes, weight_bytes(s)),
-        [masked, weights],
-        saves=[masked.storage, weights.storage],
-        scratch=masked.size,
-        kind="mul_weights",
-    )
-    t.drop(masked)
+    weighted = weigh(t, s, masked, weights)
     back = t.apply(weighted.width, weighted.bytes, [weighted], saves=[order], kind="send")
     t.drop(weighted, weights)
     total = t.apply(hidden, back.bytes, [back], flows=("new",), kind="sum_experts")
-    t.drop(back)
     t.release(order)
     result = cast(t, total, value.bytes)
-    t.drop(total)
+    t.drop(rows, masked, back, total)  # the function's names for them
     return result
 
 
+def weigh(t: Tape, s: Setting, rows: Value, weights: Value) -> Value:
+    """Each row times its routing weight. Weights in fp32 make the product fp32, and so the gradients of both factors, whole, before
+    the rows' is cast and the weights' is summed."""
+    bytes_ = max(rows.bytes, weight_bytes(s))
+    raised = bytes_ > rows.bytes
+    return t.apply(
+        rows.width,
+        bytes_,
+        [rows, weights],
+        flows=("lowered", "lowered") if raised else (),
+        saves=[rows.storage, weights.storage],
+        scratch=0.0 if raised else rows.size,
+        kind="mul_weights",
+    )
+
+
 def weight_bytes(s: Setting) -> float:
-    """Routing weights: fp32 in Mixtral and DeepSeek, cast back in Qwen3."""
-    return s.compute if s.scenario.model.family == "qwen3_moe" else FP32
+    """Of a routing weight: fp32 in Mixtral and DeepSeek V2, cast back in Qwen3; in DeepSeek V3, which takes a sigmoid, as the
+    router's product gives it."""
+    family = s.scenario.model.family
+    lowered_product = family == "deepseek_v3" and s.autocast
+    return s.compute if family == "qwen3_moe" or lowered_product else FP32
 
 
 def low_rank(s: Setting, name: str) -> float:
@@ -114,7 +130,7 @@ def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: S
     adapted = name in s.expert_targets
     effective = t.allocate((weights + low_rank(s, name)) * s.weight) if adapted else None
     if adapted:
-        t.did("effective_weight", weights, s.weight)
+        t.did("effective_weight", weights, s.weight, low_rank(s, name))
     parameters: list[Parameter] = [s.parameter(weights, s.weight, s.weight)] if s.trained else []
     if adapted:  # the gradient goes on to the low-rank pair
         parameters = [Parameter(weights * s.weight, 0.0, False)]
@@ -125,7 +141,13 @@ def product(t: Tape, s: Setting, rows: Value, name: str, weights: Size, outer: S
         viewed = t.allocate(weights * s.weight)
         saves += [viewed]
     result = t.apply(
-        outer, s.weight, [low], saves=saves, parameters=parameters, kind="grouped", sizes=(weights, adapted)
+        outer,
+        s.weight,
+        [low],
+        saves=saves,
+        parameters=parameters,
+        kind="grouped",
+        sizes=(weights, low_rank(s, name) if adapted else 0.0),
     )
     if viewed is not None:
         t.release(viewed)

@@ -10,15 +10,22 @@ from typing import Final
 
 import numpy as np
 
-from axoc.cost import chunked, float8
+from axoc.cost import float8
 from axoc.cost.columns import Floats
-from axoc.cost.head import chunk_rows
-from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, LOSS, PRODUCTS, Kind, Meter
+from axoc.cost.losses import LOSS_KERNELS
+from axoc.cost.meter import ATTENTION, CASTS, DEQUANTIZATION, MEMORY_BOUND, PRODUCTS, Kind, Meter
 from axoc.cost.operations import Operation
-from axoc.cost.preference_head import tiles
-from axoc.cost.tape import Size
+from axoc.cost.tape import Size, Value
+from axoc.facts.varlen import FLASH_4
 
 FP32: Final = 4.0
+MASK_LAUNCHES: Final = 3.0
+"""By which a fused attention makes a boolean mask one of its own dtype: zeros, the mask's opposite, the filling of where it is not
+(ATen/native/transformers/attention.cpp, convert_boolean_attn_mask). Their seconds are in those of the attention as measured."""
+PARAMETRIZED_OPERATIONS: Final = 13.5
+"""As long as which PEFT takes, beside its kernels, to register an adapted parameter of a block's experts anew in each forward, and to
+take it out again: torch makes a class for it. On a CPU 144 microseconds of Python where an adapter of a linear layer takes 31; as
+that is 2.9 operations of a GPU's host (table ``host_launches``), so many."""
 
 
 def _unnamed(op: Operation, m: Meter) -> None:
@@ -58,10 +65,28 @@ def _adapter(op: Operation, m: Meter) -> None:
 def _effective_weight(op: Operation, m: Meter) -> None:
     """Made twice: torch calls what register_parametrization is given once, to check its result (nn/utils/parametrize.py,
     ParametrizationList), and PEFT registers anew in each forward. Either time it is a copy of the weight, to which the
-    low-rank product is added in place (baddbmm; ATen/native/cuda/Blas.cpp, baddbmm_out_cuda_impl)."""
-    elements, bytes_ = op.sizes
+    low-rank product is added in place (baddbmm; ATen/native/cuda/Blas.cpp, baddbmm_out_cuda_impl). Of the pair, which is cast from fp32,
+    one factor lies across experts and is copied for cuBLAS each time (prepare_batch_matrix_for_cublas)."""
+    elements, bytes_, pair = op.sizes
     m.adapted += 1.0
+    m.launches = m.launches + PARAMETRIZED_OPERATIONS
+    for _ in range(2):
+        m.cast(pair / 2, FP32)
+        m.moved(pair * bytes_)
     m.moved(2 * 4.0 * elements * bytes_, 4.0)
+
+
+def _one_plus(op: Operation, m: Meter) -> None:
+    """Gemma's norms are times one more than their weight, which is raised to fp32 first (modeling_gemma2.py, Gemma2RMSNorm)."""
+    m.tiny(1.0 if op.sizes[0] == FP32 else 2.0)
+
+
+def _effective_router(op: Operation, m: Meter) -> None:
+    """A router's weight is a parameter that PEFT registers anew, too: the factors are cast and multiplied, and the scaled product is
+    added twice."""
+    m.adapted += 1.0
+    m.launches = m.launches + PARAMETRIZED_OPERATIONS
+    m.tiny(6)
 
 
 def _along(kernel: str) -> Kind:
@@ -97,6 +122,14 @@ def _layer_norm(op: Operation, m: Meter) -> None:
     m.pointwise("layer_norm", op.elements, op.bytes, op.width)
 
 
+def _join_rotary(op: Operation, m: Meter) -> None:
+    """What is turned beside what is not, which is cast where it is of another dtype: autocast takes cat to the widest."""
+    rest = (op.width - op.inputs[0].width) * op.tokens
+    if op.bytes != m.scenario.compute_bytes and np.max(rest) > 0:
+        m.cast(rest, float(m.scenario.compute_bytes))
+    m.pointwise("copy", op.elements, op.bytes)
+
+
 def _rotate_half(op: Operation, m: Meter) -> None:
     """The second half negated, then both put together."""
     m.pointwise("neg", op.elements / 2, op.bytes)
@@ -125,8 +158,11 @@ def attention(op: Operation, m: Meter, *, backward: bool = False, fused: bool = 
         backward=backward,
         fused=fused,
         by_document=m.scenario.by_document or m.scenario.attention == "flex",
+        flash_4=m.scenario.attention == FLASH_4,
     )
     m.add(ATTENTION, seconds)
+    if fused and not backward and np.any(masked):
+        m.launches = m.launches + MASK_LAUNCHES
 
 
 def _unfused(op: Operation, m: Meter) -> None:
@@ -154,7 +190,28 @@ def batched(op: Operation, m: Meter, scores: Size) -> Floats:
 
 
 def _activation(op: Operation, m: Meter) -> None:
-    m.pointwise(named(m)[0], op.elements, op.bytes)
+    elementwise(m, named(m)[0], op, strided=is_part(op.inputs[0]))
+
+
+def elementwise(m: Meter, kernel: str, op: Operation, *, strided: bool, times: float = 1.0) -> None:
+    """torch vectorizes what lies in one piece; of a part of a wider tensor it computes each element's place (ATen/native/cuda/
+    CUDALoops.cuh, gpu_kernel_impl), as of a column that is broadcast. Measured on halves of a fused product: twice as long for one
+    input, half as long again for two."""
+    m.add(MEMORY_BOUND, strided_seconds(m, kernel, op.elements, op.bytes, strided), times)
+
+
+def strided_seconds(m: Meter, kernel: str, elements: Size, bytes_: float, strided: bool) -> Floats:
+    seconds = m.kernels.pointwise(kernel, elements, bytes_)
+    return np.maximum(seconds, m.kernels.pointwise("mul_column", elements, bytes_)) if strided else seconds
+
+
+def is_part(value: Value) -> bool:
+    """Of a wider tensor, whose memory it lies in."""
+    return bool(np.max(value.storage.size) > np.max(value.size))
+
+
+def _mul(op: Operation, m: Meter) -> None:
+    elementwise(m, "mul", op, strided=any(map(is_part, op.inputs)))
 
 
 def named(m: Meter) -> tuple[str, str]:
@@ -174,16 +231,43 @@ def liger(op: Operation, m: Meter) -> None:
     m.launches, m.triton = m.launches - 1.0, m.triton + 1.0
 
 
+def _liger_norm(op: Operation, m: Meter) -> None:
+    width = row(op, m)
+    m.liger("rms_norm", op.elements, width, op.bytes, passes=2.0)
+
+
+def _liger_gated(op: Operation, m: Meter) -> None:
+    m.liger(gated_kernel(m), op.elements, op.width, op.bytes, passes=3.0)
+
+
+def gated_kernel(m: Meter) -> str:
+    return "swiglu" if named(m)[0] == "silu" else "geglu"
+
+
 def _send(op: Operation, m: Meter) -> None:
-    """Rows gathered; before them the experts' numbers sorted, counted and summed, after them the order turned round."""
+    """Rows gathered. Before, the experts' numbers are sorted (eight kernels), counted and summed, and after it rows of no expert
+    are filled in place; on the way back the order is turned round."""
     m.moved(2.0 * op.elements * op.bytes)
-    m.tiny(6)
+    if is_first(op):
+        m.pointwise("mul_column", op.elements, op.bytes)
+    m.tiny(18 if is_first(op) else 6)
+
+
+def is_first(op: Operation) -> bool:
+    """Tokens become rows, each several; on the way back they stay as many."""
+    return bool(np.max(op.width) > np.max(op.inputs[0].width))
 
 
 def masked_fill(op: Operation, m: Meter) -> None:
-    """A copy, then the filling, which reads and writes it again."""
+    """A copy, then the filling, which reads and writes it again; by the row, as a product with a column."""
     m.pointwise("copy", op.elements, op.bytes)
-    m.pointwise("mul_scalar", op.elements, op.bytes)
+    m.pointwise("mul_column", op.elements, op.bytes)
+
+
+def _sum_experts(op: Operation, m: Meter) -> None:
+    """To fp32, as autocast asks of a sum, and back."""
+    m.moved(op.inputs[0].size + op.elements * FP32)
+    m.cast(op.elements, FP32)
 
 
 def _grouped(op: Operation, m: Meter) -> None:
@@ -198,82 +282,6 @@ def group(op: Operation, m: Meter, role: str) -> Floats:
     return m.kernels.grouped(op.tokens * copies, float(moe.num_experts), inner, outer, role, op.bytes)
 
 
-def _fused_loss(op: Operation, m: Meter) -> None:
-    """As measured as a whole; else chunk by chunk: logits, Liger's kernel in place (read twice, written once), both gradients.
-    Casts as chunk_bytes
-    in head.py tells; the weight's gradient is read and written in its own dtype (addmm into it)."""
-    trained, lowers = op.sizes
-    model = m.scenario.model
-    hidden, vocabulary = float(model.hidden_size), float(model.vocab_size)
-    rows = chunk_rows(op.tokens, model.hidden_size, model.vocab_size)
-    chunks = np.ceil(op.tokens / rows)
-    m.launches = m.launches + chunks * (8.0 if trained else 6.0)
-    m.triton = m.triton + chunks
-    whole = m.kernels.fused_loss(op.tokens, hidden, vocabulary, trained=bool(trained))
-    if whole is not None and not lowers:
-        m.add(LOSS, whole, 1.0)
-        return
-    element = float(m.scenario.compute_bytes)
-    products = m.kernels.matmul("nt", rows, vocabulary, hidden, element)
-    products = products + m.kernels.matmul("nn", rows, hidden, vocabulary, element)
-    passes = m.kernels.moved(3.0 * rows * vocabulary * element)
-    casts = np.zeros(m.rows)
-    if (
-        trained
-    ):  # addmm: read and written in its own dtype by the product's kernel, which else writes it in the compute dtype
-        products = products + m.kernels.matmul("tn", vocabulary, hidden, rows, element)
-        products = products + m.kernels.moved(hidden * vocabulary * (2.0 * op.bytes - element))
-    if lowers:  # the transposed weight for each chunk; the weight itself once
-        casts = m.kernels.pointwise("cast", hidden * vocabulary, FP32) * (chunks + 1.0) / chunks
-    m.add(PRODUCTS, products * chunks, 1.0)
-    m.add(LOSS, passes * chunks)
-    m.add(CASTS, casts * chunks)
-
-
-def _chunked_loss(op: Operation, m: Meter) -> None:
-    """Chunk by chunk: logits, what is done to them (in compiled code two readings and a writing), both gradients; that of
-    the weight is a product that is then added."""
-    trained, copies = op.sizes
-    model, element = m.scenario.model, float(m.scenario.compute_bytes)
-    hidden, vocabulary = float(model.hidden_size), float(model.vocab_size)
-    rows = chunked.chunk_rows(op.tokens, model.vocab_size)
-    chunks = np.ceil(op.tokens / rows)
-    products = m.kernels.matmul("nt", rows, vocabulary, hidden, element)
-    products = products + m.kernels.matmul("nn", rows, hidden, vocabulary, element)
-    each = 3.0 * element if m.scenario.compile else 2.0 * element + chunked.EAGER_BYTES
-    passes = m.kernels.moved(each * rows * vocabulary)
-    if trained:
-        products = products + m.kernels.matmul("tn", vocabulary, hidden, rows, element)
-        held = float(m.scenario.trainable_bytes)  # of one dtype the product is added in its own kernel
-        passes = passes + m.kernels.moved(hidden * vocabulary * (2.0 * held + (element if held != element else 0.0)))
-    if copies:
-        m.cast(hidden * vocabulary, FP32, CASTS)
-    m.add(PRODUCTS, products * chunks, 1.0)
-    m.add(LOSS, passes * chunks, 1.0)
-    m.launches = m.launches + chunks * (9.0 if m.scenario.compile else 24.0)
-
-
-def _log_probabilities(op: Operation, m: Meter) -> None:
-    """Tile by tile: the logits, then one kernel that folds them into what is kept of each row (reads them once)."""
-    tiled(op, m, passes=1.0, launches=2.0)
-
-
-def tiled(op: Operation, m: Meter, *, passes: float, launches: float) -> None:
-    hidden, vocabulary, _ = op.sizes
-    element = float(m.scenario.compute_bytes)
-    m.add(PRODUCTS, m.kernels.matmul("nt", op.tokens, vocabulary, hidden, element))
-    m.add(LOSS, m.kernels.moved(passes * op.tokens * vocabulary * element))
-    m.launches = m.launches + tiles(op.tokens, float(vocabulary)) * launches
-
-
-def _log_softmax(op: Operation, m: Meter) -> None:
-    m.add(LOSS, m.kernels.pointwise("log_softmax", op.elements, op.bytes, op.width))
-
-
-def _nll(op: Operation, m: Meter) -> None:
-    m.tiny(2)
-
-
 FORWARD: Final[dict[str, Kind]] = {
     "": _unnamed,
     "cast": _cast,
@@ -284,20 +292,22 @@ FORWARD: Final[dict[str, Kind]] = {
     float8.KIND: float8.forward,
     "weight_cast": _weight_cast,
     "adapter": _adapter,
+    "effective_router": _effective_router,
     "effective_weight": _effective_weight,
     "copy": flat("copy"),
     "dropout": flat("dropout"),
     "layer_norm": _layer_norm,
-    "liger_norm": liger,
+    "liger_norm": _liger_norm,
     "pow": flat("pow2"),
     "mean": _mean,
+    "one_plus": _one_plus,
     "mul_column": _along("mul_column"),
     "mul_row": _along("mul_row"),
     "part": nothing,
     "slice": nothing,
     "liger_rope": liger,
     "mul_rotary": rotary_product,
-    "join_rotary": flat("copy"),
+    "join_rotary": _join_rotary,
     "rotate_half": _rotate_half,
     "gather_heads": flat("copy"),
     "attention": attention,
@@ -309,18 +319,14 @@ FORWARD: Final[dict[str, Kind]] = {
     "add_mask": _unnamed,
     "softmax": _along("softmax"),
     "weighted_values": _weighted_values,
-    "liger_gated": liger,
+    "liger_gated": _liger_gated,
     "activation": _activation,
-    "mul": flat("mul"),
+    "mul": _mul,
     "choose": choose,
     "send": _send,
     "masked_fill": masked_fill,
-    "mul_weights": _unnamed,
-    "sum_experts": _unnamed,
+    "mul_weights": flat("mul_column"),
+    "sum_experts": _sum_experts,
     "grouped": _grouped,
-    "log_softmax": _log_softmax,
-    "nll": _nll,
-    "fused_loss": _fused_loss,
-    "chunked_loss": _chunked_loss,
-    "log_probabilities": _log_probabilities,
+    **LOSS_KERNELS,
 }

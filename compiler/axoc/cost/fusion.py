@@ -8,6 +8,7 @@ reads the gradients of what it wrote and what it kept, and writes the gradients 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +36,10 @@ BARRIERS: Final = frozenset(
 """Kinds that keep their own kernels."""
 PARTS: Final = ("part", "slice")
 """Views: what is read of a tensor is as large as they are."""
+INLINED: Final = frozenset({"cast", "copy", "scale"})
+"""Of one tensor, element by element: inductor makes no tensor of them for a single user that is no product's, but has that
+one compute them (torch/_inductor/ir.py, StorageBox: what is pointwise stays unrealized until it is read often or by a kernel
+of another kind), however much later it runs."""
 NORMS: Final = ("liger_norm", "layer_norm")
 
 
@@ -74,6 +79,8 @@ def groups(operations: Sequence[Operation], output: Value) -> list[Group]:
     found: dict[int, Group] = {}
     maker: dict[int, Group] = {}
     depth: dict[int, int] = {}
+    uses = Counter(id(value) for op in operations for value in op.inputs)
+    saved = {id(storage) for op in operations for storage in op.saves}
     for op in operations:
         if op.output is None:
             continue
@@ -84,16 +91,25 @@ def groups(operations: Sequence[Operation], output: Value) -> list[Group]:
         mine = Group()
         for value in op.inputs:
             other = maker.get(id(value))
-            if other is not None and other is not mine and depth[id(value)] == before:
+            if other is None or other is mine:
+                continue
+            if depth[id(value)] == before or _inlined(other, uses, saved):
                 mine = _joined(other, mine, maker, found)
         mine.operations.append(op)
         maker[id(op.output)] = mine
         found[id(mine)] = mine
     takers = _takers(operations, maker)
-    saved = {id(storage) for op in operations for storage in op.saves}
     for group in found.values():
         _borders(group, takers, saved, output)
     return list(found.values())
+
+
+def _inlined(group: Group, uses: Counter[int], saved: set[int]) -> bool:
+    """Nothing of it is wanted but by the one that takes its last."""
+    return all(
+        op.kind in INLINED and op.output is not None and uses[id(op.output)] == 1 and id(op.output.storage) not in saved
+        for op in group.operations
+    )
 
 
 def _joined(one: Group, other: Group, maker: dict[int, Group], found: dict[int, Group]) -> Group:

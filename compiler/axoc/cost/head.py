@@ -17,6 +17,7 @@ from axoc.cost.blocks import Profile
 from axoc.cost.chunked import chunked_loss
 from axoc.cost.columns import Floats
 from axoc.cost.layers import FP32, Setting, cast, lowered, norm, scaled, weight_copy
+from axoc.cost.liger_loss import chunk_rows
 from axoc.cost.tape import Parameter, Size, Storage, Tape, Value
 
 SCALED_LOGITS: Final = ("granite",)
@@ -120,12 +121,6 @@ def chunk_bytes(s: Setting, hidden: Value, trained: bool) -> Size:
     return rows * element * (model.vocab_size + (model.hidden_size if lowers else 0)) + copies
 
 
-def chunk_rows(tokens: Size, hidden: int, vocabulary: int) -> Floats:
-    chunks = np.ceil(vocabulary / hidden)
-    rows: Floats = 2.0 ** np.ceil(np.log2(np.maximum(1.0, np.ceil(tokens / chunks))))
-    return np.minimum(rows, tokens)
-
-
 def tail(s: Setting, tokens: Floats) -> Profile:
     """From the last block's output to the loss and back. ``kept`` and ``copies``: when the forward has ended."""
     t = Tape(tokens)
@@ -142,6 +137,7 @@ def tail(s: Setting, tokens: Floats) -> Profile:
         cached=light.cached + whole,
         forward=forward + whole,
         light=light.top + whole,
+        dropping=light.top + whole,
         backward=t.top + whole,
         later=t.top + whole,
         recomputed=t.top + whole,

@@ -1,4 +1,4 @@
-"""Host memory of one node, by item and by phase of a launch: load, train, save, finish. What the runtime really does.
+"""Host memory of one node, by item and by phase of a launch: prepare to export. What the runtime really does.
 
 Counted is memory that only the process gives back. Weights that are read in the dtype of their files are pages of those
 files (safetensors maps them; transformers 5.17's _materialize_copy leaves them where they are), shared by all ranks and
@@ -14,15 +14,19 @@ import numpy as np
 
 from axoc.cost import states
 from axoc.cost.columns import Columns, Floats
+from axoc.cost.exporting import exporting_bytes
 from axoc.cost.offload import copied_while_pinning_bytes, offloaded
+from axoc.cost.preparing import preparing_bytes, tokenizer_bytes
 from axoc.cost.scenario import Scenario
 from axoc.units import MIB
 
-HOST_PHASES: Final = ("load", "train", "save", "finish")
+HOST_PHASES: Final = ("prepare", "load", "train", "save", "finish", "export")
 CUDA_PROCESS_BYTES: Final = 3.5e9
 """Of one rank before weights: Python, torch, transformers, the CUDA context's host side. An estimate, not yet measured."""
 CPU_PROCESS_BYTES: Final = 350 * MIB
 """Of one rank before weights, CPU build of torch: docs/host-memory.md."""
+CPU_TRAINER_BYTES: Final = 37 * MIB
+"""Of one rank that trains on a CPU, between its imports and its first weight: the model's code and the Trainer's; measured."""
 CPU_LIBRARY_BYTES: Final = 130 * MIB
 """Pages of libraries' files that such a rank has resident beside: no plan's need, but part of what it is seen to use."""
 LAUNCHER_BYTES: Final = 145 * MIB
@@ -31,6 +35,9 @@ ROW_BYTES: Final = 88
 """Of each row in every rank: its index as a Python integer in the split and in the sampler's order, and in Arrow."""
 FILE_BYTES: Final = 50e9
 """Weights are written in files of at most so much, each copied from the device whole (save_pretrained's max_shard_size)."""
+BROADCAST_BYTES: Final = 250 * MIB
+"""DDP gives every rank the first one's weights, frozen ones too, in flat copies that are closed once they hold so much, two of
+them at a time (torch/nn/parallel/distributed.py: broadcast_bucket_size; torch/csrc/distributed/c10d/comm.cpp: max_in_flight)."""
 
 TENSORS: Final = "tensors of the ranks"
 HostLedger = dict[str, Floats]
@@ -54,10 +61,12 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
     device = 1.0 if scenario.on_cpu else 0.0
     kept = {item: ranks * v for item, v in offloaded(scenario, c).items()}
     ledgers = {
+        "prepare": {"reading and encoding rows": np.full(len(c), preparing_bytes(scenario))},
         "load": base
         | {
             "weights while loading": ranks * copied_at_load_bytes(scenario, c),
             TENSORS: device * ranks * _placed_on_cpu_bytes(scenario, c),
+            "copies being broadcast": device * ranks * broadcast_bytes(scenario, c),
         },
         "train": base
         | kept
@@ -72,8 +81,9 @@ def host_memory(scenario: Scenario, c: Columns, peak: Floats, resident: Floats) 
             "copies being saved": _saving(scenario, c, ranks),
         },
         "finish": _finish(scenario, c),
+        "export": _export(scenario, c),
     }
-    phases = {name: cast(Floats, sum(ledger.values())) for name, ledger in ledgers.items()}
+    phases = {name: cast(Floats, sum(ledger.values(), np.zeros(len(c)))) for name, ledger in ledgers.items()}
     stacked = np.stack([phases[name] for name in HOST_PHASES])
     return HostColumns(
         bytes=stacked.max(axis=0), phase=cast(Floats, stacked.argmax(axis=0)), phases=phases, ledgers=ledgers
@@ -98,7 +108,7 @@ def _mapped_bytes(scenario: Scenario, c: Columns) -> Floats:
 
 
 def _base(scenario: Scenario, ranks: Floats) -> HostLedger:
-    process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
+    process = CPU_PROCESS_BYTES + CPU_TRAINER_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
     rows = ROW_BYTES * float(scenario.data_rows or 0)
     launcher = np.where(ranks > 1, float(LAUNCHER_BYTES), 0.0)  # launch.sh starts one process itself
     return {"processes": ranks * process + launcher, "order of the rows": ranks * rows}
@@ -129,6 +139,14 @@ def _placed_on_cpu_bytes(scenario: Scenario, c: Columns) -> Floats:
     resident = states.weights(scenario, c)
     moved = np.maximum(0.0, resident - copied_at_load_bytes(scenario, c))
     return np.select([c.uses("zero3"), c.uses("ddp")], [resident, moved], 0.0)
+
+
+def broadcast_bytes(scenario: Scenario, c: Columns) -> Floats:
+    """Of one CPU rank, when DDP wraps its model. The vocabulary's matrix fills a copy alone where it is larger than one."""
+    weights = states.weights(scenario, c)
+    matrix = float(scenario.sizes.vocabulary_matrix * scenario.weight_bytes)
+    two = max(matrix, float(BROADCAST_BYTES)) + BROADCAST_BYTES
+    return cast(Floats, np.where(c.uses("ddp"), np.minimum(weights, two), 0.0))
 
 
 def _saving(scenario: Scenario, c: Columns, ranks: Floats) -> Floats:
@@ -163,3 +181,15 @@ def _finish(scenario: Scenario, c: Columns) -> HostLedger:
     process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
     merged = 0.0 if scenario.is_full else scenario.weight_bytes * float(scenario.sizes.total) + 4.0 * scenario.trainable
     return {"processes": np.full(len(c), float(process)), "model being merged": np.full(len(c), merged)}
+
+
+def _export(scenario: Scenario, c: Columns) -> HostLedger:
+    """The same process, once the adapter is merged."""
+    if not scenario.exports:
+        return {}
+    process = CPU_PROCESS_BYTES if scenario.on_cpu else CUDA_PROCESS_BYTES
+    each = {
+        "processes": float(process) + tokenizer_bytes(scenario),
+        "formats and what checks them": exporting_bytes(scenario),
+    }
+    return {item: np.full(len(c), value) for item, value in each.items()}

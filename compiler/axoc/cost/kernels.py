@@ -36,15 +36,20 @@ class Kernels(Protocol):
         backward: bool,
         fused: bool,
         by_document: bool = False,
+        flash_4: bool = False,
     ) -> Floats:
         """Causal. ``fused``: False where torch takes its plain implementation, with scores in full and in fp32.
-        ``by_document``: flash attention's own kernels, which are told where documents begin; else what torch picks."""
+        ``by_document``: flash attention's own kernels, which are told where documents begin; else what torch picks.
+        ``flash_4``: of those, its fourth version's."""
 
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0) -> Floats:
         """Bound by memory. ``width``: of the rows it goes along."""
 
     def moved(self, num_bytes: Size) -> Floats:
         """Bound by memory, known by its bytes alone."""
+
+    def liger(self, kernel: str, rows: Size, width: Size, bytes_: float, *, passes: float, backward: bool) -> Floats:
+        """One of Liger's, which reads and writes so many tensors of these rows."""
 
     def dequantize(self, elements: Size, *, nested: bool) -> Floats:
         """Four-bit weights to the compute dtype. ``nested``: their scales are quantized too."""

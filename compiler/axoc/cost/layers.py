@@ -71,10 +71,8 @@ class Setting:
 
     @property
     def leaves_inputs(self) -> bool:
-        """Adapters do not cast what autocast casts anyway: all that have one input keep that one. Compiled blocks are counted
-        with the casts, which they leave out by themselves: they keep less than is counted where they are not recomputed (11%
-        of an 8B's peak), and as much where they are, whose kernels hold at once what is here summed one after the other."""
-        return self.autocast and not self.scenario.casts_inputs and not self.compiled
+        """Adapters do not cast what autocast casts anyway: all that have one input keep that one."""
+        return self.autocast and not self.scenario.casts_inputs
 
     @property
     def four_bit(self) -> bool:
@@ -188,8 +186,10 @@ def four_bit(t: Tape, s: Setting, value: Value, inner: Size, outer: Size) -> Val
     low = cast(t, value, s.compute)
     scales = NESTED_SCALE_BYTES if s.scenario.double_quantization else 0.0
     weight = inner * outer * s.compute
+    dequantized = [t.allocate(2 * inner * outer * scales), t.allocate(weight)]
     product = t.apply(outer, s.compute, [low], scratch=weight, kind="linear_4bit", sizes=(inner, outer))
-    t.scratch(weight + 2 * inner * outer * scales)
+    for storage in dequantized:
+        t.release(storage)
     result = cast(t, product, value.bytes)
     t.drop(low, product)
     return result
@@ -325,6 +325,8 @@ def rms_norm(t: Tape, s: Setting, value: Value) -> Value:
 def _weighted(t: Tape, s: Setting, value: Value, normal: Value) -> Value:
     """Times the weight: after the cast back in Llama, before it in Gemma and OLMo 2."""
     family = s.scenario.model.family
+    if family in ("gemma2", "gemma3"):
+        t.did("one_plus", s.weight)
     before = family in ("gemma2", "gemma3", "olmo2")
     factor = t.again(normal) if before else cast(t, normal, value.bytes)
     bytes_ = max(factor.bytes, FP32 if before else s.weight)

@@ -80,7 +80,7 @@ def _forward(live: Live) -> Ledger:
     """At the loss, or inside the last block where that needs more: there its weights are gathered too."""
     held, one, shared = live.held, live.held.largest, live.shared
     any_plain = live.columns.checkpointed_layers < live.scenario.model.num_layers
-    inside = np.where(any_plain, one.forward - one.kept - one.copies, one.light - held.gradient)
+    inside = np.where(any_plain, one.forward - one.kept - one.copies, one.dropping - held.gradient)
     inside = inside + np.where(
         live.columns.checkpointed_layers == 0, one.apart, 0.0
     )  # the model's frame: inputs_embeds

@@ -14,6 +14,9 @@ from axoc.cost.columns import Bools, Columns, Floats
 from axoc.cost.scenario import Scenario
 from axoc.ir.facts import RowLengths
 
+TILE: Final = 128
+"""Tokens by tokens, that flash attention computes at once (Flash_fwd_kernel_traits<64, 128, 128, …>, the backward alike; of larger heads
+128 by 64)."""
 BEST_FIT: Final = 0.98
 """Of a pack that best fit decreasing fills on chat-like lengths, at least; a windowed packer stays a little below 1."""
 
@@ -34,13 +37,13 @@ def sequences(scenario: Scenario, c: Columns) -> Floats:
 def attended(scenario: Scenario, c: Columns) -> Floats:
     """Length of the rows that attention is computed over: padded rows in full, documents of a pack one by one.
 
-    Documents of different lengths are as much work as documents all of the mean length that a token sees,
-    E[n^2] / E[n].
+    Documents of different lengths are as much work as documents all of the mean length that a token sees, E[n^2] / E[n]. An
+    accelerator's kernels compute whole tiles of it: each length counts as the next multiple of TILE.
     """
     if scenario.lengths is None:
         return np.full(len(c), float(scenario.seq_length))
     if scenario.packing:
-        return np.full(len(c), seen(scenario.trained_lengths))
+        return np.full(len(c), seen(scenario.trained_lengths, tile=1 if scenario.on_cpu else TILE))
     return longest(scenario.trained_lengths, sequences(scenario, c))
 
 
@@ -79,9 +82,10 @@ def mean(lengths: RowLengths) -> float:
     return float(np.dot(lengths.tokens, lengths.shares))
 
 
-def seen(lengths: RowLengths) -> float:
-    """Mean length of the row that a token stands in: E[n^2] / E[n]."""
-    return float(np.dot(np.square(lengths.tokens), lengths.shares)) / mean(lengths)
+def seen(lengths: RowLengths, tile: int = 1) -> float:
+    """Mean length of the row that a token stands in, E[n^2] / E[n]; the lengths squared rounded up to whole tiles."""
+    whole = np.ceil(np.asarray(lengths.tokens) / tile) * tile
+    return float(np.dot(np.square(whole), lengths.shares)) / mean(lengths)
 
 
 def longest(lengths: RowLengths, rows: Floats) -> Floats:

@@ -1,11 +1,14 @@
 """How far one setting can be moved until a plan no longer fits: the same row, costed again at other values.
 
-A setting that is a column is costed at all its values in one call; for another, values are bisected. That is exact
+A setting that is a column is costed at all its values in one call; for another, values are bracketed. That is exact
 because no term shrinks when a row grows longer or a rank higher; tests/cost/test_margin.py holds that against random plans.
+Reserved bytes are taken to keep their share of the allocated ones; first_to_break.py replays where that is too coarse.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Final, cast
@@ -46,6 +49,17 @@ class Knob:
     """Whether ``at`` takes more than one value."""
     drawn: bool = False
     """Whether its curve is kept, below the planned value and beyond the last that fits."""
+    costed: dict[int, MemoryColumns] = dataclasses.field(default_factory=dict, compare=False)
+    """By value: the same ones are asked for again and again, and compiled blocks are made anew for each."""
+
+    def memory(self, values: Sequence[int]) -> MemoryColumns:
+        """Not to be written to."""
+        if self.together:
+            return memory(*self.at(values))
+        (value,) = values
+        if value not in self.costed:
+            self.costed[value] = memory(*self.at(values))
+        return self.costed[value]
 
 
 def knob_margins(
@@ -55,8 +69,12 @@ def knob_margins(
 
     ``reserved_share``: of reserved over allocated bytes in the plan as it is, which is taken to stay as high.
     """
-    one = one_row(c, row)
-    return tuple(_margin(knob, room, reserved_share) for knob in knobs(scenario, one) if len(knob.values) > 1)
+    return tuple(_margin(knob, room, reserved_share) for knob in moved(scenario, c, row))
+
+
+def moved(scenario: Scenario, c: Columns, row: int) -> list[Knob]:
+    """The settings that have somewhere to go."""
+    return [knob for knob in knobs(scenario, one_row(c, row)) if len(knob.values) > 1]
 
 
 def one_row(c: Columns, row: int) -> Columns:
@@ -65,13 +83,21 @@ def one_row(c: Columns, row: int) -> Columns:
 
 def fits(scenario: Scenario, c: Columns, room: Room, reserved_share: float = 1.0) -> Bools:
     """Of each row."""
-    found = memory(scenario, c)
-    used = _used(found, reserved_share)
+    return over(memory(scenario, c), room, reserved_share) <= 0
+
+
+def over(found: MemoryColumns, room: Room, reserved_share: float = 1.0) -> Floats:
+    """Bytes by which each row misses the limit that it misses most; negative where it fits."""
     disk = cast(Floats, sum(found.disk.values()))
-    return (used <= room.device_bytes) & (found.host.bytes <= room.host_bytes) & (disk <= room.disk_bytes)
+    missed = [
+        used_bytes(found, reserved_share) - room.device_bytes,
+        found.host.bytes - room.host_bytes,
+        disk - room.disk_bytes,
+    ]
+    return cast(Floats, np.max(missed, axis=0))
 
 
-def _used(found: MemoryColumns, reserved_share: float) -> Floats:
+def used_bytes(found: MemoryColumns, reserved_share: float = 1.0) -> Floats:
     return found.device_used + np.maximum(0.0, found.allocated * reserved_share - found.reserved)
 
 
@@ -141,44 +167,62 @@ def _with_rank(scenario: Scenario, rank: int) -> Scenario:
 
 
 def _margin(knob: Knob, room: Room, reserved_share: float) -> KnobMargin:
-    def holds(*values: int) -> Bools:
-        return fits(*knob.at(values), room, reserved_share)
+    said = told(knob, first_broken(knob, room, reserved_share, 0, len(knob.values)))
+    return replace(said, curve=curve(knob, said.fits_to, reserved_share))
 
-    broken = _broken_together(knob, holds) if knob.together else _bisected(knob, holds)
+
+def told(knob: Knob, broken: int) -> KnobMargin:
+    """``broken``: index of the first value that does not fit; the number of values where all do."""
     return KnobMargin(
         field=knob.field,
         label=knob.label,
         value=knob.values[0],
         fits_to=knob.values[broken - 1],
         breaks_at=knob.values[broken] if broken < len(knob.values) else None,
-        curve=_curve(knob, knob.values[broken - 1], reserved_share) if knob.drawn else (),
     )
 
 
-def _curve(knob: Knob, fits_to: int, reserved_share: float) -> tuple[KnobPoint, ...]:
+def first_broken(knob: Knob, room: Room, reserved_share: float, low: int, high: int) -> int:
+    """Index of the first value that does not fit, between ``low``, which does, and ``high``, which is taken not to."""
+
+    def missed(*indices: int) -> Floats:
+        return over(knob.memory([knob.values[i] for i in indices]), room, reserved_share)
+
+    if high - low < 2:
+        return high
+    if knob.together:
+        broken = np.flatnonzero(missed(*range(low + 1, high)) > 0)
+        return low + 1 + int(broken[0]) if broken.size else high
+    return _bracketed(lambda index: float(missed(index)[0]), low, high)
+
+
+def curve(knob: Knob, fits_to: int, reserved_share: float) -> tuple[KnobPoint, ...]:
     """From a quarter of the planned value to half beyond the last that fits, no further than the setting goes."""
+    if not knob.drawn:
+        return ()
     planned, most = knob.values[0], knob.values[-1]
     beyond = min(most, fits_to + fits_to // 2)
     middle = (planned + fits_to) // 2
     values = sorted({max(1, planned // 4), max(1, planned // 2), planned, middle, fits_to, beyond})
 
     def used(value: int) -> int:
-        scenario, columns = knob.at([value])
-        return round(float(_used(memory(scenario, columns), reserved_share)[0]))
+        return round(float(used_bytes(knob.memory([value]), reserved_share)[0]))
 
     return tuple(KnobPoint(value=v, device_used_bytes=used(v)) for v in values)
 
 
-def _broken_together(knob: Knob, holds: Callable[..., Bools]) -> int:
-    """Index of the first value that does not fit; the number of values where all do. The first fits: it is the plan."""
-    broken = np.flatnonzero(~holds(*knob.values[1:]))
-    return 1 + int(broken[0]) if broken.size else len(knob.values)
-
-
-def _bisected(knob: Knob, holds: Callable[..., Bools]) -> int:
-    """The same: after a value that does not fit, none does."""
-    low, high = 0, len(knob.values)
+def _bracketed(missed: Callable[[int], float], low: int, high: int) -> int:
+    """After a value that does not fit, none does. Tried is where a straight line through both ends crosses the limit, and the
+    middle, by turns: bytes grow almost so with a rank, and hardly faster with a row."""
+    if (beyond := missed(high - 1)) <= 0:
+        return high
+    high, below, straight = high - 1, missed(low), True
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(knob.values[middle])[0] else (low, middle)
+        share = below / (below - beyond) if straight and math.isfinite(below) and below < 0 else 0.5
+        middle = low + min(high - low - 1, max(1, int((high - low) * share)))
+        found, straight = missed(middle), not straight
+        if found <= 0:
+            low, below = middle, found
+        else:
+            high, beyond = middle, found
     return high

@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from axoc.cost.columns import Floats
+from axoc.cost import liger_loss
+from axoc.cost.columns import Bools, Floats
 from axoc.cost.datasheet import PASSES, Datasheet
 from axoc.cost.surfaces import Curve, Surface
 from axoc.cost.tape import Size
@@ -17,6 +18,10 @@ from axoc.facts.profile import Profile, Table
 NAMES: Final = {4.0: "fp32", 2.0: "bf16", 1.0: "fp8"}
 """Of a dtype, by bytes of an element."""
 NONE: Final = Table(columns=(), rows=())
+FEWEST_ALIKE: Final = 4
+"""Shapes of attention with heads of one size, from which others of it are told."""
+SHORT_SECONDS: Final = 1e-3
+"""Of a product that is over, batch and all, before the clock falls; of twice as long ones it has."""
 MOVED_BY_MUL: Final = 3.0
 """Tensors that an elementwise product reads and writes: kernels that were not measured go at its rate."""
 
@@ -24,6 +29,14 @@ MOVED_BY_MUL: Final = 3.0
 def stacked(*sizes: Size) -> Floats:
     """One row a shape."""
     return np.stack(np.broadcast_arrays(*(np.atleast_1d(np.asarray(s, dtype=np.float64)) for s in sizes)), axis=1)
+
+
+def lies_odd(layout: str, sizes: Floats, bytes_: float) -> Bools:
+    """Products with rows in memory that are no multiple of 16 bytes: neither cp.async nor TMA moves them, and they take five times as
+    long (GPT-2's 50,257 words). ``sizes``: m, n, k, one row a product."""
+    m, n, k = sizes.T
+    along = (m, n) if layout == "tn" else (n, k)
+    return cast(Bools, np.any([np.mod(side * bytes_, 16.0) != 0 for side in along], axis=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +62,15 @@ class Measured:
         key = (layout, bytes_, sizes.tobytes())
         found = self._remembered.get(key)
         if found is None:
-            seconds = self._matmul_seconds(layout, sizes, bytes_)
-            found = self._remembered[key] = seconds * self.sustained
+            found = self._remembered[key] = self._matmul_seconds(layout, sizes, bytes_)
         return found
+
+    def _slowed(self, seconds: Floats) -> Floats:
+        """What running on takes, over what was measured: of the long ones less, as they ran at the lower clock already. The table says
+        so: products of a millisecond and less reach 770 TFLOP/s, those of two and more 728, by the same 5% that ``sustained`` shows.
+        It is of the measured ones: a long product that is told by short ones is as slow as they are when they run on."""
+        short = 1.0 - np.clip(np.log2(seconds / SHORT_SECONDS), 0.0, 1.0)
+        return cast(Floats, 1.0 + (self.sustained - 1.0) * short)
 
     def _matmul_seconds(self, layout: str, sizes: Floats, bytes_: float) -> Floats:
         """float8 products are all of one layout: what lies otherwise is cast into it."""
@@ -59,7 +78,13 @@ class Measured:
         if bytes_ == 1.0 and not self.profile.tables["matmul"].where(dtype="fp8").rows:
             m, n, k = sizes.T
             return self.datasheet.matmul(layout, m, n, k, bytes_)
-        return self._matmuls(NAMES[bytes_], layout).seconds(sizes, self._product(sizes, bytes_))
+        ideal, odd = self._product(sizes, bytes_), lies_odd(layout, sizes, bytes_)
+        even = self._matmuls(NAMES[bytes_], layout, odd=False).seconds(sizes, ideal)
+        return (
+            np.where(odd, self._matmuls(NAMES[bytes_], layout, odd=True).seconds(sizes, ideal), even)
+            if odd.any()
+            else even
+        )
 
     def _product(self, sizes: Floats, bytes_: float) -> Floats:
         m, n, k = sizes.T
@@ -70,12 +95,16 @@ class Measured:
         d = self.datasheet
         return flops / d.product_rate(bytes_) + num_bytes / d.bytes_per_second + d.launch_seconds
 
-    @lru_cache(maxsize=16)  # noqa: B019 (one a process and accelerator)
-    def _matmuls(self, dtype: str, layout: str) -> Surface:
+    @lru_cache(maxsize=32)  # noqa: B019 (one a process and accelerator)
+    def _matmuls(self, dtype: str, layout: str, *, odd: bool) -> Surface:
+        """Of one kind of kernel where both were measured."""
         table = self.profile.tables["matmul"].where(dtype=dtype, layout=layout)
         sizes = np.array([row[2:5] for row in table.rows], dtype=np.float64)
         bytes_ = next(b for b, name in NAMES.items() if name == dtype)
-        return Surface.over(sizes, np.array(table.column("seconds")), self._product(sizes, bytes_))
+        seconds, alike = np.array(table.column("seconds")), lies_odd(layout, sizes, bytes_) == odd
+        if alike.any():
+            sizes, seconds = sizes[alike], seconds[alike]
+        return Surface.over(sizes, seconds * self._slowed(seconds), self._product(sizes, bytes_))
 
     def grouped(self, rows: Size, experts: float, inner: Size, outer: Size, role: str, bytes_: float) -> Floats:
         """``role``: forward | input_gradient | weight_gradient"""
@@ -106,12 +135,17 @@ class Measured:
         backward: bool,
         fused: bool,
         by_document: bool = False,
+        flash_4: bool = False,
     ) -> Floats:
         if not fused:
             return self._plain(batch, heads, head_dim, seq, backward=backward)
         sizes = stacked(batch, heads, kv_heads, head_dim, seq)
-        documents = by_document and bool(self.profile.tables.get("attention_varlen", NONE).rows)
-        surface = self._documents(backward) if documents else self._attentions(masked, backward, by_document)
+        documents = next((t for t in self._tables(by_document, flash_4) if self.profile.tables.get(t, NONE).rows), None)
+        surface = (
+            self._documents(documents, backward, head_dim)
+            if documents
+            else self._attentions(masked, backward, by_document, head_dim)
+        )
         found = surface.seconds(sizes, self._attended(sizes, masked, backward))
         return found * self.sustained
 
@@ -130,20 +164,30 @@ class Measured:
         moved = 2.0 * batch * seq * head_dim * (2.0 * heads + 2.0 * kv_heads)
         return self._ideal(flops * (2.5 if backward else 1.0), moved * (2.0 if backward else 1.0))
 
-    @lru_cache(maxsize=8)  # noqa: B019
-    def _attentions(self, masked: bool, backward: bool, by_document: bool) -> Surface:
-        """Of the backend that torch picks by itself, or of flash attention, whose kernels take documents."""
+    @lru_cache(maxsize=32)  # noqa: B019
+    def _attentions(self, masked: bool, backward: bool, by_document: bool, head_dim: float) -> Surface:
+        """Of the backend that torch picks by itself, or of flash attention, whose kernels take documents. A head's size has kernels of
+        its own: where it was measured, heads of other sizes tell nothing."""
         mask = "bool" if masked else "causal"
         backend = "flash" if by_document else self._backend(mask)
         table = self.profile.tables["attention"].where(dtype="bf16", mask=mask, backend=backend)
+        alike = table.where(head_dim=int(head_dim))
+        table = alike if len(alike.rows) >= FEWEST_ALIKE else table
         sizes = np.array([row[3:8] for row in table.rows], dtype=np.float64)
         seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
         return Surface.over(sizes, seconds, self._attended(sizes, masked, backward))
 
-    @lru_cache(maxsize=2)  # noqa: B019
-    def _documents(self, backward: bool) -> Surface:
-        """Of torch's kernels for documents: each so many tokens long, in the place of a row."""
-        table = self.profile.tables["attention_varlen"]
+    @staticmethod
+    def _tables(by_document: bool, flash_4: bool) -> tuple[str, ...]:
+        """Of kernels that take documents; where flash attention 4 was not measured, torch's, which is slower."""
+        return (("attention_flash_4",) if flash_4 else ()) + (("attention_varlen",) if by_document else ())
+
+    @lru_cache(maxsize=4)  # noqa: B019
+    def _documents(self, name: str, backward: bool, head_dim: float) -> Surface:
+        """Of kernels for documents: each so many tokens long, in the place of a row."""
+        table = self.profile.tables[name]
+        alike = table.where(head_dim=int(head_dim))
+        table = alike if len(alike.rows) >= FEWEST_ALIKE else table
         sizes = np.array([(n, h, kv, size, tokens / n) for tokens, n, h, kv, size, *_ in table.rows], dtype=np.float64)
         seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
         return Surface.over(sizes, seconds, self._attended(sizes, False, backward))
@@ -195,6 +239,23 @@ class Measured:
         """A kernel that was not measured, at the rate of one that was."""
         return self.pointwise("mul", np.asarray(num_bytes) / (MOVED_BY_MUL * 2.0), 2.0)
 
+    def liger(self, kernel: str, rows: Size, width: Size, bytes_: float, *, passes: float, backward: bool) -> Floats:
+        """Norms' backward goes along rows one after the other in each multiprocessor, and takes three times what its bytes do."""
+        sizes = stacked(rows, width)
+        if not self.profile.tables.get("liger", NONE).where(kernel=kernel).rows:
+            return self.moved(passes * bytes_ * sizes.prod(axis=1))
+        return self._ligers(kernel, backward).seconds(
+            sizes, self._ideal(0.0 * sizes[:, 0], bytes_ * sizes.prod(axis=1))
+        )
+
+    @lru_cache(maxsize=16)  # noqa: B019
+    def _ligers(self, kernel: str, backward: bool) -> Surface:
+        """In bf16; by the bytes of one tensor."""
+        table = self.profile.tables["liger"].where(kernel=kernel)
+        sizes = np.array([row[1:3] for row in table.rows], dtype=np.float64)
+        seconds = np.array(table.column("backward_seconds" if backward else "forward_seconds"))
+        return Surface.over(sizes, seconds, self._ideal(0.0 * sizes[:, 0], 2.0 * sizes.prod(axis=1)))
+
     def dequantize(self, elements: Size, *, nested: bool) -> Floats:
         table = self.profile.tables["nf4_dequantize"].where(double_quantization=nested)
         sizes = [a * b for a, b in zip(table.column("rows"), table.column("columns"), strict=True)]
@@ -218,18 +279,17 @@ class Measured:
         return Surface.over(sizes, seconds, self._looked_up(sizes, bytes_, backward))
 
     def fused_loss(self, tokens: Size, hidden: float, vocabulary: float, *, trained: bool) -> Floats | None:
+        """Measured for milliseconds each, as long products were: at the clock of a device that runs on."""
         if not self.profile.tables.get("liger_loss", NONE).rows:
             return None
         sizes = stacked(tokens, hidden, vocabulary)
-        return self._fused_losses(trained).seconds(sizes, self._fused(sizes, trained)) * self.sustained
+        return self._fused_losses(trained).seconds(sizes, self._fused(sizes, trained))
 
     def _fused(self, sizes: Floats, trained: bool) -> Floats:
-        """Each of as many chunks as the vocabulary is wider than the stream reads the head for the logits and for their
-        gradient, and adds to the head's; the logits are read twice and written twice."""
-        tokens, hidden, vocabulary = sizes.T
-        head = np.ceil(vocabulary / hidden) * hidden * vocabulary * (4.0 if trained else 2.0)
-        flops = (6.0 if trained else 4.0) * tokens * hidden * vocabulary
-        return self._ideal(flops, 2.0 * (head + 4.0 * tokens * vocabulary))
+        d = self.datasheet
+        return liger_loss.least_seconds(
+            sizes, d.product_rate(2.0), d.bytes_per_second, d.launch_seconds, trained=trained
+        )
 
     @lru_cache(maxsize=2)  # noqa: B019
     def _fused_losses(self, trained: bool) -> Surface:

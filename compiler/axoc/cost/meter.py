@@ -54,6 +54,14 @@ class Meter:
     def pointwise(self, kernel: str, elements: Size, bytes_: float, width: Size = 0.0, times: float = 1.0) -> None:
         self.add(MEMORY_BOUND, self.kernels.pointwise(kernel, elements, bytes_, width), times)
 
+    def liger(
+        self, kernel: str, elements: Size, width: Size, bytes_: float, *, passes: float, backward: bool = False
+    ) -> None:
+        """A Triton kernel along rows of ``width``, whose launch is told apart."""
+        seconds = self.kernels.liger(kernel, elements / width, width, bytes_, passes=passes, backward=backward)
+        self.add(MEMORY_BOUND, seconds)
+        self.launches, self.triton = self.launches - 1.0, self.triton + 1.0
+
     def moved(self, num_bytes: Size, launches: float = 1.0, part: str = MEMORY_BOUND) -> None:
         """A kernel that only its bytes are known of."""
         self.add(part, self.kernels.moved(num_bytes / launches), launches)

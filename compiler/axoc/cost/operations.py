@@ -24,6 +24,8 @@ class Operation:
     parameters: tuple[Parameter, ...] = ()
     saves: tuple[Storage, ...] = ()
     """Kept for the backward."""
+    scratch: Size = 0.0
+    """Of the backward, beside the inputs' gradients."""
 
     @property
     def width(self) -> Size:
@@ -66,6 +68,7 @@ class Operations(Tape):
                 flows=cast("tuple[Flow, ...]", tuple(keywords.get("flows") or ("new",) * len(inputs))),
                 parameters=tuple(keywords.get("parameters", ())),
                 saves=tuple(keywords.get("saves", ())),
+                scratch=keywords.get("scratch", 0.0),
             )
         )
         return result

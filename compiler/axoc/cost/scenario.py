@@ -11,6 +11,7 @@ import numpy as np
 
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.objectives import IMITATION, Objective
+from axoc.facts.varlen import FLASH_4
 from axoc.ir.facts import ClusterFacts, ModelFacts, RowLengths
 from axoc.ir.request import AdapterRequest
 
@@ -28,7 +29,7 @@ OPTIMIZER_STATE_BYTES: Final[dict[str, Callable[[float], float]]] = {
 }
 
 
-BY_DOCUMENT: Final = ("varlen", "flash_attention_2", "flash_attention_3")
+BY_DOCUMENT: Final = ("varlen", "flash_attention_2", "flash_attention_3", FLASH_4)
 """Attention backends whose kernels are told where documents begin and end."""
 
 
@@ -103,6 +104,8 @@ class Scenario:
     """Optimizer steps of the run, where known."""
     casts_inputs: bool = True
     """Adapters cast their inputs to their own dtype under autocast too, as PEFT does."""
+    counts_operations: bool = True
+    """The Trainer counts its FLOPs in every micro-step, as transformers' does; the bundle's runtime does not."""
     scales_between: bool = False
     """An adapter's factor is taken between its matrices, not of what they give."""
     rounds_stochastically: bool = False

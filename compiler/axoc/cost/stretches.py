@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,7 @@ from axoc.cost import blocks, head
 from axoc.cost.backward import BACKWARD
 from axoc.cost.columns import Floats
 from axoc.cost.forward import FORWARD
-from axoc.cost.fusion import fused_backward, fused_forward, left_alone
+from axoc.cost.fusion import BARRIERS, fused_backward, fused_forward, left_alone
 from axoc.cost.kernels import Kernels
 from axoc.cost.launching import HostCosts
 from axoc.cost.layers import Setting
@@ -22,6 +22,8 @@ from axoc.cost.tape import Size, Value
 from axoc.cost.tensors import biases
 
 COUNTED: Final = ("launches", "triton", "dequantized", "adapted")
+FIRST_HOOKS: Final = 0.2
+"""Of a checkpoint's host seconds, in the forward: 0.6 of 2.9 ms of a Llama block (benchmarks/rows/h100-kernel-times.jsonl.xz, pieces)."""
 MODEL_LAUNCHES: Final = 30.0
 """Of a forward outside its blocks: positions, rotary tables, masks, labels shifted, accelerate's conversions."""
 
@@ -58,6 +60,13 @@ class Passes:
     again: Stretch
     """What a checkpointed block runs a second time."""
     backward: Stretch
+    saved: float = 0.0
+    """Tensors that are kept for the backward: under a checkpoint, each goes through its hooks."""
+
+    def hooks(self, costs: HostCosts) -> tuple[float, float]:
+        """Host seconds of a checkpoint: of its first forward, and of what comes after."""
+        seconds = self.saved * costs.saved
+        return FIRST_HOOKS * seconds, (1.0 - FIRST_HOOKS) * seconds
 
 
 def passes(s: Setting, kernels: Kernels, tape: Operations, output: Value) -> Passes:
@@ -70,11 +79,24 @@ def passes(s: Setting, kernels: Kernels, tape: Operations, output: Value) -> Pas
         BACKWARD[operation.kind](operation, backward)
     for value, additions in [] if s.compiled else sums(reached):
         backward.pointwise("add", value.width * tape.tokens, value.bytes, times=float(additions))
+    forward = _forward(s, kernels, tape, tape.all, output)
     return Passes(
-        forward=_forward(s, kernels, tape, tape.all, output),
-        again=_forward(s, kernels, tape, tape.all[: tape.needed], output),
-        backward=_stretch(backward),
+        forward=forward,
+        again=_forward(s, kernels, tape, _run_again(s, tape), output),
+        backward=replace(_stretch(backward), adapted=forward.adapted),
+        saved=float(_saved(s, reached)),
     )
+
+
+def _saved(s: Setting, reached: Sequence[Operation]) -> int:
+    """Compiled, what its products and attention keep; what lies between them is computed anew from that."""
+    return sum(len(op.saves) for op in reached if not s.compiled or op.kind in BARRIERS)
+
+
+def _run_again(s: Setting, tape: Operations) -> Sequence[Operation]:
+    """Of a checkpointed block. Compiled, it is one autograd function, which saves its tensors once its whole forward has run
+    (torch/csrc/autograd/python_function.cpp, process_outputs): nothing is left out."""
+    return tape.all if s.compiled else tape.all[: tape.needed]
 
 
 def _forward(s: Setting, kernels: Kernels, tape: Operations, operations: Sequence[Operation], output: Value) -> Stretch:
@@ -163,4 +185,5 @@ def total(shares: list[tuple[float, Passes]]) -> Passes:
         counts = {n: sum(share * getattr(x, n) for share, x in found) for n in COUNTED}
         return Stretch(device=device, **counts)
 
-    return Passes(forward=part("forward"), again=part("again"), backward=part("backward"))
+    saved = sum(share * p.saved for share, p in shares)
+    return Passes(forward=part("forward"), again=part("again"), backward=part("backward"), saved=saved)

@@ -20,9 +20,10 @@ import numpy as np
 from axoc.cost.columns import Floats
 
 Size = Floats | float
-Flow = Literal["new", "same", "over", "waits", "joins"]
+Flow = Literal["new", "same", "over", "waits", "joins", "lowered"]
 """Gradient of an input: a tensor of its own, the output's gradient itself or a view of it, or written over the input; of parts
-that are put together, the output's gradient waits for the first part's, and joins all of them in a tensor of its own."""
+that are put together, the output's gradient waits for the first part's, and joins all of them in a tensor of its own. "lowered": of
+an input that the operation raised to its output's dtype, a tensor in that dtype first."""
 
 
 @dataclass(eq=False)
@@ -101,6 +102,8 @@ class Tape:
     live: Size = ZERO
     top: Size = ZERO
     """Highest ``live`` since the last ``reset``."""
+    drops: bool = False
+    """Inside a checkpoint, which lets go of what operations save: where one graph saves it all, at its end."""
     top_of_saves: Size = ZERO
     """``top`` when a tensor was last saved."""
     live_at_first_use: Size | None = None
@@ -125,9 +128,10 @@ class Tape:
         self.top = np.maximum(self.top, self.live)
         return Storage(size)
 
-    def scratch(self, size: Size) -> None:
-        """Bytes that an operation holds only while it runs."""
-        self.top = np.maximum(self.top, self.live + size)
+    def scratch(self, *sizes: Size, multiplies: bool = False) -> None:
+        """Bytes of each tensor that an operation holds only while it runs, all of them at once. ``multiplies``: with them there
+        it calls the matrix library."""
+        self.top = np.maximum(self.top, self.live + sum(sizes))
 
     def release(self, storage: Storage) -> None:
         storage.references -= 1
@@ -226,6 +230,9 @@ class Tape:
         before: Size | None = None
         while self.nodes:
             node = self.nodes.pop()
+            if not isinstance(node, Node):
+                node.run(self)
+                continue
             if node.saved and node.output.gradient is not None and self.live_at_first_use is None:
                 self.live_at_first_use = self.live
             self._step(node)
@@ -241,6 +248,9 @@ class Tape:
         if gradient is None:  # nobody asked for this output
             for storage in node.saved:
                 self.release(storage)
+            return
+        if "lowered" in node.flows:
+            self._lowered(node, gradient)
             return
         computed = {p: self.allocate(p.computed) for p in node.parameters if not p.biased}
         made = [
@@ -270,6 +280,27 @@ class Tape:
             self._keep(parameter, storage)
         for value, storage in made:
             self._deliver(value, storage, node.folded)
+
+    def _lowered(self, node: Node, gradient: Storage) -> None:
+        """A product of a tensor and one of a number a row, in the wider dtype of the two. Each gradient is a product as wide as the output,
+        the other factor's first (derivatives.yaml's mul.Tensor, by name); when both are there the operation lets go of what it saved,
+        and the engine casts the one and sums the other (engine.cpp, call_function and then validate_outputs)."""
+        value, numbers = node.inputs
+        other = self.allocate(node.output.size) if numbers.needs_gradient else None
+        wide = self.allocate(node.output.size) if value.needs_gradient else None
+        node.output.gradient = None
+        for storage in node.saved:
+            self.release(storage)
+        made = []
+        if wide is not None:
+            made.append((value, self.allocate(value.size)))
+            self.release(wide)
+        if other is not None:
+            made.append((numbers, self.allocate(numbers.size)))
+            self.release(other)
+        self.release(gradient)
+        for each, storage in made:
+            self._deliver(each, storage, node.folded)
 
     def _keep(self, parameter: Parameter, storage: Storage) -> None:
         """A parameter's gradient stays; where it is of another dtype, or one is there already, as a copy or a sum."""

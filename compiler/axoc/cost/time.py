@@ -12,14 +12,14 @@ from typing import Final, cast
 
 import numpy as np
 
-from axoc.cost import communication, flops, lengths, overlap, sight, stretches, zero3_hooks
+from axoc.cost import communication, flops, lengths, overlap, sight, stretches, walks, zero3_hooks
 from axoc.cost.activations import module_kind, programs, timed_setting
 from axoc.cost.columns import Columns, Floats
 from axoc.cost.distinct import distinct
 from axoc.cost.generation import generation_seconds
 from axoc.cost.kernels import dense_rate, kernels_of
 from axoc.cost.launching import HostCosts, host_costs, optimizer_host_seconds
-from axoc.cost.meter import PARTS
+from axoc.cost.meter import CASTS, PARTS
 from axoc.cost.passes import forward_seconds
 from axoc.cost.scenario import Scenario
 from axoc.cost.stragglers import SLOWEST, waiting_seconds
@@ -60,12 +60,34 @@ class TimeColumns:
         return cast(Floats, self.breakdown[HOST] / self.step_seconds)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MicroSteps:
+    """Of all of a step's."""
+
+    kernels: dict[str, Floats]
+    """Device seconds by part."""
+    busy: Floats
+    """The same without sums of gradients, which come when all ranks have theirs."""
+    waits: Floats
+    """Seconds in which the device waits for the host."""
+    each: Floats
+    """Until one of them is done."""
+
+
 def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     device, elapsed = _micro_step(scenario, c)
-    breakdown = {name: seconds * c.accumulation for name, seconds in device.items()}
-    breakdown["weight casts and gradient sums"] += _gradient_sums(scenario, c) * np.maximum(c.accumulation - 1, 0)
-    breakdown[HOST] = (elapsed - cast(Floats, sum(device.values()))) * c.accumulation
-    breakdown |= _communication(scenario, c, elapsed)
+    kernels = {name: seconds * c.accumulation for name, seconds in device.items()}
+    kernels[CASTS] += _gradient_sums(scenario, c) * np.maximum(c.accumulation - 1, 0)
+    whole = cast(Floats, sum(device.values()))
+    waits = (elapsed - whole) * c.accumulation
+    found = MicroSteps(kernels=kernels, busy=whole * c.accumulation, waits=waits, each=elapsed)
+    return whole_step(scenario, c, found)
+
+
+def whole_step(scenario: Scenario, c: Columns, found: MicroSteps) -> TimeColumns:
+    """With all that is not a micro-step's own."""
+    breakdown = found.kernels | {HOST: found.waits}
+    breakdown |= _communication(scenario, c, found.each)
     if scenario.objective.passes:
         breakdown[PASSES] = forward_seconds(scenario, c) * scenario.objective.passes * c.accumulation
     if scenario.objective.generated is not None:
@@ -73,7 +95,7 @@ def step_time(scenario: Scenario, c: Columns) -> TimeColumns:
     if scenario.model.vision is not None:
         breakdown[sight.SECONDS] = sight.seconds(scenario, c) * c.accumulation
     breakdown["optimizer"] = optimizer_seconds(scenario, c)
-    breakdown[SLOWEST] = waiting_seconds(scenario, c, cast(Floats, sum(device.values())) * c.accumulation)
+    breakdown[SLOWEST] = waiting_seconds(scenario, c, found.busy)
     step = cast(Floats, sum(breakdown.values()))
     real = scenario.by_variant(c, lengths.real_tokens)
     useful = scenario.by_variant(c, flops.model_flops) * c.accumulation
@@ -115,7 +137,7 @@ class _Line:
         shapes = c.rows(first)
         s, kernels = timed_setting(scenario, shapes), kernels_of(scenario)
         tokens = lengths.micro_batch_tokens(scenario, shapes)
-        self.columns = c
+        self.scenario, self.columns = scenario, c
         self.embedding = stretches.embedding(s, kernels, tokens)
         dtypes = (s.stream, s.autocast, s.adapter)
         key = (*scenario.program_of_blocks, *dtypes, tokens.tobytes(), shapes.tensor_parallel.tobytes())
@@ -131,16 +153,16 @@ class _Line:
     def run(self) -> tuple[dict[str, Floats], Floats]:
         whole = np.ones(len(self.columns))
         counts = self._checkpointed()
-        self.segments.append((whole * self.costs.micro_step, 0.0 * whole))
+        self.segments.append((whole * (self.costs.micro_step + walks.each_micro_step(self.scenario)), 0.0 * whole))
         self._add(self.embedding.forward, whole, outside=True)
         for (count, passes), again in zip(self.groups, counts, strict=True):
-            self._add(passes.forward, again, extra=self.costs.each_pass + self.costs.checkpoint / 2)
+            self._add(passes.forward, again, extra=self.costs.each_pass + passes.hooks(self.costs)[0])
             self._add(passes.forward, count - again, extra=self.costs.each_pass)
         self._add(self.tail.forward, whole, outside=True)
         self._add(self.tail.backward, whole, outside=True)
         for (count, passes), again in reversed(list(zip(self.groups, counts, strict=True))):
             self._add(passes.backward, count - again, extra=self.costs.each_pass)
-            self._add(_both(passes), again, extra=2 * self.costs.each_pass + self.costs.checkpoint / 2)
+            self._add(_both(passes), again, extra=2 * self.costs.each_pass + passes.hooks(self.costs)[1])
         self._add(self.embedding.backward, whole, outside=True)
         return self.device, self._elapsed()
 
@@ -195,7 +217,7 @@ def _communication(scenario: Scenario, c: Columns, compute: Floats) -> dict[str,
 
 
 def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
-    """Clipping and step, the device idle at first; on the host where it is offloaded."""
+    """Clipping and step, the device idle at first, then the gradients let go; on the host where it is offloaded."""
     local = scenario.trainable / (c.optimizer_shards * c.tensor_parallel)
     tensors, kernels = trained_tensors(scenario), kernels_of(scenario)
     bytes_ = float(scenario.trainable_bytes)
@@ -205,7 +227,9 @@ def optimizer_seconds(scenario: Scenario, c: Columns) -> Floats:
         host[1] = tensors * STOCHASTIC_OPERATIONS * host_costs(scenario).operation
     if scenario.optimizer == "muon":
         device[1] = device[1] + orthogonalization_seconds(scenario)
-    on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1]))
+    walk = walks.each_pass(scenario)
+    host[0] += walk
+    on_device = np.maximum(device[0] + device[1], host[0] + np.maximum(device[1], host[1] + walk))
     masters = kernels.optimizer(scenario.optimizer, local, tensors, 4.0) + kernels.moved(local * DEEPSPEED_BYTES)
     on_device = np.where(c.deepspeed, masters, on_device) + host_costs(scenario).step
     on_host = (

@@ -17,6 +17,7 @@ from axoc.emit.targets.registry import target_files
 from axoc.emit.user_config import checked_user_config
 from axoc.facts.exports import needs_tools
 from axoc.facts.stored import COMPRESSED
+from axoc.facts.varlen import FLASH_4
 from axoc.ir.bundle import Bundle, BundleFile
 from axoc.ir.canonical import dumps
 from axoc.ir.plan import Plan
@@ -45,7 +46,7 @@ def build_bundle(
         _text("spec.lock", lock_text),
         _text("plan.json", dumps(plan_dict(plan))),
         _text("job.json", dumps(job_dict(plan, base_dir=base_dir))),
-        _text("requirements.lock", requirements_lock(placement(plan).profile, exports=exports_need_tools(plan))),
+        _text("requirements.lock", _requirements(plan)),
         _text("config/launch.env", launch_environment(plan).render()),
         *target_files(plan),
         *strategy_config(plan, config_text),
@@ -55,6 +56,11 @@ def build_bundle(
         *sources.plugin_files(plugin_files or {}),
     ]
     return Bundle(files=tuple(sorted([*files, manifest_file(files, inventory)], key=lambda file: file.path)))
+
+
+def _requirements(plan: Plan) -> str:
+    flash_4 = plan.chosen.candidate.attention == FLASH_4
+    return requirements_lock(placement(plan).profile, exports=exports_need_tools(plan), flash_4=flash_4)
 
 
 def exports_need_tools(plan: Plan) -> bool:

@@ -56,6 +56,7 @@ def no_plan_dict(no_plan: NoPlan) -> dict[str, Any]:
         "plan": None,
         "nearest": [{**rejection_dict(r), "shortfall_bytes": shortfall_bytes(r, safety)} for r in no_plan.nearest],
         "smallest_change": no_plan.smallest_change,
+        "warnings": list(no_plan.warnings),
         **_refusals(no_plan.rejections),
     }
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from axoc.ir.canonical import digest, dumps, to_plain
+from axoc.ir.facts import DataFacts
 from axoc.ir.plan import Plan
-from axoc.ir.request import AUTO
+from axoc.ir.request import AUTO, DatasetRequest
+
+NO_TRAINING: Final = ("max_seq_length", "packing", "mean_tokens")
+"""Of a dataset: told by the contract itself, or only an estimate."""
 
 
 def training_contract(plan: Plan) -> dict[str, Any]:
-    """Global batch, steps and schedules, the digest of the learning rate's schedule, and the digest of all of it."""
+    """Model, data, objective, global batch, steps and schedules, the digest of the learning rate's schedule, and the digest of
+    all of it."""
     schedule, training = plan.schedule, plan.request.training
     steps = schedule.total_steps
     rate = {
@@ -35,9 +40,35 @@ def training_contract(plan: Plan) -> dict[str, Any]:
         "max_grad_norm": training.max_grad_norm,
         "seed": training.seed,
         "adapter": to_plain(plan.request.adapter),
+        "model": _model(plan),
+        "data": [_data(d, facts) for d, facts in zip(plan.request.datasets, plan.data, strict=False)],
+        "objective": training.objective,
+        "preference": to_plain(training.preference),
+        "grpo": to_plain(training.grpo),
+        "bf16_update": training.bf16_update,
+        "early_stopping_patience": training.early_stopping_patience,
         "lr_schedule_digest": digest(dumps(rate).encode()),
     }
     return contract | {"digest": digest(dumps(contract).encode()), "global_batch_is_set": batch_is_set(plan)}
+
+
+def _model(plan: Plan) -> dict[str, Any]:
+    """What begins, and the types it is kept and computed in."""
+    model = plan.request.model
+    return {
+        "id": model.id,
+        "revision": model.revision,
+        "dtype": model.dtype,
+        "quantization": plan.chosen.candidate.quantization,
+        "mixed_precision": plan.request.distributed.mixed_precision,
+        "tokenizer": to_plain(model.tokenizer),
+    }
+
+
+def _data(wanted: DatasetRequest, facts: DataFacts) -> dict[str, Any]:
+    """The rows, and what becomes of them. The same content is the same data, wherever it lies."""
+    made = {k: v for k, v in to_plain(wanted).items() if k not in NO_TRAINING}
+    return made if facts.sha256 is None else {k: v for k, v in made.items() if k != "path"} | {"sha256": facts.sha256}
 
 
 def warmup_steps(ratio: float, steps: int) -> int:

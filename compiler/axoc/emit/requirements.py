@@ -15,17 +15,18 @@ ROCM_HEADER: Final = """\
 """
 
 
-def requirements_lock(profile: Profile, *, exports: bool = False) -> str:
-    """The lock of a profile; with ``exports``, what exports are made and checked with too. For ROCm: the CUDA lock without
-    what is built for CUDA."""
+def requirements_lock(profile: Profile, *, exports: bool = False, flash_4: bool = False) -> str:
+    """The lock of a profile; with ``exports``, what exports are made and checked with too; with ``flash_4``, flash attention 4.
+    For ROCm: the CUDA lock without what is built for CUDA."""
     if profile != "rocm":
-        return _packaged(profile) + (_more(profile) if exports else "")
+        more = (["export"] if exports else []) + (["flash"] if flash_4 and profile == "cuda" else [])
+        return _packaged(profile) + "".join(_more(profile, part) for part in more)
     entries = split_entries(_packaged("cuda")) + (split_entries(_packaged("cuda-export")) if exports else [])
     return ROCM_HEADER + "".join(entry for entry in entries if not CUDA_ONLY.match(entry))
 
 
-def _more(profile: str) -> str:
-    return "".join(split_entries(_packaged(f"{profile}-export")))
+def _more(profile: str, part: str) -> str:
+    return "".join(split_entries(_packaged(f"{profile}-{part}")))
 
 
 def split_entries(lock: str) -> list[str]:

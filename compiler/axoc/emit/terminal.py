@@ -41,20 +41,23 @@ def render_no_plan(no_plan: NoPlan, *, color: bool = False) -> str:
     title = f"No plan fits for {text.printable(no_plan.request.name)}."
     lines = [_paint(title, BOLD + RED, color)]
     lines += _section("Nearest", [line for r in no_plan.nearest for line in _near(r)], color)
-    change = no_plan.smallest_change or _other_ways(no_plan)
-    lines += _section("Smallest change that fits", _wrapped(text.printable(change), "  "), color)
+    if no_plan.smallest_change is not None:
+        lines += _section("Smallest change that fits", _wrapped(text.printable(no_plan.smallest_change), "  "), color)
+    else:
+        ways = [line for way in _other_ways(no_plan) for line in _hanging(text.printable(way))]
+        lines += _section("No single change that was tried fits; what else there is", ways, color)
     lines += _section(
         f"Refused: {len(no_plan.rejections):,}", _refusals(text.refusal_groups(no_plan.rejections)), color
     )
+    warned = [line for warning in no_plan.warnings for line in _wrapped(text.printable(warning), "  ")]
+    lines += _section("Warnings", warned, color)
     return "\n".join(lines) + "\n"
 
 
-def _other_ways(no_plan: NoPlan) -> str:
+def _other_ways(no_plan: NoPlan) -> list[str]:
     """Where no single change helps: what the rules say, or, where memory is what lacks, the obvious."""
     fixes = dict.fromkeys(r.fix for r in no_plan.rejections if r.estimate is None)
-    if fixes:
-        return "; ".join(fixes)
-    return "none was found: more or larger accelerators, or a smaller model"
+    return list(fixes) or ["more or larger accelerators, or a smaller model"]
 
 
 def _near(rejection: Rejection) -> list[str]:

@@ -10,7 +10,7 @@ from axoc.emit.margin import band_in_words, knob_rows, margin_sentence
 from axoc.emit.placement import placement
 from axoc.emit.replan import contract_sentence
 from axoc.ir.estimate import MemoryEstimate
-from axoc.ir.plan import Decision, Plan, Scored
+from axoc.ir.plan import UNCOUNTED, Decision, Plan, Scored
 from axoc.search.resume import resume_sentence
 from axoc.units import count, duration, gib
 
@@ -129,7 +129,7 @@ def plan_view(plan: Plan) -> PlanView:
         pareto=tuple(_candidate(i, s, chosen=plan.chosen) for i, s in enumerate(_front(plan), start=1)),
         refusals=tuple(text.refusal_groups(plan.rejections)),
         refusals_count=plan.rejections_count,
-        warnings=tuple(text.printable(w) for w in plan.warnings),
+        warnings=tuple(text.printable(w) for w in plan.warnings if not w.startswith(UNCOUNTED)),
         several_nodes=placement(plan).nodes > 1,
     )
 
@@ -169,7 +169,7 @@ def _memory_rows(plan: Plan) -> tuple[tuple[str, str], ...]:
         ("limit", gib(memory.capacity_bytes)),
         ("margin", _margin(memory)),
         ("host memory a node", gib(memory.host_bytes)),
-        ("disk a node", gib(memory.disk_bytes)),
+        ("disk a node", gib(memory.disk_bytes) + (" and prepared rows" if _rows_are_uncounted(plan) else "")),
         ("error band", band_in_words(estimate)),
     )
 
@@ -250,3 +250,7 @@ def _candidate(rank: int, scored: Scored, *, chosen: Scored | None = None) -> Ca
         accelerator=scored.candidate.accelerator,
         chosen=chosen is not None and scored.candidate == chosen.candidate,
     )
+
+
+def _rows_are_uncounted(plan: Plan) -> bool:
+    return any(w.startswith(UNCOUNTED) for w in plan.warnings)

@@ -71,6 +71,8 @@ class ExportFormat:
     """Of its quantizations, where these are fewer."""
     largest_bytes: int | None = None
     """Of one file of this format."""
+    as_stored: bool = False
+    """Without a quantization its weights are those of the trained model, in their dtype."""
     tools: bool = True
     """Needs packages that only bundles with exports pin."""
     plain_tools: bool = True
@@ -82,8 +84,8 @@ class ExportFormat:
 
 
 FORMATS: Final[Mapping[str, ExportFormat]] = {
-    "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0, **BITSANDBYTES_BYTES}, tools=False),
-    "pytorch": ExportFormat(bytes_a_parameter={NONE: 4.0}, tools=False),
+    "safetensors": ExportFormat(bytes_a_parameter={NONE: 4.0, **BITSANDBYTES_BYTES}, as_stored=True, tools=False),
+    "pytorch": ExportFormat(bytes_a_parameter={NONE: 4.0}, as_stored=True, tools=False),
     "vllm": ExportFormat(
         bytes_a_parameter={NONE: 2.0, **VLLM_BYTES}, quantized_families=COMPRESSED_FAMILIES, plain_tools=False
     ),
@@ -95,7 +97,10 @@ FORMATS: Final[Mapping[str, ExportFormat]] = {
     "openvino": ExportFormat(bytes_a_parameter={NONE: 2.0}, families=GRAPH_FAMILIES),
     "tensorrt": ExportFormat(bytes_a_parameter={NONE: 4.0}, families=GRAPH_FAMILIES),
     "mlx": ExportFormat(
-        bytes_a_parameter={NONE: 4.0, "int4": 0.7, "int8": 1.2}, families=MLX_FAMILIES, plain_tools=False
+        bytes_a_parameter={NONE: 4.0, "int4": 0.7, "int8": 1.2},
+        families=MLX_FAMILIES,
+        as_stored=True,
+        plain_tools=False,
     ),
 }
 PLUGIN: Final = ExportFormat(bytes_a_parameter={NONE: 4.0})
@@ -126,9 +131,18 @@ class AskedFormat:
             return f"what quantizes it to {self.quantization} does not know this family; {self.name} without that can be made"
         return None
 
-    @property
-    def bytes_a_parameter(self) -> float:
+    def bytes_a_parameter(self, stored_bytes: float) -> float:
+        """``stored_bytes``: of a weight of the trained model."""
+        if self.quantization == NONE and self.facts.as_stored:
+            return stored_bytes
         return self.facts.bytes_a_parameter.get(self.quantization, 4.0)
+
+
+def scratch_bytes_a_parameter(formats: tuple[str, ...], stored_bytes: float) -> float:
+    """Of what lies beside the formats until all are made (the runtime's exports: onnx/mobile.py, mlx.py): the graph that the flat
+    file is made from, unless it is an export itself, and the plain model that mlx-lm quantizes."""
+    graph = 4.0 if "ort" in formats and "onnx" not in formats else 0.0
+    return graph + (stored_bytes if any(f.startswith("mlx:") for f in formats) else 0.0)
 
 
 def asked(formats: tuple[str, ...], quantization: str) -> tuple[AskedFormat, ...]:

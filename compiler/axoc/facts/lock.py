@@ -39,19 +39,25 @@ _CHUNK_BYTES: Final = 1 << 20
 
 
 class HasPath(Protocol):
-    """A dataset of the request: only its path is read here."""
+    """A dataset of the request, as far as it is read here."""
 
     @property
     def path(self) -> str | None: ...
+
+    @property
+    def on_bad_row(self) -> str: ...
 
 
 def resolve(datasets: Sequence[HasPath], locate: Callable[[str], Path]) -> tuple[DataFacts, ...]:
     """Facts of each dataset, in order. ``locate`` turns a written path into one on this machine.
 
     A file, a folder of data files or a glob is read; hub ids and remote addresses stay unknown. Raises UserError
-    where a local file cannot be read as what its name says.
+    where a local file cannot be read as what its name says, and the run would stop at it.
     """
-    return tuple(_facts(d.path, local_files(d.path, locate)) if d.path else DataFacts(path=None) for d in datasets)
+    return tuple(
+        _facts(d.path, local_files(d.path, locate), damaged=d.on_bad_row != "fail") if d.path else DataFacts(path=None)
+        for d in datasets
+    )
 
 
 def lock_text(model_id: str | None, revision: str | None, data: Sequence[DataFacts]) -> str:
@@ -104,11 +110,12 @@ def _names(path: Path, root: Path) -> list[str]:
     return [str(p) for p in shown if p.name.lower().partition(".")[0] not in ABOUT_DATA] or [str(p) for p in shown]
 
 
-def _facts(written: str, files: Sequence[Path]) -> DataFacts:
+def _facts(written: str, files: Sequence[Path], *, damaged: bool = False) -> DataFacts:
+    """``damaged``: rows may be, and the run goes on without them: how many there are of such a file is not known."""
     if not files:
         return DataFacts(path=written)
     try:
-        rows = [count_rows(file) for file in files]
+        rows = [_counted(file, damaged=damaged) for file in files]
         return DataFacts(
             path=written,
             rows=None if None in rows else sum(row for row in rows if row is not None),
@@ -118,6 +125,15 @@ def _facts(written: str, files: Sequence[Path]) -> DataFacts:
     except OSError as error:
         message = f"cannot read {error.filename}: {error.strerror}"
         raise UserError(Diagnostic(message=message, file=written, fix="check the file's permissions")) from None
+
+
+def _counted(file: Path, *, damaged: bool) -> int | None:
+    try:
+        return count_rows(file)
+    except UserError:
+        if damaged:
+            return None
+        raise
 
 
 def _digest(files: Sequence[Path]) -> str:

@@ -1,4 +1,5 @@
-"""What torch's attention over documents (torch/nn/attention/varlen.py) runs: flash attention's kernels.
+"""What keeps a packed row's documents apart: torch's kernels (torch/nn/attention/varlen.py, flash attention 2) or flash
+attention 4's.
 
 tests/contract holds these figures against the runtime's own table.
 """
@@ -9,7 +10,10 @@ from typing import Final
 
 from axoc.ir.facts import AcceleratorFacts, ModelFacts
 
+FLASH_4: Final = "flash_attention_4"
 CAPABILITY: Final = (8, 0)
+FLASH_4_CAPABILITY: Final = (9, 0)
+"""The least (flash_attn/cute/interface.py), and the one it was measured on: newer ones are left to the user."""
 HEAD_MULTIPLE: Final = 8
 HEAD_MAX: Final = 256
 DROPS_SCORES: Final = ("gpt2",)
@@ -38,3 +42,9 @@ def obstacles(model: ModelFacts, accelerator: AcceleratorFacts, compute_dtype: s
     if model.family in OWN_ATTENTION:
         found.append(f"{model.family}'s code takes no attention but its own")
     return found
+
+
+def flash_4_serves(model: ModelFacts, accelerator: AcceleratorFacts, compute_dtype: str) -> bool:
+    """Whether flash attention 4 is taken for packed rows where nothing is said: it does what torch's kernels do, in half the time."""
+    measured = accelerator.compute_capability == FLASH_4_CAPABILITY
+    return measured and not obstacles(model, accelerator, compute_dtype)

@@ -145,6 +145,7 @@ ATTENTION: Final = {
     "xformers": "auto",
     "flash_attention_2": "auto",
     "flash_attention_3": "auto",
+    "flash_attention_4": "auto",
     "flash_attn": "auto",
     "fa2": "auto",
     "fa3": "auto",

@@ -35,7 +35,7 @@ class MemoryEstimate:
     """Of the fullest node, over a whole launch."""
     disk_bytes: int
     host_phase: str = ""
-    """Of a launch, where the host needs most: load, train, save or finish."""
+    """Of a launch, where the host needs most: prepare, load, train, save, finish or export."""
     host_ledger: tuple[LedgerItem, ...] = ()
     """What the host holds in that phase; sums to host_bytes."""
     disk_ledger: tuple[LedgerItem, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -56,5 +57,9 @@ class Margin:
     @property
     def first_to_break(self) -> KnobMargin | None:
         """The one with the smallest factor; None where no setting alone breaks the plan."""
-        breaking = [(k.factor, i) for i, k in enumerate(self.knobs) if k.factor is not None]
-        return self.knobs[min(breaking)[1]] if breaking else None
+        return first_to_break(self.knobs)
+
+
+def first_to_break(knobs: Sequence[KnobMargin]) -> KnobMargin | None:
+    breaking = [(k.factor, i) for i, k in enumerate(knobs) if k.factor is not None]
+    return knobs[min(breaking)[1]] if breaking else None

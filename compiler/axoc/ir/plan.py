@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from axoc.ir.candidate import Candidate
 from axoc.ir.estimate import Estimate
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.margin import Margin
 from axoc.ir.request import PlanRequest
+
+DISK_BEGINS: Final = "disk: "
+"""Of each warning of what the disk holds beside what is planned; axoc explain shows them below the ledger."""
+UNCOUNTED: Final = DISK_BEGINS + "prepared rows"
+"""Of the one that every plan without a lock has: the views say it beside the sum, not among what is to be looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +100,5 @@ class NoPlan:
     rejections: tuple[Rejection, ...]
     nearest: tuple[Rejection, ...]
     smallest_change: str | None
+    """Tried: with it a plan fits. None where no single one helps."""
+    warnings: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from axoc.emit.manifest import MANIFEST, OWNED_FOLDERS, manifest_file
 from axoc.emit.placement import config_path
 from axoc.emit.user_config import checked_user_config
 from axoc.emit.write import bundle_files
-from axoc.errors import Diagnostic, UserError
+from axoc.errors import Diagnostic, UserError, reason
 from axoc.facts.lock import lock_text
 from axoc.ir.bundle import BundleFile
 from axoc.ir.canonical import digest, dumps
@@ -69,7 +69,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         if not all(isinstance(v, str) for v in digests.values()) or not {"plan.json", "job.json"} <= set(digests):
             raise ValueError("it lists no plan.json and job.json")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        message = f"this folder holds no manifest of a bundle: {error}"
+        message = f"this folder holds no manifest of a bundle: {reason(error)}"
         raise UserError(Diagnostic(message=message, file=str(path), fix="name a bundle that axoc plan wrote")) from None
     return dict(manifest)
 
@@ -300,7 +300,8 @@ def as_text(found: Checked, folder: Path) -> str:
             "\n".join([*lines, f"{folder}: {found.files} files, as axoc wrote them, and they agree with each other."])
             + "\n"
         )
-    counts = f"{len(found.altered)} altered, {len(found.contradictions)} contradictions"
+    number = len(found.contradictions)
+    counts = f"{len(found.altered)} altered, {number} contradiction{'s' * (number != 1)}"
     return "\n".join([*lines, f"{folder}: {counts}. To mend it: {FIX}."]) + "\n"
 
 

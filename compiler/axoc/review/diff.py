@@ -192,12 +192,12 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _training(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
-    was, now = (flat(side.get("training_contract") or {}) for side in (old, new))
-    skipped = ("digest", "lr_schedule_digest", "global_batch_is_set")
-    found = list(changes(was, now, skip=skipped))
-    if not found and was.get("lr_schedule_digest") != now.get("lr_schedule_digest"):
-        found = [Change(field="learning rate schedule", old="as before", new="another")]
-    yield from found
+    """Of what both contracts speak of: one that another version of axoc wrote may say less."""
+    both = [side.get("training_contract") or {} for side in (old, new)]
+    was, now = (flat({k: v for k, v in side.items() if all(k in other for other in both)}) for side in both)
+    yield from changes(was, now, skip=("digest", "lr_schedule_digest", "global_batch_is_set"))
+    if was.get("lr_schedule_digest") != now.get("lr_schedule_digest"):
+        yield Change(field="learning rate schedule", old="as before", new="another")
 
 
 def _resumes(old: dict[str, Any], new: dict[str, Any]) -> str | None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from axoc.errors import Diagnostic, UserError
+from axoc.errors import Diagnostic, UserError, reason
+from axoc.ir.plan import DISK_BEGINS
 from axoc.review.items import DEVICE_ITEMS, DISK_ITEMS, HOST_ITEMS
 from axoc.search.adapter_inputs import FIELD
 from axoc.units import GIB, MIB, gib
@@ -43,7 +44,7 @@ def plan_of_bundle(folder: Path) -> dict[str, Any]:
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        message = f"this folder holds no plan that can be read: {error}"
+        message = f"this folder holds no plan that can be read: {reason(error)}"
         raise UserError(Diagnostic(message=message, file=str(path), fix=fix)) from None
     if not isinstance(plan, dict) or "memory_by_phase" not in plan:
         message = "this plan does not say what is live in which phase: it was written by an older axoc"
@@ -65,7 +66,7 @@ def explanation(plan: PlanJson) -> dict[str, Any]:
             "peak_phase": memory["host_phase"],
             "phases": plan["memory_by_phase"]["host"],
         },
-        "disk": {"bytes": memory["disk_bytes"], "ledger": memory["disk_ledger"]},
+        "disk": {"bytes": memory["disk_bytes"], "ledger": memory["disk_ledger"], "unknown": _unknown(plan)},
         "margin": plan["margin"],
         "items": {"device": DEVICE_ITEMS, "host": HOST_ITEMS, "disk": DISK_ITEMS},
     }
@@ -77,10 +78,10 @@ def as_text(plan: PlanJson, *, color: bool = False) -> str:
     paint = _Paint(color)
     sections = [
         _heading(plan, paint),
-        _tables("Device memory by phase, GiB", phases["device"], memory["peak_phase"], paint),
+        _tables("Device memory by phase, GiB", _occurring(plan), memory["peak_phase"], paint),
         list(_limit(plan, paint)),
         _tables("Host memory of a node by phase, GiB", phases["host"], memory["host_phase"], paint),
-        _disk(memory, paint),
+        _disk(plan, paint),
         _margin(plan["margin"], paint),
         _in_words(plan, paint),
     ]
@@ -110,6 +111,13 @@ def _heading(plan: PlanJson, paint: _Paint) -> list[str]:
 def leaves_inputs(plan: PlanJson) -> bool:
     """Adapters do not cast what autocast casts back; False in plans that were written before that was decided."""
     return any(d["field"] == FIELD and d["value"] is False for d in plan["decisions"])
+
+
+def _occurring(plan: PlanJson) -> list[Mapping[str, Any]]:
+    """Without the backward phases of blocks that the plan has none of: recomputed ones, or others."""
+    left_out = {"none": "backward_recompute", "full": "backward_first"}.get(plan["plan"]["gradient_checkpointing"])
+    peak = plan["estimate"]["memory"]["peak_phase"]
+    return [p for p in plan["memory_by_phase"]["device"] if p["phase"] == peak or p["phase"] != left_out]
 
 
 def _tables(title: str, phases: Sequence[Mapping[str, Any]], peak: str, paint: _Paint) -> list[str]:
@@ -179,10 +187,19 @@ def _limit(plan: PlanJson, paint: _Paint) -> Iterator[str]:
     )
 
 
-def _disk(memory: Mapping[str, Any], paint: _Paint) -> list[str]:
+def _disk(plan: PlanJson, paint: _Paint) -> list[str]:
+    memory = plan["estimate"]["memory"]
     lines = [paint("Disk of a node, GiB", BOLD)]
     lines += [f"  {i['item']:<{NAME_CELLS - 2}}{_figure(i['bytes']):>{PHASE_CELLS[1]}}" for i in memory["disk_ledger"]]
-    return [*lines, f"  {'all':<{NAME_CELLS - 2}}{_figure(memory['disk_bytes']):>{PHASE_CELLS[1]}}"]
+    lines.append(f"  {'all':<{NAME_CELLS - 2}}{_figure(memory['disk_bytes']):>{PHASE_CELLS[1]}}")
+    for told in _unknown(plan):
+        lines += textwrap.wrap(f"beside it: {told}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return lines
+
+
+def _unknown(plan: PlanJson) -> list[str]:
+    """What the disk holds beside what is planned."""
+    return [w.removeprefix(DISK_BEGINS) for w in plan["warnings"] if w.startswith(DISK_BEGINS)]
 
 
 def _margin(margin: Mapping[str, Any] | None, paint: _Paint) -> list[str]:

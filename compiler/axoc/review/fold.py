@@ -19,6 +19,7 @@ from axoc.cost.meter import PARTS
 from axoc.cost.time import HOST
 from axoc.errors import Diagnostic, UserError
 from axoc.facts.profile import KIND, SCHEMA_VERSION, Pace, parse_profile, profile_values, shipped_profile_text
+from axoc.files import write_text
 from axoc.inputs import read_bytes
 
 OPTIMIZER: Final = "optimizer"
@@ -31,6 +32,9 @@ FILLED: Final = 0.5
 """Share of full batches, from which on a step's seconds are taken to go with its tokens."""
 TOLD_LINKS: Final = 0.05
 """Share of a step that is exposed communication, from which on a run tells the links' pace."""
+TOLD_HOST: Final = 0.2
+"""Share of a step that waits for the host, from which on a run is bound by it and tells its pace: less of it may be what no kernel hides,
+the Trainer's walks through the model between two micro-steps."""
 PLAUSIBLE: Final = (0.4, 2.5)
 """A pace beyond this is no pace: something else ran on the machine, or the run was not the one that was planned."""
 
@@ -63,9 +67,8 @@ class Run:
 
     @property
     def bound_by_host(self) -> bool:
-        return (
-            kind_of(self.waiting / (self.device + self.waiting + self.optimizer + self.links + self.other), 1) != "busy"
-        )
+        whole = self.device + self.waiting + self.optimizer + self.links + self.other
+        return self.waiting > TOLD_HOST * whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +94,7 @@ def fold(metrics: Sequence[Path], base: Path | None, out: Path) -> Folded:
     pace = paced(runs)
     folded = Folded(accelerator=accelerator, runs=runs, pace=pace, bands=bands(runs))
     values |= {"accelerator": accelerator, "folded": _plain(folded)}
-    out.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(values, indent=1) + "\n")
     return folded
 
 
@@ -100,7 +103,7 @@ def paced(runs: Sequence[Run]) -> Pace:
     pace = Pace()
     tells: tuple[tuple[str, Callable[[Run], bool]], ...] = (
         ("device", lambda r: r.kind == "busy"),
-        ("host", lambda r: r.kind == "waiting"),
+        ("host", lambda r: r.kind == "waiting" and r.bound_by_host),
         ("links", lambda r: r.kind == "several" and r.links > TOLD_LINKS * r.seconds(pace)),
     )
     for name, told in tells:
@@ -140,7 +143,7 @@ def run_of(metrics: dict[str, Any]) -> Run:
     elapsed = device + waiting  # as it was planned, the host's where that was longer
     full = device / pace.device
     kind = kind_of(waiting / step, ranks)
-    bound = kind_of(waiting / step, 1) == "waiting"
+    bound = waiting > TOLD_HOST * step
     return Run(
         name=metrics["name"],
         spec_digest=metrics["spec_digest"],

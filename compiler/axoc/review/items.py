@@ -22,8 +22,10 @@ DEVICE_ITEMS: Final = {
 }
 HOST_ITEMS: Final = {
     "processes": "Python, torch and its libraries in every rank, and the launcher",
+    "reading and encoding rows": "the process that reads the data, and one for each processor that makes tokens of them",
     "order of the rows": "which row comes when, in every rank",
     "weights while loading": "weights that loading converts or casts, and so copies, on every rank at once",
+    "copies being broadcast": "flat copies of the first rank's weights, which DDP gives all others when it wraps the model",
     "offloaded masters": "fp32 weights that the optimizer updates on the host",
     "offloaded optimizer states": "the optimizer's states, on the host",
     "offloaded gradients": "gradients that wait for the step on the host; pinned, so each buffer takes a power of two",
@@ -32,6 +34,7 @@ HOST_ITEMS: Final = {
     "tensors of the ranks": "on a CPU the host is the device",
     "copies being saved": "weights put together, or copied off the devices, while a checkpoint or the result is written",
     "model being merged": "the exact base and the adapter, put together in one process at the end",
+    "formats and what checks them": "the fullest format with the library that reads it back, and logits of the trained model",
 }
 DISK_ITEMS: Final = {
     "environment": "the wheels of requirements.lock, installed",
@@ -42,5 +45,6 @@ DISK_ITEMS: Final = {
     "checkpoint being uploaded": "rotation may delete it while it is sent: hard links hold its bytes until then",
     "adapter": "the trained adapter",
     "final model": "the trained model, whole",
+    "exports being made": "what formats are made from, until all are made",
     "exports": "the other formats that were asked for",
 }

@@ -14,6 +14,7 @@ from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
 from axoc.ir.request import AUTO, PlanRequest
 from axoc.search.adapter_inputs import adapter_decisions
+from axoc.search.disk_unknown import disk_warnings
 from axoc.search.explain import (
     decisions,
     follows_evaluation,
@@ -94,6 +95,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
         + warnings(request, facts.model, chosen)
         + packed_one_by_one(request, facts.model, cluster, chosen)
         + host_warnings(cluster, chosen.estimate.memory)
+        + disk_warnings(request, facts.data)
         + target_warnings(request, cluster),
         fitting=len(ranked),
         objective=wanted.kind,
@@ -240,6 +242,7 @@ def no_plan(request: PlanRequest, facts: Facts, rejections: tuple[Rejection, ...
         rejections=rejections,
         nearest=tuple(costed[:NEAREST]),
         smallest_change=smallest_change(request, facts),
+        warnings=facts.notes,
     )
 
 

@@ -212,6 +212,10 @@ def _ruled_out(name: str, best: Pass) -> str:
     return "".join(f"; ruled out by {rule}: {', '.join(values)}" for rule, values in by_rule.items())
 
 
+WORDS: Final = ("compile", "kernels", "attention", "packing")
+"""Choices that are no machinery: among plans that are as fast as far as can be told, the faster one (rank.py)."""
+
+
 def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
     """What the best plan with another value would cost: the reason is the difference."""
     kind = rows[0][0].accelerator
@@ -227,6 +231,8 @@ def _compared(name: str, value: Any, estimate: Estimate, rows: Rows) -> str:
         return f"fastest of those that fit: {alternative} ({slower:+.0%}, {change})"
     if slower < -0.03:
         return f"best by policy.objective: {alternative} ({slower:+.0%}, {change})"
+    if name in WORDS and slower > 0:
+        return f"fastest, by less than is surely told apart: {alternative} ({slower:+.1%}, {change})"
     return f"as fast as any, with the least machinery: {alternative} ({slower:+.1%}, {change})"
 
 

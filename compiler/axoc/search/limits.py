@@ -30,6 +30,8 @@ class NodeLimits:
     disk_bytes: float = math.inf
     host_is_usual: bool = False
     """The inventory does not say: what such nodes usually have."""
+    host_is_least_need: bool = False
+    """No candidate stays within what is usual: what the one that needs least does."""
 
 
 def node_limits(cluster: ClusterFacts) -> NodeLimits:
@@ -45,7 +47,7 @@ def beyond_usual_if_nothing_else(passes: list[Pass]) -> list[Pass]:
     needs = [_least_host_bytes(p) for p in guessed]
     if any(p.fits().any() for p in passes) or min(needs, default=math.inf) == math.inf:
         return passes
-    return [_with_host(p, min(needs)) if p.limits.host_is_usual else p for p in passes]
+    return [_with_host(p, min(needs), least_need=True) if p.limits.host_is_usual else p for p in passes]
 
 
 def _least_host_bytes(found: Pass) -> float:
@@ -54,8 +56,8 @@ def _least_host_bytes(found: Pass) -> float:
     return float(found.costed.memory.host.bytes[otherwise].min(initial=math.inf))
 
 
-def _with_host(found: Pass, host_bytes: float) -> Pass:
-    return replace(found, limits=replace(found.limits, host_bytes=host_bytes))
+def _with_host(found: Pass, host_bytes: float, *, least_need: bool = False) -> Pass:
+    return replace(found, limits=replace(found.limits, host_bytes=host_bytes, host_is_least_need=least_need))
 
 
 def host_warnings(cluster: ClusterFacts, memory: MemoryEstimate) -> tuple[str, ...]:
@@ -75,6 +77,8 @@ def host_reason(memory: MemoryEstimate, limits: NodeLimits) -> str:
     """What takes most, and by how much it is too much."""
     largest = max(memory.host_ledger, key=lambda item: item.bytes)
     there = "than such nodes usually have" if limits.host_is_usual else "than there is"
+    if limits.host_is_least_need:
+        there = "than the plan that needs least of it"
     return (
         f"needs {gib(memory.host_bytes)} of host memory on each node, {gib(memory.host_bytes - limits.host_bytes)} more "
         f"{there} ({gib(limits.host_bytes)}), most of all in {memory.host_phase} for {largest.item} ({gib(largest.bytes)})"

@@ -157,10 +157,10 @@ def _judged(
 
 
 def complexity(candidate_row: Pass, row: int) -> tuple[int, ...]:
-    """How much machinery a row needs: what decides between candidates that are equally fast."""
+    """How much machinery a row needs: what decides between candidates that are equally fast. Compilation is none: what it takes is
+    in the run's time, and on a host slower than the profile's it gains what is not predicted."""
     c = candidate_row.costed.columns
     return (
-        int(candidate_row.costed.variant(row).compile),
         int(c.tensor_parallel[row]),
         int(c.replicate_degree[row]),
         int(c.offload[row]),

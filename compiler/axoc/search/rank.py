@@ -2,9 +2,9 @@
 
 1. Rows within policy.max_hours and max_cost_usd before those beyond.
 2. Rows that the model cannot tell from the best by the objective (TIE_SHARE of its training) before all others.
-3. Among those the one with least machinery: exact states and weights before rounded ones, code as it is before compiled
-   code, then tensor parallel degree, offload, strategy (single, ddp, zero1, zero2, fsdp, zero3), checkpointed layers,
-   accumulation; the others by the objective, packing, attention and kernels included: a word in the spec is no machinery.
+3. Among those the one with least machinery: exact states and weights before rounded ones, then tensor parallel degree, offload,
+   strategy (single, ddp, zero1, zero2, fsdp, zero3), checkpointed layers, accumulation; the others by the objective, packing,
+   attention, kernels and compilation included: a word in the spec is no machinery.
 4. What is still equal by the objective, then in the order of the inventory and of the space.
 """
 

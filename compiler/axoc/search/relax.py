@@ -9,6 +9,7 @@ from typing import Final
 from axoc.errors import UserError
 from axoc.ir.request import AUTO, AdapterRequest, PlanRequest, QuantizationRequest
 from axoc.search.choose import Facts, all_passes
+from axoc.search.scenarios import sized_cluster
 
 MORE_DEVICES: Final = (2, 4, 8, 16)
 
@@ -30,7 +31,7 @@ def _fits(request: PlanRequest, facts: Facts) -> bool:
 
 def _changes(request: PlanRequest, facts: Facts) -> Iterator[tuple[str, PlanRequest, Facts]]:
     """From changes that leave the result alone to those that train something else."""
-    for text, changed in (*_placement(request), *_numerics(request)):
+    for text, changed in (*_placement(request), *_batch(request, facts), *_half(request), *_numerics(request)):
         yield text, changed, facts
     yield from _more_devices(request, facts)
     for text, changed in _other_training(request):
@@ -58,6 +59,30 @@ def _placement(request: PlanRequest) -> Iterator[tuple[str, PlanRequest]]:
             "set distributed.model_parallel_size: 1, type: auto and offload: auto",
             replace(request, distributed=both),
         )
+
+
+def _batch(request: PlanRequest, facts: Facts) -> Iterator[tuple[str, PlanRequest]]:
+    """Sizes that do not divide: the next number of sequences that all ranks share evenly, and sizes that follow from it."""
+    t = request.training
+    if t.global_batch_size == AUTO:
+        return
+    free = replace(t, micro_batch_size=AUTO, gradient_accumulation_steps=AUTO)
+    ranks = [c.world_size for c in (sized_cluster(request, c) for c in facts.clusters) if c is not None]
+    for total in dict.fromkeys(-(-int(t.global_batch_size) // n) * n for n in ranks):
+        changed = replace(free, global_batch_size=total)
+        if changed != t:
+            left = "" if replace(t, global_batch_size=total) == changed else " and leave its other sizes auto"
+            yield f"set training.global_batch_size: {total}{left}", replace(request, training=changed)
+
+
+def _half(request: PlanRequest) -> Iterator[tuple[str, PlanRequest]]:
+    """For accelerators without bfloat16: float16, in which what is trained needs float32 beside it."""
+    if request.distributed.mixed_precision != "bf16":
+        return
+    distributed = replace(request.distributed, mixed_precision="fp16")
+    for dtype in ("float32",) if request.adapter is None else ("float32", "float16"):
+        changed = replace(request, model=replace(request.model, dtype=dtype), distributed=distributed)
+        yield f"set model.dtype: {dtype} and distributed.mixed_precision: fp16", changed
 
 
 def _numerics(request: PlanRequest) -> Iterator[tuple[str, PlanRequest]]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from axoc.cost.lengths import of_mean, rows_per_sequence
 from axoc.cost.objectives import objective_of
-from axoc.cost.scenario import Scenario
+from axoc.cost.scenario import DTYPE_BYTES, Scenario
 from axoc.cost.sizes import sizes_for, trainable_for
 from axoc.facts.exports import asked
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts, RowLengths
@@ -123,6 +123,7 @@ def _plain(
         double_quantization=double,
         optimizer=optimizer,
         casts_inputs=between_the_casts(request.adapter, cluster) is not None,
+        counts_operations=False,
         scales_between=scales_between(request.adapter, quantization),
         rounds_stochastically=request.training.bf16_update == "stochastic",
         attention=way.attention,
@@ -131,6 +132,7 @@ def _plain(
         packing=way.packing,
         evaluates=any(d.validation_split > 0 for d in request.datasets),
         steps=None,
+        streaming=any(d.streaming for d in request.datasets),
         data_rows=_known_sum([d.rows for d in data]),
         data_bytes=_known_sum([d.bytes for d in data]),
         held_out_rows=_held_out_rows(request, data),
@@ -140,7 +142,8 @@ def _plain(
         save_steps=None if request.training.save_steps == AUTO else int(request.training.save_steps),
         saves_by_failures=request.training.early_stopping_patience is None,
         exports=tuple(
-            (a.written, a.bytes_a_parameter) for a in asked(request.export.formats, request.export.quantization)
+            (a.written, a.bytes_a_parameter(DTYPE_BYTES[request.model.dtype]))
+            for a in asked(request.export.formats, request.export.quantization)
         ),
         uploads=request.upload_to is not None,
         objective=objective,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from axoc.facts.varlen import obstacles
+from axoc.facts.varlen import FLASH_4, obstacles
 from axoc.ir.facts import ClusterFacts, ModelFacts
 from axoc.ir.plan import Scored
 from axoc.ir.request import PlanRequest
@@ -76,13 +76,15 @@ def on_paper(request: PlanRequest, _: ModelFacts, __: Scored) -> str | None:
 
 
 def no_masters(request: PlanRequest, _: ModelFacts, chosen: Scored) -> str | None:
-    c = chosen.candidate
-    if request.adapter is not None or c.dtype == "float32" or c.strategy.startswith("zero"):
+    """Of all weights, or of those that are trained whole beside an adapter; k-bit preparation raises these to float32."""
+    c, adapter = chosen.candidate, request.adapter
+    if c.dtype == "float32" or c.strategy.startswith("zero") or request.training.bf16_update == "stochastic":
         return None
-    if request.training.bf16_update == "stochastic":
+    if adapter is not None and (not adapter.modules_to_save or c.quantization != "none"):
         return None
+    trained = "weights" if adapter is None else f"weights of {' and '.join(adapter.modules_to_save)}"
     return (
-        f"{c.dtype} weights are trained without float32 masters: updates far smaller than a weight are rounded away; "
+        f"{c.dtype} {trained} are trained without float32 masters: updates far smaller than a weight are rounded away; "
         "training.bf16_update: stochastic keeps them on average, model.dtype: float32 (at 16 bytes a parameter) or a zero "
         "strategy keeps masters"
     )
@@ -92,13 +94,13 @@ def packed_one_by_one(
     request: PlanRequest, model: ModelFacts, cluster: ClusterFacts, chosen: Scored
 ) -> tuple[str, ...]:
     """Packing that is set, where the kernel that keeps documents apart cannot be used: right, and slow."""
-    if not chosen.candidate.packing or chosen.candidate.attention != "varlen":
+    if not chosen.candidate.packing or chosen.candidate.attention not in ("varlen", FLASH_4):
         return ()
     why = obstacles(model, cluster.accelerator, compute_dtype(request))
     if not why:
         return ()
     return (
-        f"rows are packed, but torch's varlen attention cannot keep their documents apart here ({'; '.join(why)}): they are "
+        f"rows are packed, but attention {chosen.candidate.attention} cannot keep their documents apart here ({'; '.join(why)}): they are "
         "attended to one by one, a call for each document and layer; dataset.packing: false pads instead",
     )
 

@@ -39,7 +39,8 @@ class Dataset(Part):
         default="auto", description="A registered format."
     )
     weight: Annotated[float, Number(open_minimum=True)] = Field(
-        default=1.0, description="Share among several datasets."
+        default=1.0,
+        description="Times each row is taken in an epoch: 2 is twice, 0.5 half of the rows. With streaming, a share of all rows.",
     )
     validation_split: Annotated[float, Number(maximum=1.0, open_maximum=True)] = Field(
         default=0.1, description="Share of rows held out for evaluation."

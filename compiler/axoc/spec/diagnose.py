@@ -56,7 +56,7 @@ def _unknown_key(path: Path) -> Problem:
 
 def _diagnostic(problem: Problem, document: Document) -> Diagnostic:
     places = document.keys if problem.at_key else document.places
-    place = problem.place or _nearest_place(problem.path, places, document)
+    place = problem.place or nearest_place(problem.path, places, document)
     message = problem.message if problem.whole else f"{printable(dotted(problem.path)) or 'the spec'} {problem.message}"
     return Diagnostic(
         message=message,
@@ -68,7 +68,7 @@ def _diagnostic(problem: Problem, document: Document) -> Diagnostic:
     )
 
 
-def _nearest_place(path: Path, places: dict[Path, Place], document: Document) -> Place | None:
+def nearest_place(path: Path, places: dict[Path, Place], document: Document) -> Place | None:
     """What is missing has no place: then its mapping's, if that is not the whole file."""
     for length in range(len(path), 0, -1):
         found = places.get(path[:length]) or document.places.get(path[:length])

@@ -16,12 +16,13 @@ DTYPES: Final = Words(
     {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "float": "float32"},
 )
 ATTENTION: Final = Words(
-    ("auto", "sdpa", "varlen", "flex", "flash_attention_2", "flash_attention_3", "eager"),
+    ("auto", "sdpa", "varlen", "flex", "flash_attention_2", "flash_attention_3", "flash_attention_4", "eager"),
     {
         "flash": "flash_attention_2",
         "flash_attention": "flash_attention_2",
         "fa2": "flash_attention_2",
         "fa3": "flash_attention_3",
+        "fa4": "flash_attention_4",
     },
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,6 +79,17 @@ BACKENDS: Final = {
             capability=(9, 0),
             package="flash_attn_interface",
         ),
+        Backend(
+            name="flash_attention_4",  # flash_attn/cute/interface.py: no dropout; capped scores only through its own function
+            implementation="axoc_varlen_4",  # transformers takes a name with "flash" in it for one of its own
+            documents="kernel",
+            dtypes=HALF,
+            head_multiple=8,
+            head_max=256,
+            dropout=False,
+            capability=(9, 0),
+            package="flash_attn.cute",
+        ),
     )
 }
 
@@ -122,3 +134,11 @@ def obstacles(backend: Backend, heads: Heads, dtype: str, capability: tuple[int,
     if heads.sliding_window is not None and not backend.sliding_window:
         found.append("it has no sliding window")
     return found
+
+
+def installed(package: str) -> bool:
+    """find_spec imports what lies above a package in a package."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-
-from axoc_runtime.attention.backends import BACKENDS
+from axoc_runtime.attention.backends import BACKENDS, installed
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
 
@@ -18,20 +16,24 @@ def implementation_of(job: Job) -> str:
     if backend.name == "varlen":  # which falls back, and says so
         register_varlen()
         return backend.implementation
-    if backend.package is not None and importlib.util.find_spec(backend.package) is None:
+    if backend.package is not None and not installed(backend.package):
         message = f"attention {backend.name} needs the package {backend.package}, which is not installed"
         raise RuntimeFailure(message, EXIT_INPUTS, "install it, or set model.attention: varlen and plan again")
     if backend.capability is not None and job.distributed.device == "cpu":
         message = f"attention {backend.name} needs a CUDA device to train on"
         raise RuntimeFailure(message, EXIT_INPUTS, "set model.attention: sdpa and plan again")
+    if backend.name == "flash_attention_4":
+        register_varlen()
     return backend.implementation
 
 
 def register_varlen() -> None:
+    """Both functions that take documents by their boundaries."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    from axoc_runtime.attention.varlen import varlen_attention, varlen_mask
+    from axoc_runtime.attention.varlen import flash_4_attention, varlen_attention, varlen_mask
 
-    AttentionInterface.register(BACKENDS["varlen"].implementation, varlen_attention)
-    AttentionMaskInterface.register(BACKENDS["varlen"].implementation, varlen_mask)
+    for name, function in (("varlen", varlen_attention), ("flash_attention_4", flash_4_attention)):
+        AttentionInterface.register(BACKENDS[name].implementation, function)
+        AttentionMaskInterface.register(BACKENDS[name].implementation, varlen_mask)

@@ -1,7 +1,7 @@
-"""torch's own attention over documents of unequal length, as an attention function of transformers.
+"""Attention over documents of unequal length, as an attention function of transformers.
 
-A packed batch is one row of documents, and its boundaries come as ``cu_seq_lens_q`` with the batch. The kernel is flash
-attention's (torch/nn/attention/varlen.py), which needs no further package and no mask.
+A packed batch is one row of documents, and its boundaries come as ``cu_seq_lens_q`` with the batch. The kernel is torch's own
+(torch/nn/attention/varlen.py: flash attention 2, which needs no further package) or flash attention 4's; neither needs a mask.
 """
 
 from __future__ import annotations
@@ -14,13 +14,23 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from axoc_runtime.attention.backends import BACKENDS, Heads, obstacles
+from axoc_runtime.attention.backends import BACKENDS, Backend, Heads, obstacles
 from axoc_runtime.attention.by_document import by_document, capped
+from axoc_runtime.attention.flash_4 import kernel as flash_4_kernel
 
-VARLEN: Final = BACKENDS["varlen"]
+FLASH_4: Final = "flash_attention_4"
 
 
-def varlen_attention(
+def varlen_attention(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+    return _attention(BACKENDS["varlen"], *args, **kwargs)
+
+
+def flash_4_attention(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+    return _attention(BACKENDS[FLASH_4], *args, **kwargs)
+
+
+def _attention(
+    backend: Backend,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -52,7 +62,7 @@ def varlen_attention(
     dtype = computed_in(query, value)
     q, k, v = (t.transpose(1, 2).flatten(0, 1).to(dtype) for t in (query, key, value))
     asked = Heads(size=query.shape[-1], softcapping=softcap, dropout=dropout, sliding_window=sliding_window)
-    why_not = obstacles(VARLEN, asked, str(dtype).removeprefix("torch."), _capability(query.device))
+    why_not = obstacles(backend, asked, str(dtype).removeprefix("torch."), _capability(query.device))
     if why_not or query.shape[-1] != value.shape[-1]:
         output = by_document(
             q,
@@ -66,7 +76,8 @@ def varlen_attention(
             because="; ".join(why_not) or "keys and values are of different sizes",
         )
     else:
-        output = _kernel(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+        kernel = flash_4_kernel if backend.name == FLASH_4 else _kernel
+        output = kernel(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     return output.view(batch, length, heads, value.shape[-1]), None
 
 

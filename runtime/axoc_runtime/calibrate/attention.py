@@ -66,6 +66,20 @@ def varlen_table(*, small: bool) -> Table:
     )
 
 
+def flash_4_table(*, small: bool) -> Table:
+    """Where flash-attn-4 is not installed, every point is left out with the reason."""
+    heads = ((32, 8, 64), (32, 8, 128), (32, 32, 128), (8, 4, 256))
+    cases = [(8192, docs, *h) for h in heads for docs in (1, 4, 16, 64)]
+    return Table(
+        name="attention_flash_4",
+        about="flash attention 4 (flash-attn-4), causal, equal documents",
+        keys=("tokens", "documents", "heads", "kv_heads", "head_dim"),
+        values=("forward_seconds", "backward_seconds"),
+        points=[] if small else [*cases, (32768, 16, 32, 8, 64), (32768, 16, 32, 8, 128), (32768, 1, 32, 8, 128)],
+        measure=_measure_flash_4,
+    )
+
+
 def _points() -> list[Point]:
     """Long rows alone, short rows in a batch; few heads, many heads; grouped heads; masks as sliding windows need.
 
@@ -165,6 +179,22 @@ def _default_backend(clock: Clock, point: Point) -> Sequence[Value]:
     choice = torch._fused_sdp_choice(q, k, v, allowed, 0.0, mask == "causal", enable_gqa=heads != kv_heads)
     names = {int(backend.value): name for name, backend in BACKENDS.items()}
     return (names.get(int(choice), str(choice)),)
+
+
+def _measure_flash_4(clock: Clock, point: Point) -> Sequence[Value]:
+    from axoc_runtime.attention.flash_4 import kernel
+
+    tokens, docs, heads, kv_heads, dim = (int(v) for v in point)
+    length = tokens // docs
+    bounds = torch.arange(0, tokens + 1, length, dtype=torch.int32, device=clock.device)
+
+    def make() -> tuple[torch.Tensor, ...]:
+        return tuple(random(clock, tokens, h, dim).requires_grad_() for h in (heads, kv_heads, kv_heads))
+
+    def run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> Any:
+        return kernel(q, k, v, bounds, length, None, None)
+
+    return _both_ways(clock, make, run, 2 * tokens * dim * (heads + 2 * kv_heads))
 
 
 def _measure_varlen(clock: Clock, point: Point) -> Sequence[Value]:

@@ -56,6 +56,7 @@ def tables(device: str, *, small: bool) -> list[Table]:
         experts.table(small=small),
         experts.moves_table(small=small),
         attention.varlen_table(small=small),
+        attention.flash_4_table(small=small),
         optimizer.table(small=small),
         optimizer.host_table(small=small),
         loss.liger_table(small=small),

@@ -60,7 +60,7 @@ class Progress(TrainerCallback):
         self.rate = self.throughput.overall()
         if rank() != 0:
             return
-        self.memory = against_plan(memory_bytes(self.job)[1], self.job.prediction.peak_reserved_bytes)
+        self.memory = against_plan(self.job)
         told = objective_of(self.job).told(logs)
         if told is not None:
             self._say(f"step {state.global_step}: held-out {told}")
@@ -103,8 +103,11 @@ class Progress(TrainerCallback):
             print(f"axoc: {line}", flush=True)
 
 
-def against_plan(reserved_bytes: float, planned_bytes: int) -> str:
-    """Of this rank, at its peak so far; a plan that counts none is left out."""
+def against_plan(job: Job) -> str:
+    """What this rank has reserved at its peak so far, on a CPU all its resident bytes; a plan that counts none is left out."""
+    on_cpu, planned_for = job.distributed.device == "cpu", job.prediction
+    reserved_bytes = memory_bytes(job)[1]
+    planned_bytes = planned_for.device_used_bytes if on_cpu else planned_for.peak_reserved_bytes
     planned = f" of {planned_bytes / GIB:.1f} planned" if planned_bytes else ""
     return f"{reserved_bytes / GIB:.1f}{planned} GiB"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
 from axoc_runtime.models.adapter import restore_base
+from axoc_runtime.models.cache import own_cache
 from axoc_runtime.models.processor import save_reader
 from axoc_runtime.strategies import rank
 
@@ -19,7 +21,8 @@ def save_trained(job: Job, trainer: Any, tokenizer: Any) -> Path:
     if rank() == 0:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
         with whole_folder(target) as fresh:
-            model.save_pretrained(fresh, state_dict=state)
+            with own_cache(model) if job.adapter is None else nullcontext():
+                model.save_pretrained(fresh, state_dict=state)
             if hasattr(model, "axoc_initial"):
                 restore_base(fresh, model.axoc_initial)
             save_reader(job, tokenizer, fresh)

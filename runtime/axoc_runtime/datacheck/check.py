@@ -36,11 +36,13 @@ class Account:
     path: str
     rows: int = 0
     used: int = 0
+    made: int = 0
+    """Rows made of those used: more where they are split; 0 without a tokenizer."""
     listed: int = 0
     files_broken: int = 0
     longest: int = 0
     cut: int = 0
-    """Of those used, how many are longer than ``max_seq_length``."""
+    """Of those used, how many conversations are longer than ``max_seq_length``; plain text is only split."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -59,6 +61,7 @@ class Check:
                 self._dataset(index, dataset)
             except RuntimeFailure as failure:
                 self._broken(index, dataset.path or "", failure)
+        self.ledger.add(*(_nothing_used(a) for a in self.accounts if not a.used and not a.files_broken))
         self.ledger.add(*looked_up(self.job, self.job.datasets, self.whole.findings()))
 
     def _dataset(self, index: int, dataset: DatasetJob) -> None:
@@ -138,11 +141,21 @@ class Check:
     ) -> None:
         account = self.accounts[index]
         account.used += 1
+        account.made += sum(row.trained_tokens > 0 for row in rows)
         account.longest = max([account.longest, *(row.length for row in rows)])
         self.ledger.add(*findings)
         cut, untrained = any(row.cut for row in rows), sum(row.untrained_turns for row in rows)
         account.cut += cut
         self.whole.see(index, fact_of(record, example, dataset.split_seed), cut=cut, untrained_turns=untrained)
+
+
+def _nothing_used(account: Account) -> Finding:
+    """A run would stop there."""
+    message = "no row of it is left to train on" if account.rows else "holds no row"
+    return Finding(
+        level=ERROR, check="empty", place=account.path, file=account.path, row=None, offset=None, column=None,
+        message=message, sample="", fix="look at dataset.path, and at what is listed of its rows",
+    )  # fmt: skip
 
 
 def _nothing_left(record: Record, dataset: DatasetJob) -> Finding:

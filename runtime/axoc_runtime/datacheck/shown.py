@@ -46,7 +46,8 @@ def _accounted(account: Any) -> str:
     longest = f", longest {account.longest:,} tokens" if account.longest else ""
     longest += f", {account.cut:,} rows longer than max_seq_length" if account.cut else ""
     broken = f", {account.files_broken:,} files cannot be read" if account.files_broken else ""
-    told = f"{account.rows:,} rows read = {account.used:,} used + {account.listed:,} listed above"
+    made = f" as {account.made:,}" if account.made > account.used else ""
+    told = f"{account.rows:,} rows read = {account.used:,} used{made} + {account.listed:,} listed above"
     return f"{account.path}: {told}{broken}{longest}"
 
 

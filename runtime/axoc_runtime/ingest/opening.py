@@ -24,6 +24,10 @@ DAMAGED: Final = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip
 """What reading a damaged or unfinished archive raises, beside OSError."""
 
 
+class NotReadHere(OSError):
+    """What fsspec needs for a store is not installed, or its options are not the store's."""
+
+
 def _zstd(stream: BinaryIO) -> BinaryIO:
     import pyarrow as pa
 
@@ -62,7 +66,7 @@ def store(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         system, path = fsspec.core.url_to_fs(url, **dict(options.get("storage") or {}))
     except (ImportError, TypeError, ValueError) as error:
         needed = f": pip install {PACKAGES[scheme]}" if scheme in PACKAGES else f": {error}"
-        raise OSError(f"{scheme}:// cannot be read here{needed}") from None
+        raise NotReadHere(f"{scheme}:// cannot be read here{needed}") from None
     return system, str(path)
 
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 DATA_URL: Final = "data:image/"
 ADDRESSES: Final = ("http://", "https://")
+
+
+MOST_PIXELS: Final = 1024**3 // 4 // 3
+"""Of Pillow (Image.MAX_IMAGE_PIXELS), which warns above it and refuses above twice as many."""
+warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit")  # of photographs that are used
 
 
 class NoImage(ValueError):
@@ -63,7 +69,10 @@ class _Reading:
         if isinstance(error, OSError):
             reason = "is not there" if isinstance(error, FileNotFoundError) else "is no image that can be read"
             raise NoImage(reason) from None
-        raise NoImage(f"is no image that can be read: {type(error).__name__}") from None
+        if type(error).__name__ == "DecompressionBombError":  # Pillow's: a file of some bytes may unpack to gigabytes
+            raise NoImage(f"has more pixels than are unpacked: {2 * MOST_PIXELS:,} at most") from None
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NoImage(f"is no image that can be read: {first[:80]}") from None
 
 
 def kept(image: Any, folder: Path, base: Path) -> dict[str, Any]:

@@ -135,7 +135,16 @@ def _only(fitting: list[Schema], columns: frozenset[str], place: str, accepted: 
         )
     known = "; ".join(f"{s.name}: {', '.join(s.columns) or 'see docs/formats.md'}" for s in schemas())
     message = f"{place}: no known format has the columns {shown}"
-    raise NoFormat(message, EXIT_DATA, f"rename columns, or add a format as a plugin; known are {known}")
+    fix = _misspelt(columns) or "rename columns"
+    raise NoFormat(message, EXIT_DATA, f"{fix}, or add a format as a plugin; known are {known}")
+
+
+def _misspelt(columns: frozenset[str]) -> str | None:
+    """The one column with another name of which a format would be recognized."""
+    known = sorted({c for s in schemas() for c in s.columns} - columns)
+    pairs = [(c, near) for c in sorted(columns) for near in get_close_matches(c, known, n=1, cutoff=0.75)]
+    fitting = [p for p in pairs if any(s.columns and s.fits(columns - {p[0]} | {p[1]}) for s in schemas())]
+    return f"rename {fitting[0][0]} to {fitting[0][1]}" if fitting else None
 
 
 def _most_specific(fitting: list[Schema]) -> list[Schema]:

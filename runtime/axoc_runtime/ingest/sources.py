@@ -12,7 +12,7 @@ from typing import Final
 
 from axoc_runtime.errors import EXIT_DATA, RuntimeFailure
 from axoc_runtime.ingest.base import BadRow, Reader, Record, Source
-from axoc_runtime.ingest.opening import ARCHIVE, DAMAGED, endings, is_remote, members, remote_files
+from axoc_runtime.ingest.opening import ARCHIVE, DAMAGED, NotReadHere, endings, is_remote, members, remote_files
 from axoc_runtime.ingest.readers.saved import is_saved
 from axoc_runtime.ingest.registry import formats, named, reader_for, readers
 from axoc_runtime.job import DatasetJob, Located
@@ -73,15 +73,23 @@ def records_of(part: Part) -> Iterator[Record]:
         message = f"{source.written}: damaged, or not what its ending says: {error}"
         raise RuntimeFailure(message, EXIT_DATA, "fetch or compress it again") from None
     except OSError as error:
+        if source.url is not None:
+            raise _not_had(source.written, error) from None
         message = f"{source.written}: {error.strerror or error}"
         fix = "check the path" if error.errno is not None else "fetch or compress it again"
         raise RuntimeFailure(message, EXIT_DATA, fix) from None
     except Exception as error:
         if source.url is None:
             raise
-        first = (str(error).strip().splitlines() or [""])[0]  # each store's client has errors of its own
-        message = f"{source.written}: {type(error).__name__}: {first[:200]}"
-        raise RuntimeFailure(message, EXIT_DATA, "check the address, the network and the credentials") from None
+        raise _not_had(source.written, error) from None
+
+
+def _not_had(written: str, error: BaseException) -> RuntimeFailure:
+    """Each store's client has errors of its own. That of web servers says the address alone, whatever came between."""
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+    first = (str(cause).strip().splitlines() or [""])[0]
+    message = f"{written}: {type(cause).__name__}: {first[:200]}"
+    return RuntimeFailure(message, EXIT_DATA, "check the address, the network and the credentials")
 
 
 def fingerprints(job: Located, dataset: DatasetJob) -> list[str]:
@@ -135,8 +143,10 @@ def _stored(here: Source, fixed: Reader | None) -> list[Part]:
     """Files of a store. Raises RuntimeFailure."""
     try:
         urls = remote_files(here.written, here.options)
-    except OSError as error:
-        raise RuntimeFailure(f"{here.written}: {error}", EXIT_DATA, "check the address and the credentials") from None
+    except NotReadHere as error:
+        raise RuntimeFailure(f"{here.written}: {error}", EXIT_DATA, "install it, or copy the data here") from None
+    except Exception as error:
+        raise _not_had(here.written, error) from None
     if len(urls) > 1:
         within = len(here.written.partition("*")[0].rpartition("/")[0]) + 1
         known = [u for u in urls if endings(u)[0] in _known() | {ARCHIVE}]

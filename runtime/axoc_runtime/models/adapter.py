@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,6 +81,10 @@ def _saved(job: Job, adapter: Adapter, model: Any) -> list[str]:
 def _made(job: Job, model: Any, config: Any) -> Any:
     from peft import get_peft_model
 
+    # PEFT has matched them, where experts are one parameter, and looks for them once more among modules
+    warnings.filterwarnings(
+        "ignore", message="The following (rank|alpha)_pattern keys did not match any targeted module"
+    )
     try:
         return get_peft_model(model, config, autocast_adapter_dtype=not of_the_modules_dtype(job))
     except ValueError as error:

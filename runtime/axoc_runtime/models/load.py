@@ -17,6 +17,7 @@ from axoc_runtime.job import Job
 from axoc_runtime.models import stored
 from axoc_runtime.models.adapter import add_adapter
 from axoc_runtime.models.architecture import attention_of, blocks_of, unknown
+from axoc_runtime.models.cache import leave_cache_off
 from axoc_runtime.models.recompute import recomputed
 from axoc_runtime.models.source import source_arguments
 from axoc_runtime.models.vocabulary import grow_vocabulary
@@ -49,7 +50,7 @@ def load_base(job: Job, device: torch.device) -> PreTrainedModel:
         ) from error
     model = stored.as_planned(job, model)
     grow_vocabulary(job, model)
-    model.config.use_cache = False  # a cache of keys and values is of no use in training
+    leave_cache_off(model)
     return model
 
 

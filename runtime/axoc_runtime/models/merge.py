@@ -13,6 +13,7 @@ from axoc_runtime.errors import EXIT_EXPORT, RuntimeFailure
 from axoc_runtime.files import whole_folder
 from axoc_runtime.job import Job
 from axoc_runtime.models.architecture import attention_of
+from axoc_runtime.models.cache import own_cache
 from axoc_runtime.models.load import DTYPES, load_base, model_class
 from axoc_runtime.models.processor import save_reader
 
@@ -55,8 +56,8 @@ def _merge_into(job: Job, tokenizer: Any, folder: Path) -> torch.Tensor:
         merged = model.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise RuntimeFailure(f"not merged: {error}", EXIT_EXPORT, FIX) from error
-    merged.config.use_cache = True
-    merged.save_pretrained(folder)
+    with own_cache(merged):
+        merged.save_pretrained(folder)
     return before
 
 

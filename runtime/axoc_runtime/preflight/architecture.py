@@ -32,11 +32,12 @@ def check_architecture(job: Job) -> Iterator[Finding]:
             fix = "set model.trust_remote_code where its repository brings the code, or name another model"
             yield Finding(EXIT_INPUTS, f"transformers does not know the architecture of {job.model.id}", fix)
         return
-    told = [] if job.model.trust_remote_code else list(_of_config(job, config))
+    told = [] if job.model.trust_remote_code else list(of_config(job, config))
     yield from told or _of_model(job, config)
 
 
-def _of_config(job: Job, config: Any) -> Iterator[Finding]:
+def of_config(job: Job, config: Any) -> Iterator[Finding]:
+    """What its configuration alone tells: that it is no decoder."""
     from axoc_runtime.models.load import model_class
 
     kind = config.model_type

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from axoc_runtime.errors import EXIT_INPUTS, EXIT_PREFLIGHT, RuntimeFailure
 from axoc_runtime.exports.foresee import foreseen
+from axoc_runtime.failure.occupied import FIX as OCCUPIED_FIX
+from axoc_runtime.failure.occupied import occupant
 from axoc_runtime.hosts.place import host_name
 from axoc_runtime.job import Job
 from axoc_runtime.preflight.architecture import check_architecture
@@ -48,14 +50,14 @@ class NodeFacts:
 
 
 def look(job: Job, *, first: bool) -> NodeFacts:
-    """``first``: the node that speaks to the store."""
+    """``first``: the node that speaks to the store, and keeps the output folder for one run."""
     findings = list(check_packages(job))
     checks = CHECKS if not any(f.code for f in findings) else tuple(c for c in CHECKS if c not in NEEDING_PACKAGES)
     findings += [f for check in checks for f in check(job)]
     if usable := checks is CHECKS:
         fix = "take these formats out of export.formats and plan again"
         findings += [Finding(EXIT_INPUTS, told, fix) for told in foreseen(job)]
-    findings += _store(job) if first else []
+    findings += [*_occupied(job), *_store(job)] if first else []
     return NodeFacts(
         host=host_name(),
         devices=tuple(device_names(job)) if usable else (),
@@ -66,6 +68,11 @@ def look(job: Job, *, first: bool) -> NodeFacts:
         disk_bytes=shutil.disk_usage(_existing(job.output, Path.is_dir)).free,
         findings=tuple(findings),
     )
+
+
+def _occupied(job: Job) -> list[Finding]:
+    told = occupant(job)
+    return [] if told is None else [Finding(EXIT_PREFLIGHT, told, OCCUPIED_FIX)]
 
 
 def _store(job: Job) -> list[Finding]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import platform
 import re
 from collections.abc import Iterator
 from typing import Final
 
+from axoc_runtime.attention.backends import installed
 from axoc_runtime.errors import EXIT_ENVIRONMENT
 from axoc_runtime.exports.request import missing_packages, requests_of
 from axoc_runtime.job import Job
@@ -16,6 +16,7 @@ from axoc_runtime.preflight.finding import WARNING, Finding
 
 HOSTED_TRACKERS: Final = ("wandb", "mlflow")
 """No lock pins them."""
+FLASH_4: Final = "flash-attn-4"
 PINNED: Final = re.compile(r"(?m)^([A-Za-z0-9._-]+)==([^\s;\\]+)")
 """A line of requirements.lock."""
 
@@ -26,6 +27,7 @@ def packages(job: Job) -> list[str]:
     needed += ["peft"] if job.adapter is not None else []
     needed += ["deepspeed"] if job.distributed.strategy.startswith("zero") else []
     needed += ["flash_attn"] if job.model.attention == "flash_attention_2" else []
+    needed += ["flash_attn.cute"] if job.model.attention == "flash_attention_4" else []
     needed += ["liger_kernel"] if job.model.kernels == "liger" else []
     needed += ["bitsandbytes"] if job.model.quantization is not None or job.training.optimizer.endswith("8bit") else []
     needed += [t for t in job.tracking if t in ("tensorboard", *HOSTED_TRACKERS)]
@@ -36,7 +38,7 @@ def packages(job: Job) -> list[str]:
 
 
 def check_packages(job: Job) -> Iterator[Finding]:
-    if missing := [name for name in packages(job) if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in packages(job) if not installed(name)]:
         fix = "run launch.sh without --no-install, or install what requirements.lock pins"
         if "flash_attn" in missing:  # built for one torch and one CUDA: no lock pins it
             fix = "set model.attention: sdpa and plan again, or install flash-attn for this torch and use --no-install"
@@ -74,6 +76,8 @@ def pinned(job: Job) -> dict[str, str]:
 
 
 def distribution(package: str) -> str:
+    """flash-attn 2 and 4 share a package's name."""
+    package = FLASH_4 if package == "flash_attn.cute" else package
     return package.lower().replace("_", "-")
 
 

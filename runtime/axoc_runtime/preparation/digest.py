@@ -17,7 +17,7 @@ from axoc_runtime.ingest.sources import parts
 from axoc_runtime.job import Job
 from axoc_runtime.models.tokenizer import tokenizer_source
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Of shards and indices: raised when they change."""
 REMEMBERED: Final = "digests.json"
 SETTLED_NANOSECONDS: Final = 2_000_000_000

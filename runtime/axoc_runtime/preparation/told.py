@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from axoc_runtime.job import Job
+from axoc_runtime.job import DatasetJob, Job
 from axoc_runtime.preparation import shards, whole
 from axoc_runtime.preparation.lengths import padded_share, picture
 
@@ -18,16 +17,22 @@ from axoc_runtime.preparation.lengths import padded_share, picture
 def say(job: Job, folder: Path) -> None:
     """A line or two a dataset, then how long the rows are and what is padded, then the split."""
     report = whole.read_report(folder)
-    for row in report["datasets"]:
-        told = f"{row['rows']:,} rows read, {row['kept']:,} kept, {row['tokens']:,} tokens"
+    for row, dataset in zip(report["datasets"], job.datasets, strict=True):
+        made = f" as {row['kept']:,}" if row["kept"] != row["used"] else ""
+        told = f"{row['rows']:,} rows read, {row['used']:,} used{made}, {row['tokens']:,} tokens"
         print(f"axoc: {row['path']}: {told} ({row['trained_tokens']:,} trained on), longest {row['longest']:,}")
-        notes = Counter({k: row[k] for k in ("cut", "without_answer", "untrained_turns")})
-        if any(notes.values()):
-            shares = f" ({row['cut'] / max(row['kept'], 1):.1%} of the rows cut)" if row["cut"] else ""
-            print("axoc:   " + ", ".join(f"{n:,} {k.replace('_', ' ')}" for k, n in notes.items() if n) + shares)
+        if notes := list(_notes(row, dataset)):
+            print("axoc:   " + ", ".join(notes))
     say_findings(report["findings"])
     _say_lengths(job, folder, report)
     print(f"axoc: {report['train_rows']:,} rows to train on, {report['held_out_rows']:,} held out", flush=True)
+
+
+def _notes(row: Mapping[str, Any], dataset: DatasetJob) -> Iterator[str]:
+    if row["cut"]:
+        done = "split" if dataset.truncation == "split" else "cut"
+        yield f"{row['cut']:,} {done} ({row['cut'] / row['used']:.1%} of the rows used)"
+    yield from (f"{row[k]:,} {k.replace('_', ' ')}" for k in ("without_answer", "untrained_turns") if row[k])
 
 
 def say_findings(findings: Mapping[str, Mapping[str, int]]) -> None:

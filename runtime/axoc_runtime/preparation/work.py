@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -42,29 +42,34 @@ class Tally:
     """What happened to records, and what the rows made of them hold."""
 
     rows: int = 0
+    """Records read: rows of the data."""
+    used: int = 0
+    """Of those."""
     kept: int = 0
+    """Rows made of them: one of each, or as many as a split leaves."""
     tokens: int = 0
     trained_tokens: int = 0
     longest: int = 0
     highest_id: int = 0
     """Of the tokens: it must be a row of the model's embedding."""
     cut: int = 0
+    """Records that were too long, of those used: one that is split counts once, however many rows it makes."""
     without_answer: int = 0
     untrained_turns: int = 0
 
-    def count(self, row: Row) -> bool:
-        """False where nothing is left to train on."""
-        self.cut += row.cut
-        self.untrained_turns += row.untrained_turns
-        if row.trained_tokens == 0:
-            self.without_answer += 1
-            return False
-        self.kept += 1
-        self.tokens += row.tokens
-        self.trained_tokens += row.trained_tokens
-        self.longest = max(self.longest, row.length)
-        self.highest_id = max(self.highest_id, row.highest_id)
-        return True
+    def count(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of one record that something is learned from."""
+        kept = [row for row in rows if row.trained_tokens > 0]
+        self.untrained_turns += sum(row.untrained_turns for row in rows)
+        self.without_answer += not kept
+        self.used += bool(kept)
+        self.cut += bool(kept) and any(row.cut for row in rows)
+        self.kept += len(kept)
+        self.tokens += sum(row.tokens for row in kept)
+        self.trained_tokens += sum(row.trained_tokens for row in kept)
+        self.longest = max([self.longest, *(row.length for row in kept)])
+        self.highest_id = max([self.highest_id, *(row.highest_id for row in kept)])
+        return kept
 
     def add(self, other: Tally) -> None:
         for name, value in asdict(other).items():
@@ -138,7 +143,7 @@ def _take(made: Made, record: Record, found: Examined, rows: list[Row] | BadRow 
     if isinstance(rows, BadRow):
         made.unused.append((record, (*found.findings, of_error(rows, record))))
         return
-    kept = [row for row in rows if made.tally.count(row)]
+    kept = made.tally.count(rows)
     if not kept:
         message = f"has no token to train on within {dataset.max_seq_length:,} tokens"
         fix = "raise dataset.max_seq_length, or shorten what comes before the answer"

@@ -58,12 +58,19 @@ def read_config(job: Job, path: str | None) -> dict[str, Any]:
 def traced(job: Job, config: dict[str, Any], *, input_gradients: bool = False, padded: bool = False) -> dict[str, Any]:
     """The trace of a job, as its JSON."""
     heavy_imports()
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
     from axoc_runtime.trace.extrapolate import trace
     from axoc_runtime.trace.step import imported
 
     with uncollected():
         imported(job)
-    return trace(job, config, input_gradients=input_gradients, padded=padded).to_dict()
+    try:
+        return trace(job, config, input_gradients=input_gradients, padded=padded).to_dict()
+    except DataDependentOutputException as error:
+        told = f"the modelling code of {config.get('model_type')} looks at a tensor's values ({error}), and a trace has only shapes"
+        fix = "take the plan's own figures, whose band is wide, and measure a first run"
+        raise RuntimeFailure(told, EXIT_INPUTS, fix) from error
 
 
 def heavy_imports() -> None:

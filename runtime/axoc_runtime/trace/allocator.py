@@ -6,7 +6,7 @@ but for expandable_segments. Sizes are in bytes; events come rounded to 512.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from axoc_runtime.trace.free_blocks import FreeBlocks
@@ -33,8 +33,10 @@ class Pool:
     Expandable segments are one range of addresses without end: what is not mapped yet, or no longer, is a hole in it.
     """
 
-    def __init__(self, *, small: bool, expandable: bool) -> None:
-        self.small, self.expandable = small, expandable
+    def __init__(self, *, small: bool, expandable: bool, full: Callable[[int], bool] | None = None) -> None:
+        """``full``: asked before so many bytes more are taken from the device; where they are not there, it has had all pools
+        give back what is free."""
+        self.small, self.expandable, self.full = small, expandable, full
         self.page = SMALL_PAGE if small else LARGE_PAGE
         self.reserved = 0
         self.free = FreeBlocks()
@@ -95,13 +97,22 @@ class Pool:
     def _extend(self, num_bytes: int) -> tuple[int, int]:
         """Maps pages into the first hole where the request finds room, with free blocks beside it and further holes
         (find_expandable_block, try_allocate_expandable_block)."""
+        start = self._place(num_bytes)
+        while (size := self.free.size_of(start)) < num_bytes:
+            if self.full is not None and self.full(self._pages(start + size, num_bytes - size)):
+                start = self._place(num_bytes)  # what lay there before may have been given back too
+                size = self.free.size_of(start)
+            if size < num_bytes:
+                self._map(start + size, num_bytes - size)
+        return start, size
+
+    def _place(self, num_bytes: int) -> int:
+        """Where a block of that size begins that needs new memory."""
         for hole in sorted(self._holes):
             start = self.free.ending_at(hole, hole)
             if self._room(start) >= num_bytes:
                 break
-        while (size := self.free.size_of(start)) < num_bytes:
-            self._map(start + size, num_bytes - size)
-        return start, size
+        return start
 
     def _room(self, start: int) -> int:
         """Bytes from ``start`` on that are free or without memory."""
@@ -110,9 +121,11 @@ class Pool:
             end += more
         return end - start
 
+    def _pages(self, hole: int, wanted: int) -> int:
+        return min(-(-wanted // self.page) * self.page, self._holes[hole])
+
     def _map(self, hole: int, wanted: int) -> None:
-        size = self._holes.pop(hole)
-        mapped = min(-(-wanted // self.page) * self.page, size)
+        mapped, size = self._pages(hole, wanted), self._holes.pop(hole)
         if mapped < size:
             self._holes[hole + mapped] = size - mapped
         self.reserved += mapped
@@ -135,24 +148,41 @@ class Pool:
         return address, size
 
 
-def reserved_bytes(events: Iterable[Event], *, expandable: bool = True) -> int:
-    """What max_memory_reserved would say after ``events``: memory goes back only where the program asks. Each stream has
-    pools of its own; that a block waits for the other streams that used it (record_stream) is not followed."""
+def reserved_bytes(
+    events: Iterable[Event], *, expandable: bool = True, limit: int | None = None, since: int = 0
+) -> int:
+    """What max_memory_reserved would say after ``events``, its peak reset before number ``since``: memory goes back only where the
+    program asks, or where more than ``limit`` is asked of the device: then all free pages go back, and the request is tried once
+    more (malloc, release_cached_blocks). Each stream has pools of its own; that a block waits for the other streams that used it
+    (record_stream) is not followed."""
     pools: dict[tuple[bool, int], Pool] = {}
     homes: dict[int, Pool] = {}
-    reserved = most = 0
-    for block, num_bytes, _, stream in events:
+    most = 0
+
+    def reserved() -> int:
+        return sum(pool.reserved for pool in pools.values())
+
+    def full(more: int) -> bool:
+        if limit is None or reserved() + more <= limit:
+            return False
+        for pool in pools.values():
+            pool.empty()
+        return True
+
+    for number, (block, num_bytes, _, stream) in enumerate(events):
+        if number == since:
+            most = reserved()
         if num_bytes == 0:
             for pool in pools.values():
                 pool.empty()
-            reserved = sum(pool.reserved for pool in pools.values())
         elif num_bytes > 0:
             key = (num_bytes <= SMALL_BYTES, stream)
-            pool = homes[block] = pools.setdefault(key, Pool(small=key[0], expandable=expandable))
-            reserved -= pool.reserved
+            pool = pools.get(key) or pools.setdefault(key, Pool(small=key[0], expandable=expandable, full=full))
+            homes[block] = pool
+            before = pool.reserved
             pool.allocate(block, num_bytes)
-            reserved += pool.reserved
-            most = max(most, reserved)
+            if pool.reserved != before:
+                most = max(most, reserved())
         elif block in homes:
             homes.pop(block).release(block)
     return most

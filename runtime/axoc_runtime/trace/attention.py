@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from axoc_runtime.trace.device import Device
+from axoc_runtime.trace.launches import as_one
 from axoc_runtime.trace.liveness import Liveness, Rule, rounded
 
 aten = torch.ops.aten
@@ -78,7 +79,7 @@ def kernel(device: Device, c: Call) -> Callable[[Call], Any]:
 
 
 def cudnn(c: Call) -> Any:
-    bias = additive(c.mask, c.query)
+    bias = converted(c)
     call = aten._scaled_dot_product_cudnn_attention
     return call(c.query, c.key, c.value, bias, True, c.dropout, c.causal, False, scale=c.scale)[0]
 
@@ -93,7 +94,7 @@ def flash(c: Call) -> Any:
 
 
 def efficient(c: Call) -> Any:
-    bias = additive(c.mask, c.query)
+    bias = converted(c)
     bias = None if bias is None else bias.expand(*c.query.shape[:2], *bias.shape[-2:])
     call = aten._scaled_dot_product_efficient_attention
     return call(c.query, c.key, c.value, bias, True, c.dropout, c.causal, scale=c.scale)[0]
@@ -136,6 +137,14 @@ def additive(mask: Any, query: Any) -> Any:
     if mask is None or mask.dtype != torch.bool:
         return mask
     return torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), float("-inf"))
+
+
+def converted(c: Call) -> Any:
+    """The mask that a fused kernel is given. Where it is made of a boolean one, that is part of what the kernel was measured to take."""
+    if c.mask is None or c.mask.dtype != torch.bool:
+        return c.mask
+    with as_one("attention.mask"):
+        return additive(c.mask, c.query)
 
 
 def safe_softmax(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

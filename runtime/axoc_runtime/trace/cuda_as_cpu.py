@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
 
 from axoc_runtime.trace import varlen
 from axoc_runtime.trace.attention import RULES as ATTENTION_RULES
@@ -42,6 +42,9 @@ def as_on_cuda(device: Device, *, padded: bool = False) -> Iterator[Liveness]:
         if not padded:
             stack.enter_context(masks_by_value())
         stack.enter_context(recomputed_alike())
+        stack.enter_context(whole_depth())
+        # it draws again what lies outside, in a loop that looks at values; the weights' own do not matter
+        stack.enter_context(replaced(torch.nn.init, "_no_grad_trunc_normal_", lambda tensor, *args, **options: tensor))
         stack.enter_context(fakes)
         stack.enter_context(CudaAutocast())
         stack.enter_context(live)
@@ -63,14 +66,29 @@ def grouped_queries() -> Iterator[None]:
 
 
 @contextmanager
+def whole_depth() -> Iterator[None]:
+    """Decoders with layerdrop (OPT, BART and those made from it) draw a number without dimensions and skip a block below the
+    configured share: a fake tensor has no value to compare. A step that skips none needs most."""
+    draw = torch.rand
+
+    def drawn(*size: Any, **options: Any) -> Any:
+        return 1.0 if size in (([],), ((),)) else draw(*size, **options)
+
+    with replaced(torch, "rand", drawn):
+        yield
+
+
+@contextmanager
 def masks_by_value() -> Iterator[None]:
     """transformers leaves out a causal mask when it sees that no row is padded or packed; fake tensors have no values to
-    see, so it makes the mask (transformers/masking_utils.py). Here batches are full and not packed."""
+    see, so it makes the mask (transformers/masking_utils.py). Here batches are full and not packed: a mask of tokens that a
+    decoder makes for itself (OPT, BART) hides none."""
     from transformers import masking_utils
 
     with (
         replaced(masking_utils, "is_tracing", lambda tensor=None: False),
         replaced(masking_utils, "find_packed_sequence_indices", lambda positions: None),
+        replaced(masking_utils, "fast_all", lambda mask: True),
     ):
         yield
 
@@ -112,7 +130,6 @@ FP32_ON_CUDA: Final = {
     torch.reciprocal,
     torch.cumsum,
     torch.prod,
-    torch.sum,
     torch.norm,
     torch.logsumexp,
     torch.Tensor.softmax,
@@ -125,11 +142,14 @@ FP32_ON_CUDA: Final = {
     torch.Tensor.reciprocal,
     torch.Tensor.cumsum,
     torch.Tensor.prod,
-    torch.Tensor.sum,
     torch.Tensor.norm,
     torch.Tensor.logsumexp,
 }
 """Operations that autocast runs in fp32 on CUDA and leaves alone on the CPU (ATen/autocast_mode.h, AT_FORALL_FP32)."""
+
+
+SUMS: Final = {torch.sum, torch.Tensor.sum}
+"""Those that it asks for a result in fp32, without a copy of what they are given (AT_FORALL_FP32_SET_OPT_DTYPE)."""
 
 
 class CudaAutocast(TorchFunctionMode):
@@ -139,14 +159,28 @@ class CudaAutocast(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in FP32_ON_CUDA and torch.is_autocast_enabled("cpu") and not kwargs.get("dtype"):
             args = tuple(raised(a) for a in args)
+        if func in SUMS and torch.is_autocast_enabled("cpu") and not kwargs.get("dtype") and is_half(args[0]):
+            return func(*args, **{**kwargs, "dtype": torch.float32})
         if func is functional.dropout:
             return fused_dropout(*args, **kwargs)
         return func(*args, **kwargs)
 
 
+@contextmanager
+def no_model() -> Iterator[None]:
+    """Without CudaAutocast, for what is no model's forward or backward: nothing is lowered or dropped there, and it is asked before
+    every call of torch."""
+    ours = isinstance(_get_current_function_mode(), CudaAutocast)  # type: ignore[no-untyped-call]
+    with _pop_mode_temporarily() if ours else nullcontext():
+        yield
+
+
 def raised(value: Any) -> Any:
-    half = isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
-    return value.float() if half else value
+    return value.float() if is_half(value) else value
+
+
+def is_half(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in (torch.bfloat16, torch.float16)
 
 
 def fused_dropout(value: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
@@ -162,6 +196,16 @@ def sum_of_gradients(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: d
         return func(*args, **kwargs)
     aten.add_.Tensor(*args)
     return first
+
+
+def index_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The gradient of rows that an index chose is added into zeros, but into a copy of them where a tensor is a subclass or a
+    mode is on, as here (torch/csrc/autograd/FunctionsManual.cpp, index_backward)."""
+    accumulates = len(args) > 3 and args[3]
+    if not (in_backward() and accumulates and not kwargs):
+        return mode.run(func, args, kwargs)
+    aten.index_put_.default(*args)
+    return args[0]
 
 
 def in_backward() -> bool:
@@ -191,13 +235,17 @@ class BlasWorkspaces:
 
     def __call__(self, mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = mode.run(func, args, kwargs)
-        biased = func in (aten.addmm.default, aten.addmm.out) and args[0].dim() == 1
+        self.asked(mode, biased=func in (aten.addmm.default, aten.addmm.out) and args[0].dim() == 1, result=result)
+        return result
+
+    def asked(self, mode: Liveness, *, biased: bool, result: torch.Tensor | None = None) -> None:
+        """By a product. ``result``: what it made, where that may be new: it comes before the workspace."""
         handle = (biased, torch._C._current_graph_task_id() != -1)
         if handle not in self.given:
             self.given.add(handle)
-            mode.see(result)
+            if result is not None:
+                mode.see(result)
             mode.allocate(LT_WORKSPACE if biased else self.device.blas_workspace_bytes)
-        return result
 
 
 def embedding_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -225,6 +273,8 @@ def rules(device: Device) -> dict[Any, Rule]:
         getattr(op, kind) for op in (aten.mm, aten.addmm, aten.bmm, aten.baddbmm) for kind in ("default", "out")
     ]
     lists = {torch.ops.torch_attn._varlen_attn_backward.default: varlen.backward, aten.logsumexp.default: logsumexp}
+    lists[torch.ops.axoc.flash_4_backward.default] = varlen.flash_4_backward
     sums = {aten.add.Tensor: sum_of_gradients, aten.embedding_dense_backward.default: embedding_backward}
+    sums[aten.index_put.default] = index_backward
     fixed = {**ATTENTION_RULES, **reductions(device), **sums}
     return {**fixed, **lists, **dict.fromkeys(products, workspaces)}

@@ -18,6 +18,7 @@ from torch import distributed
 
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
+from axoc_runtime.trace.cuda_as_cpu import no_model
 from axoc_runtime.trace.liveness import Liveness
 from axoc_runtime.trace.optimizers import optimizer_for
 from axoc_runtime.trace.patching import replaced
@@ -88,6 +89,7 @@ def prepared(job: Job, model: Any, mesh: Any) -> Any:
         auto_wrap_policy="transformer_based_wrap",
         transformer_cls_names_to_wrap=list(settings.get("transformer_layer_cls_to_wrap", [job.model.decoder_block])),
         cpu_ram_efficient_loading=False,
+        cpu_offload=job.distributed.offload != "none",
     )
     mixed = mixed_precision(job)
     if mixed != "no":
@@ -157,6 +159,20 @@ def without_modes() -> Any:
     return _disable_current_modes()
 
 
+class Pieces:
+    """torch.chunk of a parameter, made as they are asked for: of a hundred ranks' FSDP2 wants two."""
+
+    def __init__(self, tensor: torch.Tensor, number: int, dim: int) -> None:
+        self.tensor, self.dim = tensor, dim
+        self.size = -(-tensor.size(dim) // number)
+
+    def __getitem__(self, rank: int) -> torch.Tensor:
+        start = rank * self.size
+        if start >= self.tensor.size(self.dim):
+            return self.tensor.new_empty(0)
+        return self.tensor.narrow(self.dim, start, min(self.size, self.tensor.size(self.dim) - start))
+
+
 class Event:
     """Nothing is waited for: what runs here runs in order."""
 
@@ -224,7 +240,11 @@ def streams_and_storages(live: Liveness) -> Iterator[None]:
             module = importlib.import_module(f"{PACKAGE}.{name}")
             stack.enter_context(replaced(module, "_get_device_handle", lambda kind: handle))
         stack.enter_context(replaced(torch.accelerator, "current_stream", handle.current_stream))
+        groups = importlib.import_module(f"{PACKAGE}._fsdp_param_group").FSDPParamGroup
+        for name in ("pre_forward", "post_forward"):
+            stack.enter_context(replaced(groups, name, no_model()(getattr(groups, name))))
         parameters = importlib.import_module(f"{PACKAGE}._fsdp_param")
+        stack.enter_context(replaced(parameters, "_chunk_with_empty", Pieces))
         stack.enter_context(replaced(parameters, "alloc_storage", allocate))
         stack.enter_context(replaced(parameters, "free_storage", free))
         yield

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 
 import torch
 from torch._dynamo import device_interface
-from torch._inductor import compile_fx, config, scheduler
+from torch._functorch import config as functorch_config
+from torch._inductor import compile_fx, config, inductor_prims, scheduler
 from torch._inductor.graph import GraphLowering
 from torch._inductor.runtime.hints import DeviceProperties
+from torch._prims import TensorMeta
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.node import map_aggregate
-from torch.overrides import TorchFunctionMode
 from torch.utils import _triton
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from axoc_runtime.trace.aside import can_fork
+from axoc_runtime.trace.backward import later
 from axoc_runtime.trace.device import Device
 from axoc_runtime.trace.generated import program
 from axoc_runtime.trace.patching import replaced
@@ -38,27 +42,40 @@ REGISTERS: Final = 65536
 
 
 @contextmanager
-def inductor(device: Device) -> Iterator[None]:
-    """torch.compile's own backend, for ``device``."""
-    with replaced(compile_fx, "compile_fx", backend(device)):
+def inductor(device: Device, *, alike: bool) -> Iterator[None]:
+    """torch.compile's own backend, for ``device``. ``alike``: all batches are, and no guard on a symbol matters."""
+    with replaced(compile_fx, "compile_fx", backend(device, alike)):
         yield
 
 
-def backend(device: Device) -> Any:
+def backend(device: Device, alike: bool) -> Any:
     whole, graph = compile_fx.compile_fx, compile_fx.compile_fx_inner
 
     def lowered(module: Any, inputs: Sequence[Any], **kwargs: Any) -> Any:
-        with _disable_current_modes(), on_cuda(device):
+        now = partial(lowered_now, module, inputs, **kwargs)
+        apart = kwargs.get("is_backward") and can_fork() and (alike or not any(map(symbolic, inputs)))
+        return later(now) if apart else now()
+
+    def lowered_now(module: Any, inputs: Sequence[Any], **kwargs: Any) -> Any:
+        from axoc_runtime.trace.cuda_as_cpu import no_model
+
+        with _disable_current_modes(), no_model(), on_cuda(device):
             move(module)
             return graph(module, [moved(value) for value in inputs], **kwargs)
 
     def compiled(module: Any, inputs: Sequence[Any], **kwargs: Any) -> Any:
         from axoc_runtime.trace.cuda_as_cpu import CudaAutocast
 
-        with CudaAutocast():
+        options = {"enable_autograd_cache": False, "force_non_lazy_backward_lowering": can_fork()}
+        with CudaAutocast(), functorch_config.patch(options):  # the cache's key is of all of torch's sources
             return whole(module, inputs, inner_compile=lowered, **kwargs)
 
     return compiled
+
+
+def symbolic(value: Any) -> bool:
+    """A number, or a tensor of sizes, that is not the same whenever a graph is run: a backward's guards on it are the graph's own."""
+    return isinstance(value, torch.SymInt) or (isinstance(value, torch.Tensor) and value._has_symbolic_sizes_strides)
 
 
 def move(module: Any) -> None:
@@ -84,14 +101,20 @@ def moved(value: Any) -> Any:
 def written(graph: GraphLowering) -> Any:
     """In place of GraphLowering.compile_to_module, which would load what it wrote."""
     source, _ = graph.codegen()
-    return SimpleNamespace(call=program(source.value, graph.constants), __file__="", key="")
+    call: Any = program(source.value, graph.constants)
+    call.written = source.value, graph.constants
+    return SimpleNamespace(call=call, __file__="", key="")
 
 
-class Copies(TorchFunctionMode):
-    """A torch without CUDA looks for its device guard in a fake tensor's copy_."""
+def copied(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    """Tensor.copy_ of fake tensors: a torch without CUDA looks for its device guard in it."""
+    return tensor
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func is torch.Tensor.copy_ else func(*args, **(kwargs or {}))
+
+def seed(seeds: torch.Tensor, index: int) -> Any:
+    """One of a graph's random seeds. Inductor says its shape with an index (inductor_prims.py, lookup_seed), for which a torch without
+    CUDA looks for its device guard."""
+    return TensorMeta(shape=(), strides=(), dtype=seeds.dtype, device=seeds.device)
 
 
 def properties_of(device: Device) -> SimpleNamespace:
@@ -139,9 +162,16 @@ def on_cuda(device: Device) -> Iterator[None]:
         stack.enter_context(replaced(torch.cuda, "get_device_properties", lambda device=None: properties))
         stack.enter_context(replaced(torch.cuda, "get_device_capability", lambda device=None: (properties.major, 0)))
         stack.enter_context(replaced(torch.cuda, "current_device", lambda: 0))
+        stack.enter_context(
+            replaced(torch.Tensor, "is_pinned", lambda tensor, *args: False)
+        )  # no graph's is the host's
+        stack.enter_context(
+            replaced(torch.Tensor, "__invert__", lambda tensor: torch.bitwise_not(tensor))
+        )  # as in Copies
         stack.enter_context(replaced(scheduler, "has_triton", lambda: True))
         stack.enter_context(replaced(_triton, "triton_hash_with_backend", lambda: ""))
         stack.enter_context(replaced(GraphLowering, "compile_to_module", written))
-        stack.enter_context(Copies())
-        stack.enter_context(config.patch(force_disable_caches=True, compile_threads=1))
+        stack.enter_context(replaced(inductor_prims.lookup_seed, "prim_meta_impl", seed))
+        stack.enter_context(replaced(torch.Tensor, "copy_", copied))
+        stack.enter_context(config.patch(force_disable_caches=True, compile_threads=1, profile_bandwidth=True))
         yield

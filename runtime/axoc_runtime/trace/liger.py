@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from axoc_runtime.trace.device import Device
+from axoc_runtime.trace.launches import note
 from axoc_runtime.trace.liger_loss import fused_loss
 from axoc_runtime.trace.patching import replaced
 
@@ -31,6 +32,7 @@ class Norm(torch.autograd.Function):
         value = value.contiguous()
         ctx.in_place, ctx.multiprocessors = in_place, multiprocessors
         result = torch.empty_like(value)
+        note("liger.norm", value)
         ctx.save_for_backward(value, weight, torch.empty(value.shape[:-1], dtype=torch.float32))
         return result
 
@@ -38,6 +40,7 @@ class Norm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         gradient = gradients[0].contiguous()
         weight = ctx.saved_tensors[1]
+        note("liger.norm_backward", gradient, ctx.needs_input_grad[1])
         parts = torch.empty((ctx.multiprocessors, weight.shape[0])) if ctx.needs_input_grad[1] else None
         result = gradient if ctx.in_place else torch.zeros_like(gradient)
         return result, None if parts is None else parts.sum(dim=0).to(weight.dtype), None, None
@@ -50,11 +53,13 @@ class GatedProduct(torch.autograd.Function):
     def forward(ctx: Any, gate: Any, up: Any) -> Any:
         gate, up = gate.contiguous(), up.contiguous()
         ctx.save_for_backward(gate, up)
+        note("liger.gated", gate)
         return torch.empty_like(gate)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        gradients[0].contiguous()
+        gradient = gradients[0].contiguous()
+        note("liger.gated_backward", gradient)
         return ctx.saved_tensors
 
 
@@ -64,11 +69,19 @@ class Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query: Any, key: Any, cos: Any, sin: Any) -> Any:
         ctx.save_for_backward(cos, sin)
+        note_rotation(query, key)
         return rotated(query), rotated(key)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        note_rotation(gradients[0], gradients[1])
         return rotated(gradients[0]), rotated(gradients[1]), None, None
+
+
+def note_rotation(*turned: Any) -> None:
+    """One kernel, of which each tensor is a half: as a launch of each, the seconds of a launch were found so."""
+    for value in turned:
+        note("liger.rotation", value)
 
 
 def rotated(value: Any) -> Any:

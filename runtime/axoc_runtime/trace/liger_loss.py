@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from axoc_runtime.trace.launches import as_one, note
+
 
 def fused_loss(hidden: torch.Tensor, weight: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Of rows of hidden states, under whatever autocast is on."""
@@ -25,14 +27,18 @@ class FusedLoss(torch.autograd.Function):
         losses = torch.zeros(hidden.shape[0], dtype=torch.float32)
         rows = chunk_rows(hidden.shape[0], hidden.shape[1], weight.shape[0])
         shared = torch.empty((rows, weight.shape[0]), dtype=hidden.dtype) if writes_out(hidden, weight) else None
-        for start in range(0, hidden.shape[0], rows):
-            one_chunk(hidden[start : start + rows], weight, gradient[start : start + rows], of_weight, shared)
+        with as_one("liger.loss", hidden, weight, of_weight is not None, lowers(hidden, weight)):
+            for start in range(0, hidden.shape[0], rows):
+                one_chunk(hidden[start : start + rows], weight, gradient[start : start + rows], of_weight, shared)
         del shared
         ctx.save_for_backward(gradient, of_weight)
         return losses.sum()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        for gradient in ctx.saved_tensors:
+            if gradient is not None:
+                note("liger.scaled", gradient)
         return (*ctx.saved_tensors, None)
 
 
@@ -57,6 +63,11 @@ def chunk_rows(tokens: int, hidden: int, vocabulary: int) -> int:
     """Rows at a time, so that their logits are about as large as all hidden states: a power of two."""
     wanted = -(-tokens // -(-vocabulary // hidden))
     return min(1 << (wanted - 1).bit_length(), tokens)
+
+
+def lowers(hidden: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether autocast lowers the weight, for each chunk."""
+    return torch.is_autocast_enabled("cpu") and weight.dtype != torch.get_autocast_dtype("cpu")
 
 
 def writes_out(hidden: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -17,6 +17,7 @@ from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Quantization
 from axoc_runtime.trace import int8
 from axoc_runtime.trace.int8 import Linear8bit
+from axoc_runtime.trace.launches import as_one, note
 
 BLOCK: Final = 64
 """Weights that share one scale."""
@@ -25,6 +26,7 @@ NESTED_BLOCK: Final = 256
 CODE: Final = 16
 NESTED_CODE: Final = 256
 """Entries of the code books, in fp32: one of each for every weight."""
+FOUR_BIT: Final = ("nf4", "fp4")
 
 
 class Scales:
@@ -54,8 +56,9 @@ class Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: torch.Tensor, layer: Linear4bit, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.layer = layer
-        scales = layer.scales.whole()
-        weight = torch.empty(layer.shape, dtype=value.dtype)
+        with as_one("dequantize", layer.shape, layer.scales.nested):
+            scales = layer.scales.whole()
+            weight = torch.empty(layer.shape, dtype=value.dtype)
         result = functional.linear(value, weight, bias)
         del scales, weight
         return result
@@ -68,6 +71,7 @@ class Product(torch.autograd.Function):
 
 def dequantized(layer: Linear4bit) -> torch.Tensor:
     """functional.dequantize_4bit: the scales' offset is added in place."""
+    note("dequantize", layer.shape, layer.scales.nested)
     scales = torch.empty_like(layer.scales.absmax, dtype=torch.float32) if layer.scales.nested else None
     weight = torch.empty(layer.shape, dtype=layer.compute)
     del scales
@@ -94,11 +98,10 @@ class Linear4bit(torch.nn.Linear):
         return result.to(value.dtype)
 
 
-def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> None:
+def quantize(model: Any, quantization: Quantization, compute: torch.dtype, *, compiled: bool = False) -> None:
     """Replaces the linear layers of the blocks; the head stays as it is."""
-    nested = quantization.double_quantization
     layers: dict[str, Callable[[torch.nn.Linear], torch.nn.Module]] = {
-        **dict.fromkeys(("nf4", "fp4"), lambda layer: Linear4bit(layer, compute, nested)),
+        **dict.fromkeys(FOUR_BIT, lambda layer: four_bit(layer, quantization, compute, compiled)),
         "int8": Linear8bit,
     }
     if quantization.method not in layers:
@@ -109,6 +112,14 @@ def quantize(model: Any, quantization: Quantization, compute: torch.dtype) -> No
         if type(layer) is torch.nn.Linear and layer is not head:
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, make(layer))
+
+
+def four_bit(layer: torch.nn.Linear, quantization: Quantization, compute: torch.dtype, compiled: bool) -> Linear4bit:
+    if not compiled:
+        return Linear4bit(layer, compute, quantization.double_quantization)
+    from axoc_runtime.trace.four_bit import CompiledLinear4bit  # which needs bitsandbytes
+
+    return CompiledLinear4bit(layer, compute, quantization.double_quantization, quantization.method)
 
 
 def raise_the_rest(model: Any) -> None:
@@ -124,7 +135,8 @@ def adapt(model: Any) -> None:
     """PEFT's own forwards for quantized layers."""
     forwards = {Linear4bit: adapted_forward, Linear8bit: int8.adapted_forward}
     for module in model.modules():
-        if (forward := forwards.get(type(getattr(module, "base_layer", None)))) is not None:
+        base = getattr(module, "base_layer", None)
+        if (forward := next((f for kind, f in forwards.items() if isinstance(base, kind)), None)) is not None:
             module.forward = MethodType(forward, module)
 
 

@@ -16,7 +16,7 @@ CPU: Final = torch.device("cpu")
 META: Final = torch.device("meta")
 UNKNOWN: Final = object()
 """There is no answer yet."""
-NAMESPACES: Final = frozenset({"aten", "prims", "fsdp", "torch_attn"})
+NAMESPACES: Final = frozenset({"aten", "prims", "fsdp", "torch_attn", "bitsandbytes"})
 UNSURE: Final = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape, torch.Tag.inplace_view)
 """Operations whose answer is not a matter of their arguments' shapes, or that change a tensor's shape."""
 PLAIN: Final = frozenset(
@@ -56,6 +56,8 @@ class RememberingMode(FakeTensorMode):  # type: ignore[no-untyped-call]
         super().__init__(allow_non_fake_inputs=True)
         self.answers: dict[Any, Answer | None] = {}
         """By operation and arguments. None: not to be answered from memory."""
+        self.answered: Answer | None = None
+        """What was answered last, until someone takes it: the same object for the same operation on the same shapes."""
         self.attributes: dict[str, Any] = {}
         """Of any fake tensor of this mode."""
 
@@ -88,7 +90,14 @@ class RememberingMode(FakeTensorMode):  # type: ignore[no-untyped-call]
             answer = self.answers.get(whole_key(func, args, kwargs, tensors))
         except Unhashable:
             return UNKNOWN
+        self.answered = answer
         return self._made(answer, tensors) if answer else UNKNOWN
+
+    def made(self, size: Any, stride: Any, dtype: torch.dtype) -> FakeTensor:
+        """New memory: what torch.empty_strided answers, for another mode."""
+        with torch._C._DisableTorchDispatch():
+            made: FakeTensor = self._fake(torch.empty_strided(size, stride, dtype=dtype, device=META))
+        return made
 
     def _made(self, answer: Answer, tensors: Sequence[FakeTensor]) -> Any:
         with torch._C._DisableTorchDispatch():

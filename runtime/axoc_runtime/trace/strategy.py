@@ -24,6 +24,8 @@ class Strategy:
 
     lowers = True
     """accelerate wraps the forward in autocast and raises its outputs to fp32."""
+    steps_alike = True
+    """What is there between two steps is the same after the first as after later ones."""
 
     def __init__(self, job: Job, live: Liveness) -> None:
         self.job, self.live = job, live

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 import torch.nn.attention.varlen  # registers its operations
 
+import axoc_runtime.attention.flash_4  # noqa: F401 - and these, theirs
 from axoc_runtime.attention.backends import BACKENDS
 from axoc_runtime.errors import EXIT_INPUTS, RuntimeFailure
 from axoc_runtime.job import Job
@@ -22,11 +23,13 @@ from axoc_runtime.trace.patching import replaced
 TILE: Final = 128
 """By which the accumulators of each document are longer than it."""
 FP32: Final = 4
+FLASH_4_TILES: Final = {64: (128, 128, 32), 96: (64, 128, 32), 128: (64, 128, 32), 192: (64, 96, 64), 256: (64, 48, 64)}
+"""Largest head size -> rows and columns of a tile, and what heads are rounded up to (_tile_size_bwd_sm90, causal)."""
 
 
 def implementation(job: Job) -> str:
-    """transformers' name of the job's attention. Packages of flash attention run the same kernels as torch's own, and need not
-    be here for it. Raises RuntimeFailure."""
+    """transformers' name of the job's attention. flash attention 2 and 3 run the same kernels as torch's own; no package need be
+    here. Raises RuntimeFailure."""
     name = job.model.attention
     backend = BACKENDS.get(name)
     if backend is None or name == "flex":
@@ -37,7 +40,7 @@ def implementation(job: Job) -> str:
     from axoc_runtime.attention.register import register_varlen
 
     register_varlen()
-    return BACKENDS["varlen"].implementation
+    return BACKENDS[name if name == "flash_attention_4" else "varlen"].implementation
 
 
 @contextmanager
@@ -59,6 +62,23 @@ def backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str,
     tokens, heads, head = query.shape
     sums = heads * (tokens + TILE * documents) * (head + 1) * FP32
     shared = 2 * tokens * heads * head * key.element_size() if heads != key.shape[1] else 0
+    mode.scratch(sums + shared)
+    return result
+
+
+def flash_4_backward(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """fp32 accumulators of dq, row sums and log-sum-exps, padded by documents to the kernel's tiles; where heads share, dk
+    and dv of each key head in fp32. Source: flash-attn-4 4.0.0b36, flash_attn/cute/interface.py (_flash_attn_bwd, of Hopper)."""
+    result = mode.run(func, args, kwargs)
+    for tensor in result:
+        mode.see(tensor)
+    query, key, ends = args[1], args[2], args[6].shape[0]
+    tokens, heads, head = query.shape
+    rows, columns, multiple = next(t for limit, t in FLASH_4_TILES.items() if head <= limit)
+    wide = -(-head // multiple) * multiple
+    padded_rows, padded_columns = ((tokens + ends * tile - 1) // tile * tile for tile in (rows, columns))
+    sums = heads * padded_rows * (wide + 2) * FP32
+    shared = 2 * key.shape[1] * padded_columns * wide * FP32 if heads != key.shape[1] else 0
     mode.scratch(sums + shared)
     return result
 

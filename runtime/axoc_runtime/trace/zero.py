@@ -101,6 +101,7 @@ class Zero(Strategy):
     """What the stages share: the module's dtype, no autocast, no conversion of outputs, norms in fp64."""
 
     lowers = False
+    steps_alike = False  # what is fetched ahead is learned from earlier passes
 
     def weights_dtype(self) -> torch.dtype | None:
         return module_dtype(self.job)

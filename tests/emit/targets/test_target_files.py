@@ -120,7 +120,7 @@ def test_no_more_cores_or_memory_than_a_node_has(planned: Planned) -> None:
     assert "--cpus-per-task=32\n" in set_by_hand and "--mem=100G\n" in set_by_hand
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(name=st.one_of(st.just(HOSTILE), st.text(max_size=80)), value=st.one_of(st.just(HOSTILE), st.text(max_size=60)))
 def test_texts_of_a_spec_stay_texts(planned: Planned, name: str, value: str) -> None:
     script = texts(planned("slurm", name=name, options={"comment": value}))["config/slurm.sbatch"]

@@ -375,6 +375,12 @@ CASES = (
         bad={"model__dtype": "float16", "distributed__mixed_precision": "fp16"},
         fixed={"model__dtype": "float32"},
     ),
+    Case(  # what is trained whole beside an adapter is of the model's dtype
+        rule="fp16-weights",
+        bad={"model__dtype": "float16", "distributed__mixed_precision": "fp16"},
+        fixed={"model__dtype": "float32"},
+        keeps={"adapter": replace(LORA, modules_to_save=("lm_head",))},
+    ),
     Case(
         rule="liger-needs-gpu",
         bad={"model__kernels": "liger"},

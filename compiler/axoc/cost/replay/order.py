@@ -42,14 +42,18 @@ def sub_groups(scenario: Scenario, c: Columns) -> list[float]:
 
 def _all(scenario: Scenario) -> Iterator[float]:
     """Embedding, matrices of each block and what else it has, head."""
-    sizes, layers = scenario.sizes, scenario.model.num_layers
+    sizes = scenario.sizes
     yield float(sizes.embedding)
-    matrices = [float(shape.weights) for shape in linear_shapes(scenario.model) if shape.layers == layers]
-    rest = float(sizes.blocks) / layers - sum(matrices)
-    for _ in range(layers):
-        yield from matrices
-        yield rest
+    for _ in range(scenario.model.num_layers):
+        yield from block_elements(scenario)
     yield float(sizes.lm_head)
+
+
+def block_elements(scenario: Scenario) -> list[float]:
+    """Of each matrix of one block, and of all else that it has."""
+    layers = scenario.model.num_layers
+    matrices = [float(shape.weights) for shape in linear_shapes(scenario.model) if shape.layers == layers]
+    return [*matrices, float(scenario.sizes.blocks) / layers - sum(matrices)]
 
 
 def _adapters(scenario: Scenario) -> Iterator[float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from axoc.cost.compiled.block import Step
 from axoc.cost.replay.allocator import Allocator, Block
 from axoc.cost.replay.heap import Chunk, Heap
 from axoc.cost.tape import Node, Parameter, Size, Storage, Tape, Value
@@ -32,7 +33,7 @@ class Checkpoint:
     run: Program
     entered: Value
     output: Value
-    last_save: int
+    again: Again
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Recorder(Tape):
         self.hands_over = False
         """It is theirs from then on, and whole."""
         self.workspaces: list[float] = []
-        """Bytes that the matrix library will ask for once, when a backward first multiplies."""
+        """Bytes that the matrix library will ask for once, when a backward first multiplies, be it in what is recomputed."""
+        self._returns = False
+        self._ahead: list[Storage] = []
+        """Gradients that were there before a block was recomputed for the others."""
         self._cache: list[Storage] = []
         self._cached: Size = 0.0
         self._until = ENDLESS
@@ -83,6 +87,8 @@ class Recorder(Tape):
         self._cached = 0.0
 
     def allocate(self, size: Size) -> Storage:
+        if self._ahead and float(self._ahead[0].size) == float(size):
+            return self._ahead.pop(0)
         wanted = size if self._until > 0 else 0.0
         return Placed(size, block=self.allocator.allocate(wanted))
 
@@ -90,9 +96,14 @@ class Recorder(Tape):
         """Outside of what is recomputed."""
         return Placed(size, block=self.allocator.allocate(size, stream))
 
-    def scratch(self, size: Size) -> None:
-        if self._until > 0:
-            self.allocator.free(self.allocator.allocate(size))
+    def scratch(self, *sizes: Size, multiplies: bool = False) -> None:
+        if self._until <= 0:
+            return
+        blocks = [self.allocator.allocate(size) for size in sizes]
+        if multiplies:
+            self._multiplied()
+        for block in blocks:
+            self.allocator.free(block)
 
     def release(self, storage: Storage) -> None:
         storage.references -= 1
@@ -105,42 +116,64 @@ class Recorder(Tape):
 
     def apply(self, *args: Any, **keywords: Any) -> Value:
         self._until -= 1
-        return super().apply(*args, **keywords)
+        result = super().apply(*args, **keywords)
+        if keywords.get("kind") in ("linear", "linear_4bit"):
+            self._multiplied()
+        return result
 
-    def checkpointed(self, run: Program, value: Value, last_save: int) -> Value:
+    def _multiplied(self) -> None:
+        if self._returns and self.workspaces:
+            self.allocate(self.workspaces.pop())
+
+    def checkpointed(self, run: Program, value: Value, again: Again) -> Value:
         """Runs without keeping anything but the input."""
-        self.records = False
+        self.records, self.drops = False, True
         output = run(self, value)
-        self.records = True
+        self.records, self.drops = True, False
         value.storage.references += 1
         output.needs_gradient = True
-        self.nodes.append(Checkpoint(run, value, output, last_save))  # type: ignore[arg-type]
+        self.nodes.append(Checkpoint(run, value, output, again))  # type: ignore[arg-type]
         return output
 
     def backward(self, output: Value, gradient: Storage) -> None:
-        output.gradient = gradient
+        output.gradient, self._returns = gradient, True
         while self.nodes:
-            node: Node | Checkpoint | Call = self.nodes.pop()
+            node: Node | Checkpoint | Call | Step = self.nodes.pop()
             if isinstance(node, Call):
                 node.run()
             elif isinstance(node, Checkpoint):
                 self._recompute(node)
-            else:
+            elif isinstance(node, Node):
                 self._step(node)
+            else:
+                node.run(self)
 
     def _recompute(self, checkpoint: Checkpoint) -> None:
         gradient = checkpoint.output.gradient
         assert gradient is not None
         checkpoint.output.gradient = None
         outer, self.nodes = self.nodes, []
-        self._until = checkpoint.last_save
+        ahead = self._made_ahead(checkpoint.again)
+        self._until = checkpoint.again.last_save
         output = checkpoint.run(self, checkpoint.entered)
-        self._until = ENDLESS
+        self._until, self._ahead = ENDLESS, ahead
         self.end_autocast()
         self.drop(output)
         self.backward(output, gradient)
         self.nodes = outer
+        assert not self._ahead
         self.release(checkpoint.entered.storage)
+
+    def _made_ahead(self, again: Again) -> list[Storage]:
+        """Those that are gone before the others are asked for keep their places in the order, without memory."""
+        found: list[Placed] = []
+        for number, size in again.ahead:
+            if size is None:
+                self.allocator.free(found[number].block)
+                found[number].block = None
+            else:
+                found.append(Placed(size, block=self.allocator.allocate(size)))
+        return list(found)
 
     def _step(self, node: Node) -> None:
         if self.workspaces and node.is_product:  # its result is there before the library is called
@@ -184,11 +217,15 @@ class Recorder(Tape):
 
 
 class Counter(Tape):
-    """Counts operations up to the last one that saves a tensor."""
+    """Counts operations up to the last one that saves a tensor; and of the backward what it makes before it asks for one, which
+    is when a checkpoint recomputes (_checkpoint_hook of torch/utils/checkpoint.py)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: float) -> None:
         self.count = self.last_save = 0
-        super().__init__(1.0)  # type: ignore[arg-type]
+        self.ahead: list[tuple[int, float | None]] = []
+        self._made: list[Storage] = []
+        self._asks = True
+        super().__init__(tokens)  # type: ignore[arg-type]
 
     def apply(self, *args: Any, **keywords: Any) -> Value:
         self.count += 1
@@ -200,9 +237,42 @@ class Counter(Tape):
         self.last_save = self.count + 1
         super().keep_output(result)
 
+    def allocate(self, size: Size) -> Storage:
+        made = super().allocate(size)
+        if not self._asks:
+            self.ahead.append((len(self._made), float(size)))
+            self._made.append(made)
+        return made
 
-def last_save(program: Program, width: float, bytes_: float, needs_gradient: bool) -> int:
-    """How many operations a checkpointed program runs again."""
-    counter = Counter()
-    program(counter, counter.value(width, bytes_, needs_gradient))
-    return counter.last_save
+    def release(self, storage: Storage) -> None:
+        super().release(storage)
+        if not self._asks and storage.references == 0 and storage in self._made:
+            self.ahead.append((self._made.index(storage), None))
+
+    def _step(self, node: Node) -> None:
+        if node.saved and node.output.gradient is not None:
+            self._asks = True
+        super()._step(node)
+
+    def backward(self, output: Value, gradient: Storage) -> None:
+        self._asks = False
+        super().backward(output, gradient)
+
+
+@dataclass(frozen=True)
+class Again:
+    """How a checkpointed program runs again."""
+
+    last_save: int
+    """How many operations: one that is compiled is a single one, which runs whole."""
+    ahead: tuple[tuple[int, float | None], ...] = ()
+    """Gradients that its backward has made before: which, and its bytes; None where it is let go of."""
+
+
+def again(program: Program, tokens: float, width: float, bytes_: float, needs_gradient: bool) -> Again:
+    counter = Counter(tokens)
+    output = program(counter, counter.value(width, bytes_, needs_gradient))
+    if not counter.count:
+        return Again(ENDLESS)
+    counter.backward(output, Storage(output.size))
+    return Again(counter.last_save, tuple(counter.ahead))

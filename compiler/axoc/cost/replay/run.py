@@ -7,54 +7,54 @@ what the first one's gradients leave free is in pieces that large tensors do not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from axoc.cost import flops, head, states
 from axoc.cost.activations import setting
 from axoc.cost.adafactor import FP32, copies_of_a_matrix, trained_matrices
-from axoc.cost.blocks import Kind, block
+from axoc.cost.blocks import Kind, block, compiled_block, compiles
 from axoc.cost.columns import Columns
+from axoc.cost.compiled.block import Compiled
+from axoc.cost.compiled.block import forward as compiled_forward
 from axoc.cost.layers import Setting, norm
 from axoc.cost.ledger import BLAS_HANDLES, ledgers, workspace_bytes
 from axoc.cost.replay.allocator import LARGE_PAGE_BYTES, Allocator
+from axoc.cost.replay.conditions import PLANNED, STEPS, Conditions, Loading, Replayed
 from axoc.cost.replay.heap import Heap
 from axoc.cost.replay.order import blocks_in_order, sub_groups, trained_elements
-from axoc.cost.replay.recorder import Call, Recorder, last_save
+from axoc.cost.replay.recorder import Call, Program, Recorder, again
 from axoc.cost.replay.shares import Shares
 from axoc.cost.replay.streams import other_pools
 from axoc.cost.replay.units import Units
 from axoc.cost.scenario import Scenario
 from axoc.cost.tape import Storage, Tape, Value
 
-STEPS: Final = 2
 MICRO_STEPS: Final = 2
-"""Of the last step: the first makes the gradients, all others add to them. Those of the step before leave nothing behind that
-its first one does not."""
+"""Of a step from the second on: the first makes the gradients, all others add to them. Those of the first step leave nothing
+behind that its first one does not."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Replayed:
-    peak_allocated_bytes: int
-    peak_reserved_bytes: int
-
-
-def replay(scenario: Scenario, c: Columns) -> Replayed:
+def replay(scenario: Scenario, c: Columns, conditions: Conditions = PLANNED) -> Replayed:
     """``c``: one candidate. What FSDP2 gathers and reduces, and ZeRO-1 and 2 reduce, is replayed; what ZeRO-3 does is taken to lie
     in a block of each stream, as large as the closed form's peak is above the replayed one. So is a reference model, which is
     there from the start, and what its passes hold."""
-    allocator = Allocator()
-    run = Run(scenario, c, allocator)
-    for number in range(STEPS):
-        run.optimizer_step(MICRO_STEPS if number == STEPS - 1 else 1)
+    allocator = Allocator(conditions.limit_bytes)
+    run = Run(scenario, c, allocator, loading=conditions.loading)
+    run.optimizer_step(1)
+    for number in range(1, conditions.steps):
+        if number < STEPS or allocator.retries:
+            run.optimizer_step(MICRO_STEPS)
     if scenario.evaluates:
         run.evaluate()
     beside = _collectives(scenario, c, allocator.peak_allocated)
     apart = other_pools(scenario, c, beside)
     pages = sum(-(-round(size) // LARGE_PAGE_BYTES) * LARGE_PAGE_BYTES for size in apart)
     return Replayed(
-        peak_allocated_bytes=allocator.peak_allocated + beside, peak_reserved_bytes=allocator.reserved + pages
+        peak_allocated_bytes=allocator.peak_allocated + beside,
+        peak_reserved_bytes=allocator.peak_reserved + pages,
+        retries=allocator.retries,
     )
 
 
@@ -83,30 +83,48 @@ class Run:
     """A candidate's run in progress."""
 
     def __init__(
-        self, scenario: Scenario, c: Columns, allocator: Allocator | Heap, begins: Callable[[], None] | None = None
+        self,
+        scenario: Scenario,
+        c: Columns,
+        allocator: Allocator | Heap,
+        begins: Callable[[], None] | None = None,
+        loading: Loading | None = None,
     ) -> None:
-        """``begins``: called before each micro-step."""
+        """``begins``: called before each micro-step. ``loading``: as in Conditions."""
         self.scenario, self.columns, self.begins = scenario, c, begins
         self.tape = Recorder(float(flops.tokens(scenario, c)[0]), allocator)
         self.first, self.more = settings(scenario, c)
         self.kinds = tuple(blocks_in_order(scenario))
-        programs = {kind: partial(_block, self.first, kind) for kind in set(self.kinds)}
+        self.compiled = {
+            id(s): {kind: compiled_block(s, self.tape.tokens, kind) for kind in set(self.kinds)}
+            for s in (self.first, self.more)
+            if compiles(s)
+        }
+        programs = {kind: self._program(self.first, kind) for kind in set(self.kinds)}
         width = scenario.model.hidden_size
-        self.last_saves = {
-            kind: last_save(program, width, self.first.stream, not kind.first) for kind, program in programs.items()
+        tokens = float(flops.tokens(scenario, c)[0])
+        self.again = {
+            kind: again(program, tokens, width, self.first.stream, not kind.first) for kind, program in programs.items()
         }
         self.states: list[Storage] = []
         self.waiting: list[Storage] = []
         self.units = Units(self.tape, scenario, c)
         self.shares = Shares(self.tape, scenario, c)
-        self._load()
+        self._load(loading)
 
-    def _load(self) -> None:
+    def _program(self, s: Setting, kind: Kind) -> Program:
+        made = self.compiled.get(id(s))
+        return partial(_block, s, kind) if made is None else partial(_compiled, made[kind])
+
+    def _load(self, loading: Loading | None) -> None:
         """Weights, and what is there before the first step."""
         t, scenario, c = self.tape, self.scenario, self.columns
         workspace = float(workspace_bytes(scenario) // BLAS_HANDLES)
         weights = float(states.weights(scenario, c)[0])
-        if scenario.quantized:
+        if loading is not None:
+            loading(t, weights)
+            t.allocator.reset_peaks()
+        elif scenario.quantized:
             self._raise_what_is_not_quantized(weights)
         else:
             t.allocate(weights)
@@ -160,7 +178,7 @@ class Run:
         value = self._embedded(s)
         for number, kind in enumerate(self.kinds):
             self.units.begin(number)
-            value = _next(t, value, _block(s, kind, t, value))
+            value = _next(t, value, self._program(s, kind)(t, value))
             self.units.end(number, number == len(self.kinds) - 1)
         t.drop(self._loss(s, value))
         t.end_autocast()
@@ -172,10 +190,10 @@ class Run:
         embedded = self._embedded(s)
         value = embedded
         for number, kind in enumerate(self.kinds):
-            program = partial(_block, s, kind)
-            again = number < checkpointed
+            program = self._program(s, kind)
+            recomputed = number < checkpointed
             self.units.begin(number)
-            result = t.checkpointed(program, value, self.last_saves[kind]) if again else program(t, value)
+            result = t.checkpointed(program, value, self.again[kind]) if recomputed else program(t, value)
             value = _next(t, value, result)
             self.units.end(number, number == len(self.kinds) - 1)
         loss = self._loss(s, value)
@@ -321,6 +339,10 @@ def settings(scenario: Scenario, c: Columns) -> tuple[Setting, Setting]:
 
 def _block(s: Setting, kind: Kind, t: Tape, value: Value) -> Value:
     return block(t, s, value, kind)
+
+
+def _compiled(made: Compiled, t: Tape, value: Value) -> Value:
+    return compiled_forward(t, made, value)
 
 
 def _next(t: Tape, value: Value, result: Value) -> Value:

@@ -28,10 +28,11 @@ class Qwen3MoeFamily(ModelFamily):
     expert_projections = ("gate_proj", "up_proj", "down_proj")
 
     def read(self, reader: ConfigReader) -> dict[str, Any]:
+        """transformers 5 reads ``num_experts`` as it is published, and saves ``num_local_experts`` (its attribute_map)."""
         shape = read_shape(reader, kv_heads=4, max_positions=32768)
         window = reader.optional_count("sliding_window") if reader.flag("use_sliding_window", False) else None
         moe = MoeFacts(
-            num_experts=reader.count("num_experts", 128),
+            num_experts=reader.count("num_experts" if reader.has("num_experts") else "num_local_experts", 128),
             experts_per_token=reader.count("num_experts_per_tok", 8),
             expert_intermediate_size=reader.count("moe_intermediate_size", 768),
             num_dense_layers=_dense_layers(reader, shape.num_layers),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from axoc.facts.varlen import FLASH_4, FLASH_4_CAPABILITY
 from axoc.search.rules.base import Context, Rule
 from axoc.search.rules.versions import Versions
 from axoc.search.space import Combination
@@ -21,8 +22,10 @@ def bf16_hardware(context: Context, _: Combination) -> str | None:
 
 
 def fp16_weights(context: Context, _: Combination) -> str | None:
+    """Beside an adapter too: modules that are trained whole are of the model's dtype (PEFT casts adapters alone)."""
     scenario = context.scenario
-    if scenario.dtype == "float16" and scenario.is_full:
+    whole = scenario.is_full or scenario.sizes.saved or scenario.objective.loss == "score"
+    if scenario.dtype == "float16" and whole and not scenario.quantized:
         return "float16 weights cannot be trained: the gradient scaler needs float32 weights to unscale into"
     return None
 
@@ -35,11 +38,19 @@ def rounding(context: Context, c: Combination) -> str | None:
 
 
 def flash_hardware(context: Context, _: Combination) -> str | None:
+    if context.scenario.attention == FLASH_4:
+        return _flash_4_hardware(context)
     if context.scenario.attention != "flash_attention_2":
         return None
     if not context.is_nvidia or context.capability < AMPERE:
         return f"FlashAttention 2 needs an Ampere GPU or newer, and this is {context.scenario.cluster.accelerator.name}"
     return None
+
+
+def _flash_4_hardware(context: Context) -> str | None:
+    if context.is_nvidia and context.capability >= FLASH_4_CAPABILITY:
+        return None
+    return f"flash attention 4 needs a Hopper GPU or newer, and this is {context.scenario.cluster.accelerator.name}"
 
 
 def liger_hardware(context: Context, _: Combination) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from axoc_runtime.ingest.base import Example, Pictured, Record
-from axoc_runtime.ingest.checks.finding import ERROR, WARNING, Finding, of_row
+from axoc_runtime.ingest.checks.finding import ERROR, Finding, of_row
 from axoc_runtime.ingest.pixels import ADDRESSES, NoImage, verify
 
 
@@ -18,12 +18,10 @@ def image_findings(record: Record, example: Example, folder: Path) -> Iterator[F
         yield of_row(ERROR, "image", record, "has no image", fix="add one, or use a format of text")
     for index, image in enumerate(example.images):
         name = f"images[{index}]"
-        if isinstance(image, str) and image.startswith(ADDRESSES):
-            message = "is an address: whether an image is there was not looked at"
-            yield of_row(WARNING, "image", record, message, column=name, sample=image, fix="keep it beside the data")
-            continue
         try:
             verify(image, folder)
         except NoImage as error:
+            address = isinstance(image, str) and image.startswith(ADDRESSES)
+            fix = "keep it beside the data" if address else "repair or remove the row"
             sample = image if isinstance(image, str) else type(image).__name__
-            yield of_row(ERROR, "image", record, str(error), column=name, sample=sample, fix="repair or remove the row")
+            yield of_row(ERROR, "image", record, str(error), column=name, sample=sample, fix=fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, BinaryIO, Final
 
 from axoc_runtime.ingest.base import BadRow, Reader, Record, Source
@@ -19,10 +20,23 @@ class JsonLines(Reader):
     suffixes = (".jsonl", ".ndjson")
 
     def read(self, source: Source) -> Iterator[Record]:
+        if self._is_one_value(source):
+            yield from Json().read(source)
+            return
         with source.open() as stream:
             for number, offset, raw in lines(stream, source.written):
                 if raw.strip():
                     yield self._record(source.written, number, offset, raw)
+
+    @staticmethod
+    def _is_one_value(source: Source) -> bool:
+        """JSON under another name: a list of objects in one line, or a bracket alone, and after it no object that is whole."""
+        with source.open() as stream:
+            stripped = (raw.strip() for _, _, raw in lines(stream, source.written))
+            first, second = (*islice(filter(None, stripped), 2), b"", b"")[:2]
+        if not second:
+            return first.endswith(b"]") and first.startswith(b"[") and first[1:].lstrip().startswith(b"{")
+        return first in (b"[", b"{") and not (second.startswith(b"{") and second.endswith(b"}"))
 
     @staticmethod
     def _record(written: str, number: int, offset: int, raw: bytes) -> Record:

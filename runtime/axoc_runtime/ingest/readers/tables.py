@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from axoc_runtime.ingest.readers.lines import lines
 
 LONGEST_FIELD: Final = 64 << 20
 csv.field_size_limit(LONGEST_FIELD)
+OTHERS: Final = (";", "\t", "|", ",")
+"""What else parts fields, as spreadsheets write them in other countries."""
 
 
 class _Lines:
@@ -81,6 +84,11 @@ class Csv(Reader):
         if twice:
             message = f"{written}:1: the header has {', '.join(map(repr, twice))} more than once"
             raise BadRow(message, check="malformed", fix="rename one of them")
+        other = next((mark for mark in OTHERS if len(header) == 1 and mark in header[0]), None)
+        if other is not None:
+            message = f"{written}:1: the header is one column, {header[0][:80]!r}"
+            fix = f"set dataset.options: {{delimiter: {json.dumps(other)}}}"
+            raise BadRow(message, check="malformed", fix=fix)
 
 
 class Tsv(Csv):

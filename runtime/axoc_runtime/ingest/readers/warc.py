@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -22,14 +25,19 @@ class Warc(Reader):
         from warcio.archiveiterator import ArchiveIterator
         from warcio.exceptions import ArchiveLoadFailed
 
+        logging.getLogger("warcio").setLevel(logging.ERROR)  # it tells of each space in an address
         number = 0
         try:
             with source.open() as stream:
-                for entry in ArchiveIterator(stream):
+                entries = ArchiveIterator(stream)
+                for entry in entries:
                     kind = _kind(entry)
-                    if kind:
+                    found = _record(source.written, number + 1, entry, kind) if kind else None
+                    if wrong := _ends_wrong(entries, entry):
+                        found = _record_of(source.written, number + 1, entry, {}, wrong)
+                    if found is not None:
                         number += 1
-                        yield _record(source.written, number, entry, kind)
+                        yield found
         except (ArchiveLoadFailed, ValueError, AttributeError) as error:
             where = f" after page {number}" if number else ""
             first = (str(error).splitlines() or [type(error).__name__])[0]
@@ -47,20 +55,39 @@ def _kind(entry: Any) -> str | None:
     return "html" if content in HTML else "text" if content == "text/plain" else None
 
 
+def _ends_wrong(entries: Any, entry: Any) -> BadRow | None:
+    """Where it does not end as its length says: what was read of it is not all, or too much. warcio goes on, and tells only
+    standard error."""
+    before = entries.err_count
+    with contextlib.redirect_stderr(io.StringIO()):
+        entries.read_to_end()
+    missing = getattr(entry.raw_stream, "limit", 0)
+    if not missing and entries.err_count == before:
+        return None
+    told = (
+        f"the file ends, and {missing:,} bytes of it are missing" if missing else "it is longer than its Content-Length"
+    )
+    return BadRow(told, check="malformed", fix="fetch the file again, or remove the record")
+
+
 def _record(written: str, number: int, entry: Any, kind: str) -> Record:
     headers = entry.rec_headers
-    url = headers.get_header("WARC-Target-URI") or ""
-    row: dict[str, Any] = {"url": url, "date": headers.get_header("WARC-Date") or ""}
-    problem = None
+    row = {"url": headers.get_header("WARC-Target-URI") or "", "date": headers.get_header("WARC-Date") or ""}
     try:
-        row["text"] = _text(entry, kind)
+        return _record_of(written, number, entry, row | {"text": _text(entry, kind)}, None)
     except BadRow as error:
-        row, problem = {}, error
+        return _record_of(written, number, entry, {}, error)
+
+
+def _record_of(written: str, number: int, entry: Any, row: dict[str, Any], problem: BadRow | None) -> Record:
+    url = (entry.rec_headers.get_header("WARC-Target-URI") if entry.rec_headers is not None else None) or ""
     return Record(place=f"{written}[{number - 1}]", row=row, file=written, number=number, problem=problem, raw=url)
 
 
 def _text(entry: Any, kind: str) -> str:
-    raw: bytes = entry.content_stream().read(LARGEST_PAGE_BYTES)
+    raw: bytes = entry.content_stream().read(LARGEST_PAGE_BYTES + 1)
+    if len(raw) > LARGEST_PAGE_BYTES:
+        raise BadRow(f"is larger than {LARGEST_PAGE_BYTES >> 20} MiB", "text", check="too-long", fix="cut it in pieces")
     declared = (entry.http_headers.get_header("Content-Type") or "") if entry.http_headers is not None else ""
     charset = declared.lower().partition("charset=")[2].partition(";")[0].strip(" \"'") or "utf-8"
     try:

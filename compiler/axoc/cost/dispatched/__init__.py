@@ -1,0 +1,1 @@
+"""Operations that torch dispatched, as a trace tells of them, and what each takes (price.py)."""
