@@ -156,8 +156,26 @@ def layers(clock: Any) -> Pieces:
         config = LoraConfig(r=8, target_modules=["proj"], lora_dropout=dropout)
         return moved(inject_adapter_in_model(config, holder))
 
+    def registered() -> Any:
+        """Of a parameter that is no linear layer's, as stacked experts' are: registered anew in each forward."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        holder = torch.nn.Sequential()
+        holder.add_module("experts", Stacked())
+        return moved(inject_adapter_in_model(LoraConfig(r=8, target_parameters=["experts.weight"]), holder))
+
+    class Stacked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(2, 64, 64, dtype=torch.bfloat16))
+
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.linear(x, self.weight[0])
+
     chosen: dict[str, Callable[[], Any]] = {
         "Linear module": plain,
+        "stacked parameter": lambda: moved(Stacked()),
+        "PEFT adapter of a stacked parameter": registered,
         "RMS norm": rms,
         "Liger RMS norm": liger_rms,
         "MLP": plain_mlp,
