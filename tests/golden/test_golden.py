@@ -54,6 +54,20 @@ def test_same_bytes_under_another_hash_seed_time_zone_and_folder(tmp_path: Path)
     assert here == bundle_digest(elsewhere, PYTHONHASHSEED="4242", TZ="Asia/Tokyo", LC_ALL="C")
 
 
+def test_same_numbers_on_a_processor_without_vector_instructions() -> None:
+    from numpy._core import _multiarray_umath as numpys
+
+    name = "llama3-70b-full__h100-sxm-80gb-8"
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); import golden;"
+        f"print(golden.render(golden.read_pairs()[{name!r}])['bundle/plan.json'], end='')"
+    )
+    without = " ".join(f for f in numpys.__cpu_dispatch__ if numpys.__cpu_features__[f])
+    environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": without}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == (ROOT / "golden" / name / "bundle" / "plan.json").read_text()
+
+
 def test_the_readmes_picture_is_current_and_loads_nothing() -> None:
     import picture
 

@@ -22,6 +22,7 @@ from axoc.facts.failures import failure_rate, spot_failure_rate
 from axoc.ir.estimate import Estimate, LedgerItem, MemoryEstimate, PhaseLedger, RunItem, TimeEstimate
 
 SECONDS_PER_HOUR = 3600
+DIGITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,25 +85,24 @@ class Costed:
         )
 
     def _time(self, row: int) -> TimeEstimate:
-        step = float(self.time.step_seconds[row])
         steps, cluster = self.variant(row).steps, self.scenario.cluster
         total = None if steps is None else float(self.run_seconds()[row])
         world = int(self.columns.world[row])
         return TimeEstimate(
-            step_seconds=step,
-            breakdown=tuple((k, float(v[row])) for k, v in self.time.breakdown.items() if v[row] > 0),
-            tokens_per_second=float(self.time.tokens_per_second[row]),
-            mfu=float(self.time.mfu[row]),
-            padding_share=float(self.time.padding_share[row]),
-            batch_fill=self._batch_fill(row),
+            step_seconds=steady(self.time.step_seconds[row]),
+            breakdown=tuple((k, steady(v[row])) for k, v in self.time.breakdown.items() if v[row] > 0),
+            tokens_per_second=steady(self.time.tokens_per_second[row]),
+            mfu=steady(self.time.mfu[row]),
+            padding_share=steady(self.time.padding_share[row]),
+            batch_fill=steady(self._batch_fill(row)),
             row_lengths="" if self.scenario.lengths is None else self.scenario.lengths.source,
             total_steps=steps,
-            total_seconds=total,
+            total_seconds=None if total is None else steady(total),
             cost_usd=_dollars(total, world, cluster.price_usd_per_accelerator_hour),
             spot_cost_usd=_dollars(self._spot_seconds(row), world, cluster.spot_price_usd_per_accelerator_hour),
-            failures_expected=self._failures(row),
+            failures_expected=steady(self._failures(row)),
             run_breakdown=tuple(
-                RunItem(item=k, seconds=float(v[row]), source=ASSUMED[k]) for k, v in self.run.items() if v[row] > 0
+                RunItem(item=k, seconds=steady(v[row]), source=ASSUMED[k]) for k, v in self.run.items() if v[row] > 0
             ),
         )
 
@@ -139,7 +139,13 @@ class Costed:
 def _dollars(total_seconds: float | None, world: int, usd_per_accelerator_hour: float | None) -> float | None:
     if total_seconds is None or usd_per_accelerator_hour is None:
         return None
-    return total_seconds / SECONDS_PER_HOUR * world * usd_per_accelerator_hour
+    return steady(total_seconds / SECONDS_PER_HOUR * world * usd_per_accelerator_hour)
+
+
+def steady(value: float) -> float:
+    """To twelve digits: the last of a float's differ between processors, whose libraries add and raise to powers by other
+    instructions, and a plan is to be the same bytes wherever it is made."""
+    return float(f"{float(value):.{DIGITS}g}")
 
 
 def _items(ledger: dict[str, Floats], row: int) -> tuple[LedgerItem, ...]:
