@@ -1,4 +1,4 @@
-"""Loss curves of benchmarks/throughput.py as SVG: a panel a job, loss over real tokens, a line a part."""
+"""Loss curves of benchmarks/throughput.py as SVG: a panel a job, loss over real tokens, a line a part (and seed)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import Any, Final
 WIDTH: Final = 300
 HEIGHT: Final = 190
 MARGIN: Final = 42
-COLOURS: Final = {"axoc": "#d9480f", "trl": "#868e96", "tuned": "#1971c2", "wrapped": "#2f9e44", "flash": "#7048e8"}
+FLOAT8: Final = "-fp8"
+"""Ends the name of a job that is another one's in float8: its line is drawn beside that one's."""
+COLOURS: Final = {
+    "axoc": "#d9480f",
+    "trl": "#868e96",
+    "tuned": "#1971c2",
+    "wrapped": "#2f9e44",
+    "flash": "#7048e8",
+    "fp8": "#f59f00",
+}
 NAMES: Final = {
     "axoc": "axoc",
+    "fp8": "axoc, float8",
     "trl": "TRL as it comes",
     "tuned": "TRL tuned",
     "wrapped": "TRL, rows cut from one text",
@@ -18,6 +28,7 @@ NAMES: Final = {
 
 
 def curves(rows: list[dict[str, Any]]) -> str:
+    rows = [_named(row) for row in rows]
     jobs = list(dict.fromkeys(row["job"] for row in rows))
     panels = [_panel(job, [r for r in rows if r["job"] == job], i * (WIDTH + MARGIN)) for i, job in enumerate(jobs)]
     width, height = len(jobs) * (WIDTH + MARGIN) + 12, HEIGHT + 2 * MARGIN + 22
@@ -27,6 +38,11 @@ def curves(rows: list[dict[str, Any]]) -> str:
         'font-family="sans-serif" font-size="11">'
         f'<rect width="{width}" height="{height}" fill="white"/>{"".join(panels)}{key}</svg>\n'
     )
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    job = str(row["job"])
+    return row | {"job": job.removesuffix(FLOAT8), "part": "fp8"} if job.endswith(FLOAT8) else row
 
 
 def _panel(job: str, rows: list[dict[str, Any]], left: float) -> str:
@@ -53,7 +69,9 @@ def _panel(job: str, rows: list[dict[str, Any]], left: float) -> str:
 def _line(row: dict[str, Any], at: Any) -> str:
     colour, points = COLOURS[row["part"]], [at(*point) for point in row["losses"]]
     dots = "".join(f'<circle cx="{p.split(",")[0]}" cy="{p.split(",")[1]}" r="2.2" fill="{colour}"/>' for p in points)
-    return f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.4"/>{dots}'
+    seeded = 1.0 if not row.get("seed") else 0.45  # the first seed's line stands out
+    line = f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.4"/>'
+    return f'<g opacity="{seeded}">{line}{dots}</g>'
 
 
 def _key(index: int, part: str) -> str:
