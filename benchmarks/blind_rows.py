@@ -6,6 +6,7 @@
 CONFIGS and ROWS are measure.py's. A prediction once written is not made again, so that committing the file before measuring
 makes it blind. Errors are (predicted - measured) / measured. Both are told how measure.py loads quantized models, and the closed
 form's replay what the device has; ``planned_share`` is what a plan would use of the device, without either: what a verdict is by.
+Rows without a prediction are left out.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from axoc.cost.replay.conditions import PLANNED
-from closed_form import measured_conditions, model_of, predict, read_rows, scenario_of
+from closed_form import measured_bytes, measured_conditions, model_of, predict, read_rows, scenario_of
 from memory_accuracy import MEASURES, knobs
-from memory_verdicts import ALONE, memory_bytes
+from memory_verdicts import ALONE, DECLARED, memory_bytes, used_share
 
+VERDICT: Final = ("used", "planned", "verdict")
 TRACED: Final = {"allocated": "peak_allocated_bytes", "reserved": "peak_reserved_bytes"}
 
 
@@ -81,26 +83,30 @@ def trace(row: dict[str, Any]) -> dict[str, int]:
 def report(rows: list[dict[str, Any]], predictions: dict[str, dict[str, Any]]) -> list[str]:
     columns = [(who, name) for who in ("closed_form", "trace") for name, _ in MEASURES]
     columns = [(who, name) for who, name in columns if who == "closed_form" or name in TRACED]
-    lines = ["| row | family | configuration | " + " | ".join(f"{w.replace('_', ' ')}, {n}" for w, n in columns) + " |"]
-    lines.append("|---|---|---|" + "--:|" * len(columns))
+    head = ["row", "family", "configuration", *(f"{w.replace('_', ' ')}, {n}" for w, n in columns), *VERDICT]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|" + "--:|" * (len(columns) + 2) + "---|"]
     errors: dict[tuple[str, str], list[float]] = {column: [] for column in columns}
-    for row in rows:
+    for row in (r for r in rows if r["id"] in predictions):
         shown = []
         for who, name in columns:
             if who not in predictions[row["id"]]:
                 shown.append("")
                 continue
-            error = predictions[row["id"]][who][name] / row[dict(MEASURES)[name]] - 1
+            error = predictions[row["id"]][who][name] / measured_bytes(row, dict(MEASURES)[name]) - 1
             errors[who, name].append(abs(error))
             shown.append(f"{error:+.2%}")
+        shown += verdict(row, predictions[row["id"]]["closed_form"].get("planned_share"))
         lines.append(f"| {row['id']} | {model_of(row).family} | {knobs(row)} | " + " | ".join(shown) + " |")
     for name, of in (("mean", statistics.mean), ("largest", max)):
-        lines.append(
-            f"| {name} | | | "
-            + " | ".join(f"{of(errors[column]):.2%}" if errors[column] else "" for column in columns)
-            + " |"
-        )
+        shown = [f"{of(errors[column]):.2%}" if errors[column] else "" for column in columns]
+        lines.append(f"| {name} | | | " + " | ".join([*shown, "", "", ""]) + " |")
     return lines
+
+
+def verdict(row: dict[str, Any], planned: float | None) -> list[str]:
+    """Shares of the device, and what the planner would have said. The first predictions were written without."""
+    said = "" if planned is None else "fits" if planned <= DECLARED else "refused"
+    return [f"{used_share(row):.1%}", "" if planned is None else f"{planned:.1%}", said]
 
 
 if __name__ == "__main__":

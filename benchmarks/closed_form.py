@@ -45,6 +45,15 @@ def read_rows(*paths: Path) -> list[dict[str, Any]]:
     return [row for row in rows if "error" not in row]
 
 
+def measured_bytes(row: dict[str, Any], name: str) -> float:
+    """By measure.py's name. ``device_used`` was asked at the end, when the allocator of a device that had been full may have given
+    back: there it is what was reserved at the peak, beside what a process has for itself."""
+    if name != "device_used" or row[name] >= row["peak_reserved"]:
+        return float(row[name])
+    cluster, *_ = parse_inventory("h100-sxm-80gb", None, None)
+    return float(row["peak_reserved"] + cluster.accelerator.context_bytes)
+
+
 def predict(row: dict[str, Any], inventory: str = "h100-sxm-80gb", conditions: Conditions | None = None) -> Predicted:
     """``conditions``: those that the row ran under where none are given."""
     scenario = scenario_of(row, inventory)

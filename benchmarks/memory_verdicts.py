@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from axoc.cost.replay.conditions import PLANNED
 from axoc.facts.inventory import parse_inventory
-from closed_form import predict
+from closed_form import measured_bytes, predict
 
 SHARES: Final = (0.90, 0.95, 0.97)
 DECLARED: Final = 0.95
@@ -62,13 +62,13 @@ def fits(row: dict[str, Any], share: float) -> bool:
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Row by row, with so much of the device to use. All of these ran."""
-    lines = ["## borderline: would they be planned?", ""]
+    lines = ["## near the limit: would they be planned?", ""]
     lines += ["All of them ran. Shares of the device that a plan may use:", ""]
     lines += ["| row | used as measured | planned | " + " | ".join(f"{s:.0%}" for s in SHARES) + " |"]
     lines += ["|---|--:|--:|" + "---|" * len(SHARES)]
     for row in rows:
         found = planned(row)
-        shown = [f"{row['device_used'] / row['device_total']:.1%}", f"{found:.1%}"]
+        shown = [f"{used_share(row):.1%}", f"{found:.1%}"]
         shown += ["fits" if found <= share else "refused" for share in SHARES]
         lines.append(f"| {row['id']} | " + " | ".join(shown) + " |")
     return [*lines, ""]
@@ -85,7 +85,9 @@ def of_one(sets: dict[str, Path], built: Iterable[str]) -> list[Verdict]:
 
 
 def used_share(row: dict[str, Any]) -> float | None:
-    return None if "error" in row else row["device_used"] / row.get("device_total", memory_bytes(ALONE))
+    if "error" in row:
+        return None
+    return measured_bytes(row, "device_used") / row.get("device_total", memory_bytes(ALONE))
 
 
 def of_two(path: Path, judging: int) -> list[Verdict]:

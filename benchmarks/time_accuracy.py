@@ -2,8 +2,8 @@
 
     python benchmarks/time_accuracy.py [--judge] [--markdown docs/accuracy-time.md] [--bands compiler/axoc/facts/data/time_errors.json]
 
-``built`` and ``seen`` rows were looked at while the time model was made. ``judge`` and ``borderline`` rows were not; they are
-read only with --judge. ``borderline`` rows ran four steps, so that what stands for their step is one step.
+``built`` and ``seen`` rows were looked at while the time model was made. The others were not; they are read only with --judge.
+``borderline`` and ``limit`` rows ran four steps, so that what stands for their step is one step.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ JUDGING: Final = {
     "borderline": HERE / "rows/h100-borderline.jsonl",
     "fresh": HERE / "rows/h100-fresh.jsonl",
     "blind": HERE / "rows/h100-blind.jsonl",
+    "limit": HERE / "rows/h100-limit.jsonl",
 }
 OTHER_HOST: Final = HERE / "rows/h100-kernel-times.jsonl.xz"
 """Of a host 1.3 times as slow as the profile's. They built the model and judge nothing, but tell how far off another host is."""

@@ -54,7 +54,7 @@ def test_a_row_that_ran_out_of_memory_counts_and_one_that_failed_otherwise_does_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[dict[str, Any]] = [
-        {"id": "ran", "device_used": 45, "device_total": 100},
+        {"id": "ran", "device_used": 45, "peak_reserved": 44, "device_total": 100},
         {"id": "full", "error": "OutOfMemoryError: CUDA out of memory. Tried to allocate 512.00 MiB."},
         {"id": "other", "error": "ImportError: no such module"},
     ]
@@ -63,3 +63,12 @@ def test_a_row_that_ran_out_of_memory_counts_and_one_that_failed_otherwise_does_
     monkeypatch.setattr(memory_verdicts, "planned", lambda row: 0.5)
     found = memory_verdicts.of_one({"some": path}, ("some",))
     assert [(v.row, v.used, v.built, v.fits) for v in found] == [("ran", 0.45, True, True), ("full", None, True, True)]
+
+
+def test_a_device_that_had_been_full_counts_at_its_fullest() -> None:
+    """m15's allocator had given 8 GB back by the end, when the device was asked."""
+    rows = map(json.loads, (ROOT / "benchmarks/rows/h100-limit.jsonl").read_text().splitlines())
+    found = {row["id"]: row for row in rows}
+    assert found["m15"]["device_used"] < 0.84 * found["m15"]["device_total"]
+    assert memory_verdicts.used_share(found["m15"]) == pytest.approx(0.9407, abs=1e-4)
+    assert memory_verdicts.used_share(found["m14"]) == found["m14"]["device_used"] / found["m14"]["device_total"]
