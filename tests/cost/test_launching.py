@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from closed_form import columns_of, scenario_of
 from host_launches import machines
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 H100 = "h100-sxm-80gb"
 ROW: dict[str, Any] = {"model": "llama-3-8b", "method": "lora", "dtype": "bf16", "gc": False, "mbs": 1, "seq": 2048}
 MODULES = {
@@ -153,6 +155,19 @@ def test_experts_adapters_are_registered_anew_in_each_forward() -> None:
         launches.append(float(np.ravel(passes.forward.launches)[0]))
     # both of the experts' matrices, and the router's
     assert launches[0] - launches[1] > 3 * PARAMETRIZED_OPERATIONS
+
+
+def test_registering_a_parameter_takes_as_long_as_on_an_h100s_host() -> None:
+    """Beyond what an adapter of a linear layer takes, in operations of that very host."""
+    pieces = json.loads((BENCHMARKS / "rows/h100-host-pieces.json").read_text())["pieces"]
+
+    def forward(name: str) -> float:
+        return float(pieces[f"host {name}"][0])
+
+    registered = forward("PEFT adapter of a stacked parameter") - forward("stacked parameter")
+    linear = forward("PEFT adapter") - forward("Linear module")
+    operation = np.mean([pieces[f"host {name}"][:2] for name in ("mul", "add", "silu")])
+    assert pytest.approx((registered - linear) / operation, abs=0.05) == PARAMETRIZED_OPERATIONS
 
 
 def test_gemmas_norms_make_one_more_of_their_weight() -> None:

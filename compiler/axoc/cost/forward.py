@@ -22,10 +22,11 @@ FP32: Final = 4.0
 MASK_LAUNCHES: Final = 3.0
 """By which a fused attention makes a boolean mask one of its own dtype: zeros, the mask's opposite, the filling of where it is not
 (ATen/native/transformers/attention.cpp, convert_boolean_attn_mask). Their seconds are in those of the attention as measured."""
-PARAMETRIZED_OPERATIONS: Final = 13.5
+PARAMETRIZED_OPERATIONS: Final = 13.2
 """As long as which PEFT takes, beside its kernels, to register an adapted parameter of a block's experts anew in each forward, and to
-take it out again: torch makes a class for it. On a CPU 144 microseconds of Python where an adapter of a linear layer takes 31; as
-that is 2.9 operations of a GPU's host (table ``host_launches``), so many."""
+take it out again: torch makes a class for it. On an H100's host a forward is 315 microseconds longer with such an adapter, and 82 with
+one of a linear layer; an operation (mul, add and silu, forward and backward) takes 17.6 there
+(benchmarks/rows/h100-host-pieces.json). The few kernels of either are taken to be as many."""
 
 
 def _unnamed(op: Operation, m: Meter) -> None:
