@@ -39,11 +39,17 @@ def facts(made: PlanRequest, inventory: str, rows: int | None = 10_000) -> Facts
     return Facts(model=model, clusters=parse_inventory(inventory, None, None), data=data, spec_digest="sha256:0")
 
 
-def plan(
+def asked(
     model: str, inventory: str, rows: int | None = 10_000, stored: dict[str, Any] | None = None, **changes: Any
-) -> Plan | NoPlan:
-    """``stored``: the quantization_config of the model's config.json."""
+) -> tuple[PlanRequest, Facts]:
+    """What a search is given. ``stored``: the quantization_config of the model's config.json."""
     made = request(model, **changes)
     found = facts(made, inventory, rows)
     found = replace(found, model=replace(found.model, stored=read_stored(stored)))
-    return search(as_stored(made, found.model.stored), found)
+    return as_stored(made, found.model.stored), found
+
+
+def plan(
+    model: str, inventory: str, rows: int | None = 10_000, stored: dict[str, Any] | None = None, **changes: Any
+) -> Plan | NoPlan:
+    return search(*asked(model, inventory, rows, stored, **changes))

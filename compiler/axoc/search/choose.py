@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from axoc.cost.scenario import Scenario
 from axoc.errors import Diagnostic, UserError
 from axoc.ir.facts import ClusterFacts, DataFacts, ModelFacts
 from axoc.ir.plan import Decision, NoPlan, Plan, Rejection, Schedule
@@ -65,7 +66,7 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     """The best plan for a request. Raises UserError where no kind of the inventory has enough accelerators."""
     passes = all_passes(request, facts)
     ranked = settled(request, passes)
-    rejections = _rejections(passes)
+    rejections = rejected(passes)
     if not ranked:
         return no_plan(request, facts, rejections)
     best, row = ranked[0]
@@ -105,27 +106,35 @@ def search(request: PlanRequest, facts: Facts) -> Plan | NoPlan:
     )
 
 
-def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
+def scenarios(request: PlanRequest, facts: Facts) -> list[tuple[Scenario, int]]:
+    """Of each kind and precision, with the sequences of a step, which all kinds share."""
     sized = [s for s in (sized_cluster(request, c) for c in facts.clusters) if s is not None]
     if not sized:
         raise UserError(_too_few(request, facts.clusters))
     world = math.lcm(*(c.world_size for c in sized))
-    passes = [
-        costed_pass(request, facts, cluster, precision, world) for cluster in sized for precision in precisions(request)
-    ]
-    return beyond_usual_if_nothing_else(passes)
+    kinds = [(cluster, precision) for cluster in sized for precision in precisions(request)]
+    return [_scenario(request, facts, cluster, precision, world) for cluster, precision in kinds]
+
+
+def all_passes(request: PlanRequest, facts: Facts) -> list[Pass]:
+    return beyond_usual_if_nothing_else([_costed(request, *found) for found in scenarios(request, facts)])
 
 
 def _ways(request: PlanRequest, facts: Facts, cluster: ClusterFacts) -> Ways:
     return ways(request, facts.model, cluster.accelerator, row_lengths(request, facts.data))
 
 
-def costed_pass(request: PlanRequest, facts: Facts, cluster: ClusterFacts, precision: Precision, world: int) -> Pass:
+def _scenario(
+    request: PlanRequest, facts: Facts, cluster: ClusterFacts, precision: Precision, world: int
+) -> tuple[Scenario, int]:
     """``world``: a multiple of the world sizes of all kinds, which share one global batch."""
     found = _ways(request, facts, cluster)
     total = shared_global_batch(request, cluster, combinations(request, cluster, facts.model), world)
-    scenario = scenario_of(request, facts.model, cluster, found.all, *precision, total, facts.data)
-    return run_pass(request, scenario, capacity_bytes(request, cluster), total)
+    return scenario_of(request, facts.model, cluster, found.all, *precision, total, facts.data), total
+
+
+def _costed(request: PlanRequest, scenario: Scenario, total: int) -> Pass:
+    return run_pass(request, scenario, capacity_bytes(request, scenario.cluster), total)
 
 
 def settled(request: PlanRequest, passes: list[Pass]) -> list[tuple[Pass, int]]:
@@ -157,7 +166,7 @@ def _decisions(
         return found
     wanted = best.costed.scenario.with_all(quantization="none")
     exact = next((p for p in passes if p.costed.scenario == wanted), None)
-    exact = exact or costed_pass(request, facts, cluster, ("none", wanted.optimizer), best.total)
+    exact = exact or _costed(request, *_scenario(request, facts, cluster, ("none", wanted.optimizer), best.total))
     return with_freed_memory(request, found, best, row, exact)
 
 
@@ -188,7 +197,7 @@ def schedule(request: PlanRequest, best: Pass, row: int) -> Schedule:
     )
 
 
-def _rejections(passes: list[Pass]) -> tuple[Rejection, ...]:
+def rejected(passes: list[Pass]) -> tuple[Rejection, ...]:
     """The nearest miss for each strategy and cause first, then the other near misses, by shortfall."""
     ruled = [r for p in passes for r in _ruled_out(p)]
     missed = [(p.worst_shortfall()[r], p, int(r)) for p in passes for r in np.flatnonzero(~p.fits())]

@@ -128,20 +128,15 @@ def make_candidate(whole: Scenario, combo: Combination, micro: int, accumulation
 
 def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, total: int) -> Pass:
     """``total``: sequences a step."""
-    found = combinations(request, scenario.cluster, scenario.model)
-    judged = [
-        pair
-        for index in range(len(scenario.variants))
-        for pair in _judged(request, scenario.variants[index], [replace(c, variant=index) for c in found])
-    ]
-    allowed = [c for c, refusal in judged if refusal is None]
+    found = judged(request, scenario)
+    allowed = [c for c, refusal in found if refusal is None]
     table, rows = columns(request, allowed, total)
     reachable = set(map(id, rows))
     return Pass(
         costed=cost(scenario, table, capacity_bytes),
         combinations=rows,
         total=total,
-        refused=[(c, refusal) for c, refusal in judged if refusal is not None],
+        refused=[(c, refusal) for c, refusal in found if refusal is not None],
         impossible=[c for c in allowed if id(c) not in reachable],
         limits=node_limits(scenario.cluster),
         safety=request.policy.memory_safety,
@@ -149,11 +144,15 @@ def run_pass(request: PlanRequest, scenario: Scenario, capacity_bytes: int, tota
     )
 
 
-def _judged(
-    request: PlanRequest, scenario: Scenario, found: list[Combination]
-) -> list[tuple[Combination, Refusal | None]]:
-    rules, context = enforced_rules(), Context(request=request, scenario=scenario)
-    return [(c, refuse(rules, context, c)) for c in found]
+def judged(request: PlanRequest, scenario: Scenario) -> list[tuple[Combination, Refusal | None]]:
+    """What the rules say of every combination, in each variant."""
+    found, rules = combinations(request, scenario.cluster, scenario.model), enforced_rules()
+    pairs = []
+    for index, variant in enumerate(scenario.variants):
+        context = Context(request=request, scenario=variant)
+        own = [replace(c, variant=index) for c in found]
+        pairs += [(c, refuse(rules, context, c)) for c in own]
+    return pairs
 
 
 def complexity(candidate_row: Pass, row: int) -> tuple[int, ...]:
