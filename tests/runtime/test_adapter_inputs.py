@@ -15,6 +15,7 @@ from exports.tiny import config_of
 from .jobs import LORA, job_value, make_job
 
 pytestmark = pytest.mark.slow
+VOCABULARY = 256
 IDS = torch.randint(3, 200, (2, 24), generator=torch.Generator().manual_seed(5))
 WAYS: dict[str, tuple[str, torch.dtype, dict[str, Any]]] = {
     "lora": ("llama", torch.bfloat16, {}),
@@ -34,7 +35,7 @@ def adapted(folder: Path, family: str, dtype: torch.dtype, *, four_bit: bool = F
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config_of(family), dtype=dtype)
+    model = AutoModelForCausalLM.from_config(config_of(family, vocab_size=VOCABULARY), dtype=dtype)
     if four_bit:
         _quantize(model)
     model = add_adapter(make_job(folder, adapter=LORA | adapter), model)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from .shapes import LLAMA, TIED, job
-from .strategies import LORA, SHALLOW, WORKSPACES, distributed, numbers, run, sizes, up
+from .strategies import LORA, WORKSPACES, distributed, numbers, once, run, sizes, up
 
 pytestmark = pytest.mark.slow
 SMALL = {"stage": 0, "reduce_bucket_size": 20_000}
@@ -20,29 +20,29 @@ def test_zero_splits_states_and_keeps_weights_whole(tmp_path: Path, stage: int) 
     """A flat bf16 group of weights on each rank; an fp32 master and two moments of its share."""
     total = sum(numbers())
     for world in (1, 4):
-        traced = run(tmp_path, f"zero{stage}", world, settings=SMALL)
+        traced = once(tmp_path, f"zero{stage}", world, settings=SMALL)
         held = traced.phases["forward"]  # of the second step: states are there
         states = 2 * total + 12 * total / world
-        activations = run(tmp_path, f"zero{stage}", 64, settings=SMALL).phases["forward"] - 2 * total - 12 * total / 64
+        activations = once(tmp_path, f"zero{stage}", 64, settings=SMALL).phases["forward"] - 2 * total - 12 * total / 64
         assert abs(held - states - activations) < 0.02 * total, world
 
 
 def test_zeros_bucket_is_made_whole_with_the_first_gradient(tmp_path: Path) -> None:
     """setup_buckets: reduce_bucket_size elements of the module's dtype, once more where reductions overlap."""
     buffer = up(2 * 20_000)
-    assert sizes(run(tmp_path, "zero2", 4, settings=SMALL)).count(buffer) == 2  # a step each
-    twice = run(tmp_path, "zero2", 4, settings={**SMALL, "overlap_comm": True})
+    assert sizes(once(tmp_path, "zero2", 4, settings=SMALL)).count(buffer) == 2  # a step each
+    twice = once(tmp_path, "zero2", 4, settings={**SMALL, "overlap_comm": True})
     assert sizes(twice).count(buffer) == 4
-    assert sizes(run(tmp_path, "zero1", 4)).count(2 * 500_000_000) == 2  # DeepSpeed's default
+    assert sizes(once(tmp_path, "zero1", 4)).count(2 * 500_000_000) == 2  # DeepSpeed's default
 
 
 def test_zero_one_keeps_all_gradients_until_they_are_reduced_and_zero_two_its_own(tmp_path: Path) -> None:
     """copy_grads_in_partition: a buffer of the parameters that touch this rank's share."""
     total = sum(numbers())
-    one, two = (run(tmp_path, f"zero{s}", 8, settings=SMALL).phases for s in (1, 2))
+    one, two = (once(tmp_path, f"zero{s}", 8, settings=SMALL).phases for s in (1, 2))
     saved = one["backward_last"] - two["backward_last"]
     assert 0.5 * 2 * total < saved < 2 * total
-    alone = run(tmp_path, "zero2", 1, settings=SMALL)
+    alone = once(tmp_path, "zero2", 1, settings=SMALL)
     assert up(2 * total) in [e.num_bytes for e in alone.events if e.phase.startswith("backward")]
 
 
@@ -71,7 +71,7 @@ def test_zero_three_pads_each_parameter_to_the_ranks_and_holds_its_buffers_from_
     """Shares of weights in bf16, masters and moments in fp32, this rank's gradients in one buffer, and the bucket."""
     world = 3
     share = sum(-(-n // world) for n in numbers())
-    traced = run(tmp_path, "zero3", world, settings=SMALL)
+    traced = once(tmp_path, "zero3", world, settings=SMALL)
     assert traced.phases["optimizer"] >= share * (2 + 4 + 8 + 2) + 2 * 20_000
     assert sizes(traced, "load").count(up(2 * share)) >= 2  # the weights' buffer and the gradients'
     assert up(2 * 20_000) in sizes(traced, "load")
@@ -95,17 +95,17 @@ def test_zero_three_gathers_no_more_than_it_may_keep(tmp_path: Path) -> None:
     """What is used again soon stays gathered, and the rest is let go."""
     tight = {**SMALL, "stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 0}
     tight["stage3_param_persistence_threshold"] = 0
-    much, little = (gathered(run(tmp_path, "zero3", 4, settings=s)) for s in (SMALL, tight))
+    much, little = (gathered(once(tmp_path, "zero3", 4, settings=s)) for s in (SMALL, tight))
     whole, largest = 2 * sum(numbers()), 2 * max(numbers())
     assert whole <= much <= 2 * whole
     assert largest <= little < 1.2 * largest  # what autograd saved must not keep the rest
-    assert gathered(run(tmp_path, "zero3", 1, settings=SMALL)) == 0  # one rank has all it needs
+    assert gathered(once(tmp_path, "zero3", 1, settings=SMALL)) == 0  # one rank has all it needs
 
 
 def test_zero_threes_gathers_of_several_are_copied_out_of_one_buffer(tmp_path: Path) -> None:
     """_all_gather_dtype, AllGatherCoalescedHandle.wait: for a moment they are there twice."""
     ahead = {**SMALL, "stage3_max_reuse_distance": 0, "stage3_prefetch_bucket_size": 10_000}
-    gathered = sizes(run(tmp_path, "zero3", 4, settings=ahead), "forward", stream=1)
+    gathered = sizes(once(tmp_path, "zero3", 4, settings=ahead), "forward", stream=1)
     block = [4096, 2048, 2048, 4096, 10240, 10240, 10240]
     assert any(up(2 * sum(block[i:j])) in gathered for i in range(7) for j in range(i + 2, 8))
 
@@ -113,8 +113,8 @@ def test_zero_threes_gathers_of_several_are_copied_out_of_one_buffer(tmp_path: P
 @pytest.mark.parametrize("strategy", ["zero1", "zero2", "zero3"])
 def test_deepspeed_runs_without_autocast_in_one_dtype(tmp_path: Path, strategy: str) -> None:
     """Adapters and norms too are in bf16: with LoRA nothing trained is in fp32 but masters and moments."""
-    adapted = run(tmp_path, strategy, 2, settings=SMALL, adapter=LORA, model__dtype="bfloat16")
-    full = run(tmp_path, strategy, 2, settings=SMALL, model__dtype="bfloat16")
+    adapted = once(tmp_path, strategy, 2, settings=SMALL, adapter=LORA, model__dtype="bfloat16")
+    full = once(tmp_path, strategy, 2, settings=SMALL, model__dtype="bfloat16")
     assert adapted.phases["optimizer"] < full.phases["optimizer"]
 
 
@@ -137,26 +137,22 @@ def test_zero_twos_last_rank_makes_its_buffer_first_and_either_may_be_the_fulles
     from axoc_runtime.trace.step import trace_depth
 
     (tmp_path / "config.json").write_text(json.dumps({"zero_optimization": SMALL}))
-    made = job(tmp_path, TIED, distributed=distributed("zero2", 2, config="config.json"), training__micro_batch_size=1)
-    ranks = {rank: trace_depth(made, TIED, DEVICES["h100"], 1, rank=rank) for rank in ("last", "fullest")}
+    tied = {**TIED, "num_hidden_layers": 4}
+    made = job(tmp_path, tied, distributed=distributed("zero2", 2, config="config.json"), training__micro_batch_size=1)
+    ranks = {rank: trace_depth(made, tied, DEVICES["h100"], 1, rank=rank) for rank in ("last", "fullest")}
     came = {
         rank: max((e for e in found.events if "backward" in e.phase), key=lambda e: e.num_bytes).phase
         for rank, found in ranks.items()
     }
     assert came == {"last": "backward_first", "fullest": "backward_middle"}
-    whole = trace(made, TIED).phases
+    whole = trace(made, tied).phases
     assert whole == {name: max(found.phases[name] for found in ranks.values()) for name in whole}
     assert whole["backward_first"] == ranks["last"].phases["backward_first"] > ranks["fullest"].phases["backward_first"]
 
 
-def offloaded(folder: Path, strategy: str, data: int, offload: str = "optimizer", **changes: Any) -> Any:
-    from axoc_runtime.trace.device import DEVICES
-    from axoc_runtime.trace.step import trace_depth
-
+def offloaded(folder: Path, strategy: str, data: int, offload: str = "optimizer") -> Any:
     own = {"stage3_param_persistence_threshold": 0} if strategy == "zero3" else {"round_robin_gradients": True}
-    (folder / "config.json").write_text(json.dumps({"zero_optimization": SMALL | own}))
-    placed = distributed(strategy, data, config="config.json") | {"offload": offload}
-    return trace_depth(job(folder, SHALLOW, distributed=placed, **changes), SHALLOW, DEVICES["h100"], 1)
+    return once(folder, strategy, data, settings=SMALL | own, offload=offload)
 
 
 def test_zero_two_with_its_optimizer_on_the_host_holds_weights_and_room_for_one_gradient(tmp_path: Path) -> None:
@@ -205,7 +201,7 @@ def test_fully_sharded_weights_on_the_host_leave_the_device_between_their_uses(t
     norm are on the host."""
     world = 4
     there, away = (
-        run(tmp_path, "fsdp", world, offload=o, training__gradient_accumulation_steps=2)
+        once(tmp_path, "fsdp", world, offload=o, training__gradient_accumulation_steps=2)
         for o in ("none", "optimizer+parameters")
     )
     shares = [-(-n // world) for n in numbers()]
