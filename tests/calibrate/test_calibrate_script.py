@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,25 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
     )
+
+
+@pytest.fixture(scope="module")
+def here() -> Callable[..., int]:
+    """The script in this process: libraries are imported once. What it sets is for a process of its own, and not kept."""
+    with pytest.MonkeyPatch.context() as importing:
+        importing.setattr(os, "environ", dict(os.environ))
+        import torch
+        from axoc_runtime.calibrate.__main__ import main
+
+    def call(*arguments: str) -> int:
+        threads = torch.get_num_threads()
+        try:
+            with warnings.catch_warnings():
+                return main(["--device", "cpu", *arguments])
+        finally:
+            torch.set_num_threads(threads)
+
+    return call
 
 
 @pytest.fixture(scope="module")
@@ -70,29 +91,29 @@ def test_the_check_lists_each_operation_of_a_piece(profile: dict[str, Any]) -> N
 
 
 @pytest.mark.slow
-def test_a_missing_package_leaves_its_table_out(tmp_path: Path) -> None:
+def test_a_missing_package_leaves_its_table_out(tmp_path: Path, here: Callable[..., int]) -> None:
     out = tmp_path / "p.json"
-    assert run("--device", "cpu", "--only", "liger", "--out", str(out), "--quiet").returncode == 0
+    assert here("--only", "liger", "--out", str(out), "--quiet") == 0
     made = json.loads(out.read_text())
     assert "liger" not in made["tables"]
     assert made["missing"]["liger"] == ["needs liger_kernel, which is not installed"]
 
 
 @pytest.mark.slow
-def test_out_of_time_is_said(tmp_path: Path) -> None:
+def test_out_of_time_is_said(tmp_path: Path, here: Callable[..., int]) -> None:
     out = tmp_path / "p.json"
-    assert run("--device", "cpu", "--only", "matmul", "--seconds", "0", "--out", str(out), "--quiet").returncode == 0
+    assert here("--only", "matmul", "--seconds", "0", "--out", str(out), "--quiet") == 0
     assert json.loads(out.read_text())["missing"]["matmul"] == ["out of time after 0 of 6 points"]
 
 
 @pytest.mark.slow
-def test_what_cannot_be_done_is_said(tmp_path: Path) -> None:
-    nowhere = run("--device", "cpu", "--out", str(tmp_path / "none" / "p.json"))
-    assert nowhere.returncode == 1 and "its folder does not exist" in nowhere.stderr
-    unknown = run("--device", "cpu", "--only", "matmull", "--out", str(tmp_path / "p.json"))
-    assert unknown.returncode == 1 and "no such table: matmull" in unknown.stderr
-    no_gpu = run("--out", str(tmp_path / "p.json"), CUDA_VISIBLE_DEVICES="")
-    assert no_gpu.returncode == 11 and "--device cpu" in no_gpu.stderr
+def test_what_cannot_be_done_is_said(
+    tmp_path: Path, here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert here("--out", str(tmp_path / "none" / "p.json")) == 1
+    assert "its folder does not exist" in capsys.readouterr().err
+    assert here("--only", "matmull", "--out", str(tmp_path / "p.json")) == 1
+    assert "no such table: matmull" in capsys.readouterr().err
 
 
 def test_the_command_needs_a_python(tmp_path: Path) -> None:
@@ -101,7 +122,11 @@ def test_the_command_needs_a_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_passes_on_that_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_passes_on_that_there_is_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Which the script says, and ends with 11."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     done = CliRunner().invoke(main, ["calibrate", "--out", str(tmp_path / "p.json")])
     assert done.exit_code == 1 and "cannot be calibrated" in done.stderr
+    assert "--device cpu" in capfd.readouterr().err

@@ -94,21 +94,47 @@ sys.exit(entry.main(sys.argv[1:]))
 """
 
 
+LAUNCHES = """
+import os, sys
+from axoc_runtime import torchrun
+
+for folder in sys.argv[1:]:
+    if not os.fork():
+        os.dup2(os.open(f"{folder}/said", os.O_WRONLY | os.O_CREAT), 2)
+        script = [f"{folder}/entry.py", "train", f"{folder}/job.json"]
+        sys.argv = ["torchrun", "--standalone", "--nproc_per_node", "2", *script]
+        os._exit(torchrun.run())
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+"""
+"""All at once, by torchruns that are forked of one import."""
+CASES = {"first rank late": ("0", "", "0"), "first rank early": ("1", "", "0"), "first rank well": ("1", "0", "1")}
+"""Case -> the rank that is slow, the one that finds nothing wrong, and the one that speaks."""
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("launched")
+    for case, (slow, well, _) in CASES.items():
+        (folder / case).mkdir()
+        (folder / case / "entry.py").write_text(ONE_SPEAKS.format(slow=slow, well=well, seconds=1.5))
+        write_job(folder / case)
+    command = [sys.executable, "-c", LAUNCHES, *(str(folder / case) for case in CASES)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    return folder
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("slow", "well", "speaks"),
-    [("0", "", "0"), ("1", "", "0"), ("1", "0", "1")],
-    ids=["first rank late", "first rank early", "first rank well"],
-)
-def test_of_ranks_that_found_the_same_one_speaks(tmp_path: Path, slow: str, well: str, speaks: str) -> None:
-    script = tmp_path / "entry.py"
-    script.write_text(ONE_SPEAKS.format(slow=slow, well=well, seconds=1.5))
-    job = write_job(tmp_path)
-    command = [sys.executable, "-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run([*command, "train", str(job)], capture_output=True, text=True, timeout=120)
-    said = [line for line in done.stderr.splitlines() if "wrong input" in line]
-    assert said == [f"axoc: rank {speaks}: wrong input of rank {speaks}"], done.stderr
-    assert (tmp_path / "out" / ".exit-code").read_text() == "1\n"
+@pytest.mark.parametrize("case", CASES)
+def test_of_ranks_that_found_the_same_one_speaks(launched: Path, case: str) -> None:
+    speaks = CASES[case][2]
+    printed = (launched / case / "said").read_text()
+    said = [line for line in printed.splitlines() if "wrong input" in line]
+    assert said == [f"axoc: rank {speaks}: wrong input of rank {speaks}"], printed
+    assert (launched / case / "out" / ".exit-code").read_text() == "1\n"
 
 
 def test_a_process_that_is_done_is_not_ended_by_what_the_interpreter_frees(job: str) -> None:
