@@ -1,7 +1,7 @@
 """What works with what: the planner's own word on real specs, and what tests claim to have run.
 
 A verdict is the rule that refuses, or None: of a Llama of two layers on two H100s (one, for ``single``), on the plain path, where
-nothing but the four parts can be refused. The planner enumerates, judges and costs it; only the choice is left out.
+nothing but the four parts can be refused. The planner enumerates and judges it; nothing is costed or chosen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from axoc.facts.families.registry import BUILTIN
 from axoc.facts.inventory import parse_inventory
 from axoc.facts.models import lookup_model
 from axoc.ir.facts import DataFacts, ModelFacts
-from axoc.search.choose import Facts, all_passes
+from axoc.search.choose import Facts, scenarios
+from axoc.search.passes import judged
 from axoc.spec.load import load_spec
 from axoc.spec.quantization import METHODS
 
@@ -60,11 +61,13 @@ class Refused:
     reason: str
 
 
+@cache
 def verdict(adapter: str, quantization: str, strategy: str, *formats: str) -> Refused | None:
     """Of a training run that ends with these exports."""
     return _verdict(_small("llama"), adapter, quantization, strategy, formats)
 
 
+@cache
 def family_verdict(family: str, written: str) -> Refused | None:
     """Of a small model of a family in one format (``format`` or ``format:quantization``)."""
     return _verdict(_small(family), NONE, NONE, "ddp", (written,))
@@ -92,9 +95,9 @@ def _verdict(
         data=tuple(DataFacts(path=d.path, rows=10_000) for d in request.datasets),
         spec_digest="sha256:0",
     )
-    passes = all_passes(request, facts)
-    refusals = [refusal for p in passes for _, refusal in p.refused]
-    if any(p.combinations for p in passes) or not refusals:
+    found = [refusal for scenario, _ in scenarios(request, facts) for _, refusal in judged(request, scenario)]
+    refusals = [refusal for refusal in found if refusal is not None]
+    if len(refusals) < len(found) or not refusals:
         return None
     return Refused(rule=refusals[0].rule.id, reason=refusals[0].reason)
 

@@ -53,13 +53,14 @@ def _runs(claimed: set[tuple[str, ...]]) -> str:
 
 def _row(adapter: str, quantization: str, strategy: str, claimed: set[tuple[str, ...]]) -> Cells:
     """Whether it trains, and each export of what it leaves. Raises ValueError where a claim contradicts a rule."""
-    refused = c.verdict(adapter, quantization, strategy)
     run = (adapter, quantization, strategy)
     ran = {claim[3] for claim in claimed if claim[:3] == run and len(claim) == 4}
+    of_all = c.verdict(*run, *c.formats())  # where nothing is against all of them, nothing is against one, or none
+    refused = of_all and c.verdict(*run)
     if refused is not None:
         _agree(run, ran, refused)
         return (_link(refused.rule), *("",) * len(c.formats()))
-    exports = [c.verdict(*run, name) for name in c.formats()] if c.verdict(*run, *c.formats()) else [None] * 9
+    exports = [of_all and c.verdict(*run, name) for name in c.formats()]
     cells = [WORKS if ran else UNTESTED]
     for name, verdict in zip(c.formats(), exports, strict=True):
         _agree((*run, name), {name} & ran, verdict)
