@@ -6,19 +6,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
-from e2e.conftest import Launch, parameters
-from e2e.conftest import environment as environment
-from e2e.conftest import runtime as runtime
+from e2e.conftest import note, parameters
 from e2e.conftest import tiny as tiny
 from e2e.conftest import work as work
 from e2e.test_strategies import CONFIGS, metrics, of_strategy
 from runtime.conftest import tokenizer as tokenizer
-from runtime.jobs import LORA
+from runtime.jobs import LORA, write_job
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.slow
@@ -26,14 +26,42 @@ pytestmark = pytest.mark.slow
 WIDTH = 2 * 64 + 2 * (64 + 32) + 2 * 64 + 2 * (64 + 128) + (128 + 64)  # in and out of q, k, v, o, gate, up, down
 ADAPTER = 4 * 4 * WIDTH  # layers x rank x width
 WITH_ADAPTER = {"adapter": LORA, "expect__trainable_parameters": ADAPTER}
+Launch = Callable[..., tuple[set[int], str]]
 
 
-def run(launch: Launch, job: dict[str, Any], *steps: str) -> str:
-    """Standard error of the last step; all must succeed."""
-    for step in steps or ("prepare", "train"):
-        done = launch(step, **job)
-        assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where libraries would compile their extensions."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def server(compiled: Path) -> Iterator[forked.Server]:
+    server = forked.Server(forked.environment() | {"TORCH_EXTENSIONS_DIR": str(compiled)})
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def runtime(work: Path, server: forked.Server) -> Launch:
+    """Runs a command of the runtime on a job: the codes it ended with, and what it printed."""
+
+    def call(command: str, *options: str, **changes: Any) -> tuple[set[int], str]:
+        job, log = write_job(work, **changes), work / "log"
+        log.unlink(missing_ok=True)
+        server.start(job, log, *options, command=command)
+        codes = set(server.wait())
+        if codes == {0}:
+            note(command, json.loads(job.read_text()))
+        return codes, log.read_text()
+
+    return call
+
+
+def run(launch: Launch, job: dict[str, Any], *options: str) -> None:
+    """Prepares and trains; both must succeed."""
+    for codes, printed in (launch("prepare", **job), launch("train", *options, **job)):
+        assert codes == {0}, printed[-3000:]
 
 
 def with_zero(work: Path, tiny: Path, strategy: str, zero: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -51,10 +79,10 @@ def with_zero(work: Path, tiny: Path, strategy: str, zero: dict[str, Any], **mor
 def test_fsdp_still_cannot_step_with_bitsandbytes_states(work: Path, tiny: Path, runtime: Launch) -> None:
     """fsdp-8bit-optimizer is enforced: once this passes, give the rule its ``until``."""
     job = of_strategy(work, "fsdp", tiny, training__optimizer="adamw_bnb_8bit")
-    run(runtime, job, "prepare")
-    done = runtime("train", **job)
-    assert done.returncode != 0
-    assert "bitsandbytes.optimizer_update" in done.stderr and "sharding strategy" in done.stderr
+    assert runtime("prepare", **job)[0] == {0}
+    codes, printed = runtime("train", **job)
+    assert 0 not in codes
+    assert "bitsandbytes.optimizer_update" in printed and "sharding strategy" in printed
 
 
 @pytest.mark.combination(adapter="lora", strategy="zero3")
@@ -96,7 +124,7 @@ def test_fsdp_saves_the_whole_adapter_and_resumes(work: Path, tiny: Path, runtim
     assert all(w.any(dim=1).all() for w in grown), "B begins at zero: each row was trained and saved"
     shutil.rmtree(work / "out" / "checkpoint-4")
     (work / "out" / "metrics.json").unlink()
-    assert runtime("train", "--resume", **job).returncode == 0
+    run(runtime, job, "--resume")
     assert metrics(work)["steps_this_run"] == 2
     assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-5)
 
@@ -111,13 +139,10 @@ def test_zero3_in_bfloat16_learns_as_zero2_does(work: Path, tiny: Path, runtime:
 
 
 @pytest.mark.parametrize("strategy", ["zero2", "zero3"])
-def test_offload_compiles_nothing(
-    work: Path, tiny: Path, runtime: Launch, environment: dict[str, str], strategy: str
-) -> None:
-    environment["TORCH_EXTENSIONS_DIR"] = str(work / "compiled")
+def test_offload_compiles_nothing(work: Path, tiny: Path, runtime: Launch, compiled: Path, strategy: str) -> None:
     host = {"device": "cpu", "pin_memory": False}
     run(runtime, with_zero(work, tiny, strategy, {"offload_optimizer": host}) | {"distributed__offload": "optimizer"})
-    assert not list((work / "compiled").glob("*"))
+    assert not list(compiled.glob("*"))
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
 
 
