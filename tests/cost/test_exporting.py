@@ -14,7 +14,7 @@ from axoc.cost.scenario import Scenario
 from axoc.facts.exports import FORMATS, scratch_bytes_a_parameter
 from axoc.ir.facts import RowLengths
 from axoc.ir.plan import NoPlan, Plan
-from axoc.search.choose import all_passes, search
+from axoc.search.choose import scenarios, search
 
 MIB = 1 << 20
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 def scenario(model: str = "Qwen/Qwen2.5-0.5B", inventory: str = "h100-sxm-80gb", **changes: Any) -> Scenario:
     asked = {k: changes.pop(k) for k in [k for k in changes if "__" in k or k == "adapter"]}
     made = request(model, **asked)
-    return replace(all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0), **changes)
+    return replace(scenarios(made, facts(made, inventory))[0][0].variant(0), **changes)
 
 
 def test_the_trained_model_is_read_into_fp32_beside_no_exported_one_but_its_logits_are_kept() -> None:

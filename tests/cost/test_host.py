@@ -17,7 +17,7 @@ from axoc.cost.scenario import Scenario
 from axoc.ir.facts import RowLengths
 from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 
 EIGHT_B = "meta-llama/Meta-Llama-3-8B"
 N = 8_030_261_248
@@ -26,7 +26,7 @@ N = 8_030_261_248
 def scenario(model: str = EIGHT_B, inventory: str = "h100-sxm-80gb:8", **changes: Any) -> Scenario:
     asked = {k: changes.pop(k) for k in [k for k in changes if "__" in k or k == "adapter"]}
     made = request(model, **asked)
-    return replace(all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0), **changes)
+    return replace(scenarios(made, facts(made, inventory))[0][0].variant(0), **changes)
 
 
 def row(strategy: str, degree: int = 8, offload: str = "none", accumulation: int = 1) -> Columns:

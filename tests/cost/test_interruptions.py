@@ -14,7 +14,7 @@ from axoc.facts.failures import failure_rate, spot_failure_rate
 from axoc.facts.inventory import parse_inventory
 from axoc.ir.facts import ClusterFacts
 from axoc.ir.plan import Plan
-from axoc.search.choose import all_passes, search
+from axoc.search.choose import scenarios, search
 from meshes import row
 
 DAY = 86_400.0
@@ -107,7 +107,7 @@ def test_what_failures_take_is_in_the_time_and_the_money() -> None:
 
 def test_a_failure_loses_half_an_interval_and_a_new_start() -> None:
     made = request("meta-llama/Meta-Llama-3-8B", **LONG)
-    scenario = all_passes(made, facts(made, "h100-sxm-80gb:8x8"))[0].costed.scenario.variant(0)
+    scenario = scenarios(made, facts(made, "h100-sxm-80gb:8x8"))[0][0].variant(0)
     never = replace(scenario, cluster=replace(scenario.cluster, failures_per_node_day=1e-12))
     assert interval_seconds(never, row(64))[0] > 1e8
     step = np.array([1.0])

@@ -13,7 +13,7 @@ from axoc.cost.lengths import longest, mean, of_mean, packs_per_row, seen
 from axoc.cost.scenario import Scenario
 from axoc.cost.time import TimeColumns, step_time
 from axoc.ir.facts import RowLengths
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +74,7 @@ def test_a_mean_alone_gives_rows_of_that_mean_within_the_limit(tokens: float, li
 
 def scenario(packing: bool, found: RowLengths | None, **changes: object) -> Scenario:
     made = request("meta-llama/Llama-3.2-1B", model__kernels="liger", model__compile=False, dataset__packing=packing)
-    base = all_passes(made, facts(made, "h100-sxm-80gb"))[0].costed.scenario.variant(0)
+    base = scenarios(made, facts(made, "h100-sxm-80gb"))[0][0].variant(0)
     return replace(base, lengths=found, **changes)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from axoc.cost.measured_links import GATHERS, behind
 from axoc.cost.mesh import Axis, ring_rate
 from axoc.cost.rings import _gather, gather_seconds
 from axoc.cost.scenario import Scenario
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 
 PAIR = Axis(ranks=np.array([2.0]), stride=np.array([1.0]))
 MUCH = np.array([1e12])
@@ -20,7 +20,7 @@ MUCH = np.array([1e12])
 
 def h200(per_node: int, **changes: Any) -> Scenario:
     made = request("meta-llama/Meta-Llama-3-8B")
-    found = all_passes(made, facts(made, f"h200-sxm-141gb:{per_node}x2"))[0].costed.scenario.variant(0)
+    found = scenarios(made, facts(made, f"h200-sxm-141gb:{per_node}x2"))[0][0].variant(0)
     return replace(found, cluster=replace(found.cluster, **changes))
 
 

@@ -16,9 +16,12 @@ from axoc.cost.memory import memory
 from axoc.cost.scenario import Scenario
 from axoc.cost.sizes import sizes_of, trainable_parameters
 from axoc.ir.request import QuantizationRequest
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sharing import costed_once
+
+__all__ = ["costed_once"]
 
 MEASURED = Path(__file__).with_name("measured_h100.jsonl")
 IDS = {
@@ -33,7 +36,7 @@ def scenario(model: str, **changes: Any) -> Scenario:
     adapter = LORA if changes.pop("lora", False) else None
     quantized = changes.get("quantization", "none") != "none"
     made = request(model, adapter=adapter, model__quantization=QuantizationRequest(method="nf4") if quantized else None)
-    base = all_passes(made, facts(made, "h100-sxm-80gb"))[0].costed.scenario.variant(0)
+    base = scenarios(made, facts(made, "h100-sxm-80gb"))[0][0].variant(0)
     return replace(base, **{"kernels": "none", "evaluates": False, **changes})
 
 

@@ -16,7 +16,7 @@ from axoc.cost.scenario import Scenario
 from axoc.cost.units import LATENCY_SHARE, blocks_per_unit, min_unit_parameters
 from axoc.facts.links import link_kind
 from axoc.ir.plan import Plan
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 from meshes import row
 
 EIGHT_B = "meta-llama/Meta-Llama-3-8B"
@@ -25,9 +25,7 @@ SMALL = "Qwen/Qwen2.5-0.5B"
 
 def scenario(model: str = EIGHT_B, inventory: str = "h100-sxm-80gb:8x4", **changes: Any) -> Scenario:
     made = request(model)
-    return replace(
-        all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0), **{"min_unit_parameters": 1} | changes
-    )
+    return replace(scenarios(made, facts(made, inventory))[0][0].variant(0), **{"min_unit_parameters": 1} | changes)
 
 
 def test_a_nodes_network_is_shared_by_the_rings_that_leave_it() -> None:

@@ -16,13 +16,13 @@ from axoc.cost.scenario import Scenario
 from axoc.cost.stragglers import SPREAD, slowest
 from axoc.cost.time import step_time
 from axoc.facts.links import NODES, kind_names, link_kind
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 from meshes import row
 
 
 def scenario(nodes: int, network: str = "infiniband-ndr", **changes: Any) -> Scenario:
     made = request("meta-llama/Meta-Llama-3-8B")
-    found = all_passes(made, facts(made, f"h100-sxm-80gb:8x{nodes}"))[0].costed.scenario.variant(0)
+    found = scenarios(made, facts(made, f"h100-sxm-80gb:8x{nodes}"))[0][0].variant(0)
     cluster = replace(found.cluster, network_kind=network, **changes)
     return replace(found, cluster=cluster, min_unit_parameters=1)
 

@@ -20,9 +20,9 @@ from click.testing import CliRunner
 
 SPEC = """\
 # reviewed in June
-model: meta-llama/Llama-3.1-8B
+model: {id: meta-llama/Llama-3.1-8B, kernels: none, compile: false}
 dataset: {path: data/train.jsonl, max_seq_length: 2048}
-training: {max_steps: 100, learning_rate: 1.0e-5}
+training: {max_steps: 100, learning_rate: 1.0e-5, micro_batch_size: 1, gradient_checkpointing: full}
 distributed: {type: %s, mixed_precision: bf16}
 """
 

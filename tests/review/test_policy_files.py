@@ -11,9 +11,10 @@ from axoc.review.policy import CLAUSES, full_name
 from click.testing import CliRunner, Result
 
 SPEC = """\
-model: {id: Qwen/Qwen2.5-0.5B, revision: %(revision)s, trust_remote_code: %(trust)s}
+model: {id: Qwen/Qwen2.5-0.5B, revision: %(revision)s, trust_remote_code: %(trust)s, kernels: none, compile: false}
 dataset: {path: data.jsonl, max_seq_length: 1024}
-training: {max_steps: 100}
+training: {max_steps: 100, micro_batch_size: 8, gradient_checkpointing: none}
+distributed: {type: ddp}
 tracking: [%(trackers)s]
 """
 COMMIT = hashlib.sha1(b"a commit").hexdigest()
@@ -59,7 +60,7 @@ def test_kept_and_broken(folder: Path, clause: str, where: str) -> None:
         done = plan("--dry-run", *(["--policy", "org.yaml"] if where == "file" else []))
         assert done.exit_code == code, done.output
         if code:
-            place = "spec.yaml:6" if where == "spec" else "org.yaml:3"
+            place = "spec.yaml:7" if where == "spec" else "org.yaml:3"
             assert f"{place}: policy.{clause} is" in done.output and "fix:" in done.output
             assert "Traceback" not in done.output
 
@@ -70,7 +71,7 @@ def test_all_broken_clauses_of_all_files_at_once_and_nothing_written(folder: Pat
     Path("b.yaml").write_text("policy:\n  allowed_licenses: mit\n")
     done = plan("--policy", "a.yaml", "--policy", "b.yaml")
     assert done.exit_code == 5 and not Path("bundle").exists()
-    for place in ("spec.yaml:5: policy.no_telemetry", "a.yaml:1: policy.max_gpus", "b.yaml:2: policy.allowed_licenses"):
+    for place in ("spec.yaml:6: policy.no_telemetry", "a.yaml:1: policy.max_gpus", "b.yaml:2: policy.allowed_licenses"):
         assert place in done.output
 
 

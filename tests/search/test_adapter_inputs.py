@@ -18,7 +18,7 @@ from axoc.ir.plan import Plan
 from axoc.ir.request import QuantizationRequest
 from axoc.review.explain import as_text
 from axoc.search.adapter_inputs import scales_between
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 
 FIELD = "adapter.casts_inputs"
 LLAMA = "meta-llama/Llama-3.2-1B"
@@ -88,7 +88,7 @@ def test_a_plan_without_an_adapter_says_nothing_of_it() -> None:
 
 def scenario(**changes: Any) -> Scenario:
     made = request(LLAMA, adapter=LORA, **changes)
-    base = all_passes(made, facts(made, "h100-sxm-80gb"))[0].costed.scenario.variant(0)
+    base = scenarios(made, facts(made, "h100-sxm-80gb"))[0][0].variant(0)
     return replace(base, kernels="liger", attention="sdpa", compile=False, packing=False)
 
 
