@@ -131,7 +131,7 @@ def _contradictions(
         if manifest.get("axoc_version") != __version__:
             return [], _notes(manifest)
         return [_diagnostic(folder, "plan.json", None, f"it is no plan of this axoc: {_first_line(error)}")], ()
-    lines = lines_of(_text(folder, "plan.json"))
+    lines = lines_of(_text(folder, "plan.json")) if broken else {}
     told = [_diagnostic(folder, "plan.json", nearest_line(lines, path), message) for path, message in broken]
     own_profile = str(manifest.get("inventory")).endswith((".yaml", ".yml", ".json"))
     for file in (f for f in expected if f.path != MANIFEST and _is_compared(f.path, manifest)):
@@ -215,7 +215,8 @@ def _is_source(name: str) -> bool:
 def _json_contradictions(
     folder: Path, name: str, found: Any, expected: Any, text: str, origin: _Origin | str
 ) -> Iterator[Diagnostic]:
-    differences, places = [*leaf_differences(found, expected)], lines_of(text)
+    differences = [*leaf_differences(found, expected)]
+    places = lines_of(text) if differences else {}
     for path, value, wanted in differences[:MOST_A_FILE]:
         says = origin if isinstance(origin, str) else origin.says(name, path)
         verb = "is not there" if value is MISSING else f"is {shown(value)}"
