@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -22,27 +24,34 @@ PRELOADED = (
     "datasets", "deepspeed", "deepspeed.checkpoint.ds_to_universal", "axoc_runtime.train", "axoc_runtime.prepare",
     "axoc_runtime.checkpoint.resume", "axoc_runtime.objectives.sft",
 )  # fmt: skip
+LIMIT_SECONDS = 600.0
 
 
 class Server:
-    """One at a time: ``start`` a run, then ``wait`` for it or ``kill`` it."""
+    """One at a time: ``start`` a run, then ``wait`` for it or ``kill`` it. ``more``: modules to import beside the usual."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+    def __init__(self, environment: dict[str, str], *more: str) -> None:
+        line = [sys.executable, __file__, *more]
+        self.process = subprocess.Popen(line, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.pids: list[int] = []
         assert self._read() == "ready"
 
-    def start(self, job: Path, log: Path, *options: str, command: str = "train") -> list[int]:
-        """Processes of the job's command; what they print goes into ``log``."""
-        world = json.loads(job.read_text())["distributed"]["world_size"] if command == "train" else 1
-        self._send({"arguments": [command, str(job), *options], "world": world, "log": str(log)})
+    def start(
+        self, job: Path, log: Path, *options: str, command: str = "train", errors: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> list[int]:  # fmt: skip
+        """Processes of the job's command; what they print goes into ``log``, or what is wrong into ``errors``. They start in
+        ``environment`` as Python would: with its PYTHONPATH, and with a sitecustomize.py there."""
+        world = json.loads(job.read_text())["distributed"]["processes_per_node"] if command == "train" else 1
+        run = {"arguments": [command, str(job), *options], "world": world, "environment": environment or {}}
+        self._send(run | {"log": str(log), "errors": str(errors or log)})
         self.pids = self._read()
         return self.pids
 
     def wait(self) -> list[int]:
-        """Exit codes by rank; a negative one is the signal that killed it."""
+        """Exit codes by rank; a negative one is the signal that killed it, also where one waits for ever for another."""
+        if not select.select([self.process.stdout], [], [], LIMIT_SECONDS)[0]:
+            return self.kill()
         codes: list[int] = self._read()
         return codes
 
@@ -84,7 +93,7 @@ def serve() -> None:
         answers.write(json.dumps(value) + "\n")
         answers.flush()
 
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[1:]):
         importlib.import_module(name)
     answer("ready")
     for line in sys.stdin:
@@ -103,9 +112,9 @@ def _fork(run: dict[str, Any], rank: int, port: int) -> int:
         return pid
     code = 1
     try:
-        log = os.open(run["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        for descriptor, name in ((1, "log"), (2, "errors")):
+            os.dup2(os.open(run[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        _enter(run["environment"])
         os.environ |= {
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(run["world"]),
             "LOCAL_WORLD_SIZE": str(run["world"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
@@ -117,6 +126,16 @@ def _fork(run: dict[str, Any], rank: int, port: int) -> int:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _enter(environment: dict[str, str]) -> None:
+    """What Python does of an environment when it starts."""
+    os.environ |= environment
+    new = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    sys.path[:0] = new
+    for folder in new:
+        if (Path(folder) / "sitecustomize.py").is_file():
+            runpy.run_path(str(Path(folder) / "sitecustomize.py"), run_name="sitecustomize")
 
 
 def _free_port() -> int:

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 from combinations import of_job, ran
 from runtime.conftest import tokenizer as tokenizer  # the fixture, for these tests too
@@ -17,6 +18,26 @@ from runtime.jobs import write_job
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
+HERE = Path(__file__).resolve().parent
+SHARED = ("killed", "runs", "losses")
+"""Fixtures that train for several tests of their module."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For two workers that end together (``--dist loadgroup --no-loadscope-reorder``): what takes long comes first. Tests that
+    share a run stay together and are the longest, then come those that launch processes that import all anew; what the
+    server forks takes seconds, and fills up the end."""
+    order = {item: _turn(item) for item in items if item.path.is_relative_to(HERE)}
+    for item in order:
+        if order[item] == 0:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: order.get(item, 0))
+
+
+def _turn(item: pytest.Item) -> int:
+    fixtures = getattr(item, "fixturenames", ())
+    return 0 if set(SHARED) & set(fixtures) else 1 if "server" not in fixtures or "launched" in fixtures else 2
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +114,38 @@ def clean_environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(RUNTIME), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 
+@pytest.fixture(scope="session")
+def server() -> Iterator[forked.Server]:
+    """Of a worker, for all of its files: its ranks start in a moment."""
+    made = forked.Server(forked.environment(), "trl.trainer.dpo_trainer", "trl.trainer.kto_trainer")
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def runtime(work: Path, environment: dict[str, str]) -> Launch:
-    return launcher(work, environment)
+def runtime(work: Path, environment: dict[str, str], server: forked.Server) -> Launch:
+    return forking(server, work, environment)
+
+
+@pytest.fixture
+def launched(work: Path, environment: dict[str, str], server: forked.Server) -> Launch:
+    """``runtime``, but ``train`` under torchrun, which ends all ranks with one and sends away what they save."""
+    fork, launch = forking(server, work, environment), launcher(work, environment)
+    return lambda command, *options, **job: (launch if command == "train" else fork)(command, *options, **job)
+
+
+def forking(server: forked.Server, work: Path, environment: dict[str, str]) -> Launch:
+    """As ``launcher``, without torchrun and without the seconds that imports take."""
+
+    def call(command: str, *options: str, **changes: Any) -> subprocess.CompletedProcess[str]:
+        job, told = write_job(work, **changes), (work / "stdout", work / "stderr")
+        for file in told:
+            file.write_text("")
+        server.start(job, told[0], *options, command=command, errors=told[1], environment=environment)
+        code = next((code for code in server.wait() if code), 0)
+        return ended(command, job, subprocess.CompletedProcess(command, code, *(file.read_text() for file in told)))
+
+    return call
 
 
 def launcher(work: Path, environment: dict[str, str]) -> Launch:
@@ -109,8 +159,12 @@ def launcher(work: Path, environment: dict[str, str]) -> Launch:
             launch = ["-m", "axoc_runtime.torchrun", "--standalone", "--nproc_per_node", str(processes)]
             line[1:1] = launch
         done = subprocess.run(line, env=environment, cwd=work, capture_output=True, text=True, timeout=600)
-        if done.returncode == 0:
-            note(command, json.loads(job.read_text()))
-        return done
+        return ended(command, job, done)
 
     return call
+
+
+def ended(command: str, job: Path, done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    if done.returncode == 0:
+        note(command, json.loads(job.read_text()))
+    return done

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,6 @@ TRAINED = (
     ("phimoe", "lora"),  # a router that is no plain linear layer
     ("nemotron_h", "none"),  # blocks of four kinds, which the config only lists
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[forked.Server]:
-    made = forked.Server(forked.environment())
-    yield made
-    made.close()
 
 
 @pytest.fixture

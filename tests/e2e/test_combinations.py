@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -72,12 +71,9 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(tmp_path_factory: pytest.TempPathFactory, server: forked.Server) -> Bench:
     folder = tmp_path_factory.mktemp("combinations")
-    work = make_work(folder, run_of("llama", folder / "base") / "final")
-    server = forked.Server(forked.environment())
-    yield Bench(work, server)
-    server.close()
+    return Bench(make_work(folder, run_of("llama", folder / "base") / "final"), server)
 
 
 def written(bench: Bench, adapter: str, quantization: str, strategy: str) -> Path:

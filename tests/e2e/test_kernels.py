@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,7 @@ FAST: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Runs]:
-    server = forked.Server(forked.environment())
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path, server: forked.Server) -> Runs:
     found = Runs(make_work(tmp_path_factory.mktemp("kernels"), tiny), tiny, server)
     (found.work / "fsdp.json").write_text(json.dumps(FSDP))
     found.run("prepare")
@@ -39,8 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Runs]
     (found.work / "fast").mkdir()
     shutil.copytree(found.work / "alone" / ".prepared", found.work / "fast" / ".prepared")
     found.run("train", **FAST)
-    yield found
-    server.close()
+    return found
 
 
 def names(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +55,11 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Runs]:
-    server = forked.Server(forked.environment())
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny: Path, server: forked.Server) -> Runs:
     found = Runs(make_work(tmp_path_factory.mktemp("packing"), tiny), tiny, server)
     found.run("prepare")
     found.run("train")
-    yield found
-    server.close()
+    return found
 
 
 def test_it_learns_and_counts_real_tokens(runs: Runs) -> None:

@@ -7,8 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
-from e2e.conftest import Launch, clean_environment, launcher, make_work, parameters, patch_at_import
+from e2e.conftest import Launch, clean_environment, forking, make_work, parameters, patch_at_import
 from e2e.test_strategies import FSDP, metrics, zero
 
 pytestmark = pytest.mark.slow
@@ -72,10 +73,10 @@ def trained(runtime: Launch, work: Path, job: dict[str, Any], *options: str) -> 
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tiny: Path, tmp_path_factory: pytest.TempPathFactory, server: forked.Server) -> Path:
     """The folder of a run in one process."""
     work = make_work(tmp_path_factory.mktemp("whole"), tiny)
-    trained(launcher(work, clean_environment()), work, alone(tiny))
+    trained(forking(server, work, clean_environment()), work, alone(tiny))
     return work
 
 

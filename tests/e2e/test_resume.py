@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,17 @@ class Bench:
         order.unlink(missing_ok=True)
         if kill_at is not None:
             order.write_text(kill_at)
-        self.server.start(job, log, *options)
+        self.start(job, *options)
         codes = self.server.wait()
         order.unlink(missing_ok=True)
         shown = log.read_text()
         assert set(codes) == ({0} if kill_at is None else {-9}), shown[-3000:]
         return shown
+
+    def start(self, job: Path, *options: str, command: str = "train") -> None:
+        """With the callback that this folder has."""
+        here = {"PYTHONPATH": str(self.work)}
+        self.server.start(job, self.work / "log", *options, command=command, environment=here)
 
     def lines(self, output: str) -> dict[int, dict[str, float]]:
         """By step: what repeats, of the lines of training and of evaluation."""
@@ -124,7 +129,7 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Bench]:
+def bench(tmp_path_factory: pytest.TempPathFactory, tiny: Path, server: forked.Server) -> Bench:
     work = make_work(tmp_path_factory.mktemp("resume"), tiny)
     rows = (work / "data.jsonl").read_text().splitlines(keepends=True)
     (work / "data.jsonl").write_text("".join(rows[:100:5]))
@@ -133,17 +138,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Benc
     (work / "suicide.py").write_text(SUICIDE)
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: suicide\nVersion: 1.0\n")
     (package / "entry_points.txt").write_text("[axoc_runtime.callbacks]\nsuicide = suicide:Suicide\n")
-    environment = forked.environment()
-    environment["PYTHONPATH"] += f":{work}"
-    server = forked.Server(environment)
     found = Bench(work, tiny, server, work / "prepared")
     job = found.job("single", "first")
     (work / "first" / ".prepared").unlink()
-    server.start(job, work / "log", command="prepare")
+    found.start(job, command="prepare")
     assert server.wait() == [0], (work / "log").read_text()
     (work / "first" / ".prepared").rename(found.prepared)
-    yield found
-    server.close()
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -85,13 +85,13 @@ def test_full_training_is_what_was_planned_and_resumes(work: Path, tiny: Path, r
 
 
 @pytest.mark.combination(strategy="single")
-def test_one_process_is_plain_and_joins_no_group(work: Path, tiny: Path, runtime: Launch) -> None:
+def test_one_process_is_plain_and_joins_no_group(work: Path, tiny: Path, launched: Launch) -> None:
     """torchrun starts it as it starts several; accelerate would wrap it in DDP."""
     alone = {"strategy": "single", "world_size": 1, "processes_per_node": 1, "data_parallel": 1}
     job = {f"distributed__{k}": v for k, v in alone.items()} | {"expect__trainable_parameters": parameters(tiny)}
     job["training__global_batch_size"] = 2
-    assert runtime("prepare", **job).returncode == 0
-    done = runtime("train", **job)
+    assert launched("prepare", **job).returncode == 0
+    done = launched("train", **job)
     assert done.returncode == 0, done.stderr[-3000:]
     assert metrics(work)["asserted"]["wrapper"] == "none"
 

@@ -135,12 +135,12 @@ def checkpoint(folder: Path, sizes: dict[str, int]) -> Path:
     return folder
 
 
-def test_a_server_that_is_lost_half_way(work: Path, runtime: Launch, environment: dict[str, str], s3: S3) -> None:
+def test_a_server_that_is_lost_half_way(work: Path, launched: Launch, environment: dict[str, str], s3: S3) -> None:
     """A file of one part has arrived, one of several is on its way when the wire is cut."""
     environment["AXOC_UPLOAD_PATIENCE_SECONDS"] = "4"
     folder = checkpoint(work / "out" / "checkpoint-2", {"a.bin": 8 * MIB, "b.bin": 160 * MIB, "c.bin": 2 * MIB})
     s3.wire.left = 60 * MIB
-    lost = runtime("upload", upload_to=URL)
+    lost = launched("upload", upload_to=URL)
     assert lost.returncode == 17, lost.stderr
     assert "not there yet: checkpoint-2" in lost.stderr and "--upload sends the rest" in lost.stderr
     assert "hunter2" not in lost.stderr + lost.stdout and "Traceback" not in lost.stderr
@@ -148,7 +148,7 @@ def test_a_server_that_is_lost_half_way(work: Path, runtime: Launch, environment
     assert set(before) == {"checkpoint-2/a.bin"}
     assert {p.name for p in folder.iterdir()} == {"a.bin", "b.bin", "c.bin", MARKER}
     s3.wire.left = float("inf")
-    done = runtime("upload", upload_to=URL)
+    done = launched("upload", upload_to=URL)
     assert done.returncode == 0, done.stderr
     assert "(162.0 MiB sent now)" in done.stdout
     after = s3.objects()
@@ -157,7 +157,7 @@ def test_a_server_that_is_lost_half_way(work: Path, runtime: Launch, environment
     assert after["checkpoint-2/b.bin"][0].endswith('-4"'), "in four parts of 50 MiB at most"
     last = max(after, key=lambda name: after[name][1])
     assert after[f"checkpoint-2/{MARKER}"][1] == after[last][1]
-    assert "(0.0 MiB sent now)" in runtime("upload", upload_to=URL).stdout
+    assert "(0.0 MiB sent now)" in launched("upload", upload_to=URL).stdout
 
 
 WAITS = """
@@ -173,7 +173,7 @@ class Mine(TrainerCallback):
 
 
 def test_training_outlives_its_store_and_goes_on_from_it_on_a_new_machine(
-    work: Path, tiny: Path, runtime: Launch, environment: dict[str, str], s3: S3
+    work: Path, tiny: Path, launched: Launch, environment: dict[str, str], s3: S3
 ) -> None:
     """The wire is cut when half of the first checkpoint is there, the server loses all it held, and comes back."""
     install_callback(work, WAITS)
@@ -181,10 +181,10 @@ def test_training_outlives_its_store_and_goes_on_from_it_on_a_new_machine(
     environment["AXOC_UPLOAD_PATIENCE_SECONDS"] = "60"
     job = {"upload_to": URL, "expect__trainable_parameters": parameters(tiny), "training__save_steps": 1}
     job |= {f"distributed__{k}": v for k, v in ALONE.items()} | {"training__global_batch_size": 2}
-    assert runtime("prepare", **job).returncode == 0
+    assert launched("prepare", **job).returncode == 0
     shutil.copytree(work / "out" / ".prepared", work / "prepared")
     s3.wire.left = MIB
-    trained = runtime("train", **job)
+    trained = launched("train", **job)
     assert trained.returncode == 0, trained.stderr[-3000:]
     assert f"checkpoint-4 is in {URL}" not in trained.stderr
     whole = json.loads((work / "out" / "metrics.json").read_text())
@@ -194,15 +194,15 @@ def test_training_outlives_its_store_and_goes_on_from_it_on_a_new_machine(
     s3.stop()
     s3.start()
     s3.wire.left = float("inf")
-    sent = runtime("upload", **job)
+    sent = launched("upload", **job)
     assert sent.returncode == 0, sent.stderr
     there = s3.objects()
     assert {f"checkpoint-{n}/{MARKER}" for n in (3, 4)} | {"metrics.json", "final/model.safetensors"} <= set(there)
     new_machine(s3, work)
-    assert runtime("fetch", "--resume", **job).returncode == 0
+    assert launched("fetch", "--resume", **job).returncode == 0
     assert [p.name for p in (work / "out").glob("checkpoint-*")] == ["checkpoint-3"]
     shutil.copytree(work / "prepared", work / "out" / ".prepared")
-    resumed = runtime("train", "--resume", **job)
+    resumed = launched("train", "--resume", **job)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     found = json.loads((work / "out" / "metrics.json").read_text())
     assert found["steps_this_run"] == 1
