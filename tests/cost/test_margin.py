@@ -8,16 +8,22 @@ from typing import Any
 
 import pytest
 from asking import LORA, facts, plan, request
-from axoc.cost.columns import STRATEGIES
+from axoc.cost.columns import STRATEGIES, Columns
 from axoc.cost.margin import Room, fits, knob_margins, knobs, one_row
 from axoc.cost.memory import memory
+from axoc.cost.scenario import Scenario
 from axoc.emit.margin import margin_sentence
 from axoc.ir.margin import KnobMargin, Margin
 from axoc.ir.plan import NoPlan, Plan
 from axoc.ir.request import QuantizationRequest
-from axoc.search.choose import all_passes
+from axoc.search.choose import all_passes, scenarios
+from axoc.search.passes import judged
+from axoc.search.space import columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sharing import costed_once
+
+__all__ = ["costed_once"]
 
 MODELS = ("Qwen/Qwen2.5-0.5B", "meta-llama/Llama-3.2-1B", "google/gemma-2-2b", "EleutherAI/pythia-1.4b")
 WIDE = Room(device_bytes=float("inf"), host_bytes=float("inf"), disk_bytes=float("inf"))
@@ -28,6 +34,12 @@ def costed(model: str, inventory: str = "h100-sxm-80gb:8", **changes: Any) -> An
     return all_passes(made, facts(made, inventory))[0].costed
 
 
+def uncosted(model: str, inventory: str = "h100-sxm-80gb:8", **changes: Any) -> tuple[Scenario, Columns]:
+    made = request(model, **changes)
+    scenario, total = scenarios(made, facts(made, inventory))[0]
+    return scenario, columns(made, [c for c, refusal in judged(made, scenario) if refusal is None], total)[0]
+
+
 def needs(knob: Any, value: int) -> float:
     return float(memory(*knob.at([value])).device_used[0])
 
@@ -35,8 +47,8 @@ def needs(knob: Any, value: int) -> float:
 def cut(scenario: Any, knob: Any) -> float:
     """ZeRO-1 and 2 keep whole the gradients that a rank's borders cut through, so that one rank more may keep a vocabulary
     matrix more; twice where micro-batches accumulate."""
-    columns = knob.at(knob.values[:1])[1]
-    if knob.field != "distributed.gpu_count" or not columns.uses("zero1", "zero2")[0] or not scenario.is_full:
+    planned = knob.at(knob.values[:1])[1]
+    if knob.field != "distributed.gpu_count" or not planned.uses("zero1", "zero2")[0] or not scenario.is_full:
         return 0.0
     return float(2 * 2 * scenario.sizes.vocabulary_matrix)
 
@@ -54,13 +66,13 @@ def test_no_knob_needs_less_when_it_is_turned_the_harder_way(
     model: str, lora: bool, kernels: str, seq: int, row: int, share: float
 ) -> None:
     """What bisecting relies on, at random pairs of neighbours."""
-    found = costed(model, adapter=LORA if lora else None, dataset__max_seq_length=seq)
-    scenario = replace(found.scenario, kernels=kernels)
-    for knob in knobs(scenario, one_row(found.columns, row % len(found.columns))):
+    scenario, space = uncosted(model, adapter=LORA if lora else None, dataset__max_seq_length=seq)
+    scenario = replace(scenario, kernels=kernels)
+    for knob in knobs(scenario, one_row(space, row % len(space))):
         if len(knob.values) > 1:
             at = int(share * (len(knob.values) - 1))
-            columns = knob.at(knob.values[:1])[1]
-            if knob.field == "distributed.gpu_count" and (knob.values[at + 1] == 1 or columns.uses("fsdp")[0]):
+            alone = knob.values[at + 1] == 1
+            if knob.field == "distributed.gpu_count" and (alone or knob.at(knob.values[:1])[1].uses("fsdp")[0]):
                 continue  # a rank alone gathers and reduces nothing; FSDP's units follow the ranks, which are all tried
             assert needs(knob, knob.values[at]) <= needs(knob, knob.values[at + 1]) + cut(scenario, knob), knob.label
 
@@ -76,11 +88,11 @@ def test_no_knob_needs_less_when_it_is_turned_the_harder_way(
 def test_what_is_said_to_fit_fits_and_the_next_value_does_not(
     model: str, lora: bool, gpus: int, room: float, row: int
 ) -> None:
-    found = costed(model, f"h100-sxm-80gb:{gpus}", adapter=LORA if lora else None)
-    row %= len(found.columns)
-    limits = replace(WIDE, device_bytes=float(found.memory.device_used[row]) * (1 + room))
-    by_field = {k.field: k for k in knobs(found.scenario, one_row(found.columns, row))}
-    for said in knob_margins(found.scenario, found.columns, row, limits):
+    scenario, space = uncosted(model, f"h100-sxm-80gb:{gpus}", adapter=LORA if lora else None)
+    one = one_row(space, row % len(space))
+    limits = replace(WIDE, device_bytes=float(memory(scenario, one).device_used[0]) * (1 + room))
+    by_field = {k.field: k for k in knobs(scenario, one)}
+    for said in knob_margins(scenario, one, 0, limits):
         knob = by_field[said.field]
         assert fits(*knob.at([said.fits_to]), limits)[0]
         if said.breaks_at is None:

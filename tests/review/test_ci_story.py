@@ -18,9 +18,9 @@ from axoc.emit.json_places import leaf_differences
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "ci"
 SPEC = """\
 # The support assistant.
-model: meta-llama/Llama-3.1-8B
+model: {id: meta-llama/Llama-3.1-8B, kernels: none, compile: false}
 dataset: {path: data/train.jsonl, max_seq_length: 2048}
-training: {max_steps: 300, learning_rate: 1.0e-5}
+training: {max_steps: 300, learning_rate: 1.0e-5, gradient_checkpointing: full}
 """
 IDENTITY = {f"GIT_{who}_{what}": "x@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 Done = subprocess.CompletedProcess[str]
