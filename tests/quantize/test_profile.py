@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +14,68 @@ import pytest
 from axoc_runtime.errors import RuntimeFailure
 from axoc_runtime.quantize import stages
 from axoc_runtime.quantize.methods import UNQUANTIZED, read_methods
+from axoc_runtime.quantize.profile import parser
+from axoc_runtime.quantize.run import run
 from axoc_runtime.quantize.settings import Settings
 from axoc_runtime.quantize.texts import keep_windows
 from exports.tiny import run_of, tokenizer_of
 
+from quantize.workers import forking_python
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SMOL = ROOT / "models" / "SmolLM2-135M-Instruct"
+Profile = Callable[..., int]
 
 
-def profile(model: Path, methods: str, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "axoc.cli", "quant-profile", "--model", str(model), "--quant-methods", methods]
-    command += ["--output-dir", str(output), *more]
+def arguments(model: Path, methods: str, output: Path) -> list[str]:
+    named = {"model": model, "quant-methods": methods, "output-dir": output, "gpu-count": 0}
+    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
+
+
+@pytest.fixture(scope="module")
+def python() -> Iterator[str]:
+    with forking_python() as python:
+        yield python
+
+
+@pytest.fixture
+def profile(python: str, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    """A profile in this process, with forked workers; gives its exit code."""
+
+    def call(model: Path, methods: str, output: Path, *more: str) -> int:
+        given = parser().parse_args([*arguments(model, methods, output), *more])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "environ", os.environ | {"OMP_NUM_THREADS": "1"})
+            patch.setattr(sys, "executable", python)
+            return run(given)
+
+    return call
+
+
+def command(model: Path, methods: str, output: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """As a user starts it: the command, the profile and its workers are processes of their own."""
+    line = [sys.executable, "-m", "axoc.cli", "quant-profile", *arguments(model, methods, output), *more]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def report(output: Path) -> dict[str, Any]:
     return dict(json.loads((output / "profile.json").read_text()))
 
 
-def test_rows_errors_and_what_was_measured_before(tmp_path: Path) -> None:
+def test_rows_errors_and_what_was_measured_before(
+    tmp_path: Path, profile: Profile, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = run_of("llama", tmp_path / "run", intermediate_size=144) / "final"
     output = tmp_path / "out put"
     few = ("--windows", "4", "--window-tokens", "96")
-    first = profile(model, "gguf:q4_0,gptq,gguf:q8_0", output, *few)
-    assert first.returncode == 18, first.stderr  # GPTQ's groups divide no 144 columns
+    assert profile(model, "gguf:q4_0,gptq,gguf:q8_0", output, *few) == 18  # GPTQ's groups divide no 144 columns
+    said = capsys.readouterr().out
     rows = {row["method"]: row for row in report(output)["rows"]}
     assert list(rows) == ["none", "gguf:q4_0", "gptq", "gguf:q8_0"]
     assert "columns divides all of" in rows["gptq"]["error"] and "perplexity" not in rows["gptq"]
-    assert "GQA (4 heads, 2 of keys and values" in first.stdout and "gptq" in first.stdout
+    assert "GQA (4 heads, 2 of keys and values" in said and "gptq" in said
     assert rows["gguf:q8_0"]["size_bytes"] < rows["none"]["size_bytes"] / 2
     apart = {name: abs(rows[name]["perplexity_change"]["value"]) for name in ("gguf:q4_0", "gguf:q8_0")}
     assert apart["gguf:q8_0"] < min(0.01, apart["gguf:q4_0"])
@@ -51,11 +84,11 @@ def test_rows_errors_and_what_was_measured_before(tmp_path: Path) -> None:
     assert sorted(p.name for p in output.iterdir() if not p.name.startswith(".")) == [
         "logs", "measurements", "profile.json", "profile.md", "profile.svg", "recommended.yaml",
     ]  # fmt: skip
-    again = profile(model, "gguf:q4_0,gguf:q8_0", output, *few)
+    again = command(model, "gguf:q4_0,gguf:q8_0", output, *few)
     assert again.returncode == 0 and again.stdout.count("measured before") == 3 and "measuring" not in again.stdout
     assert list(report(output)["rows"]) == [rows[n] for n in ("none", "gguf:q4_0", "gguf:q8_0")]
     (model / "generation_config.json").write_text("{}")
-    other = profile(model, "none", output, *few)  # another model in the same folder
+    other = command(model, "none", output, *few)  # another model in the same folder
     assert other.stdout.count("measured before") == 0 and other.returncode == 0
 
 
@@ -63,7 +96,9 @@ def test_five_methods_of_a_real_model(tmp_path: Path) -> None:
     if not SMOL.is_dir():
         pytest.skip("make models/SmolLM2-135M-Instruct/config.json")
     few = ("--windows", "6", "--window-tokens", "64", "--calibration-rows", "2", "--calibration-tokens", "64")
-    done = profile(SMOL, "gptq,gguf,nf4,fp8,int8", tmp_path, *few)
+    done = command(
+        SMOL, "gptq,gguf,nf4,fp8,int8", tmp_path, *few, "--method-seconds", "1"
+    )  # all windows, little writing
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["method"]: row for row in report(tmp_path)["rows"]}
     assert report(tmp_path)["attention"]["kind"] == "GQA"
