@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from asking import LORA, facts, request
 from axoc.cost import bands
-from axoc.search.choose import all_passes
+from axoc.search.choose import scenarios
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
@@ -22,7 +22,7 @@ TIME_FILE = files("axoc.facts").joinpath("data", "time_errors.json")
 
 def scenario(inventory: str, kernels: str) -> Any:
     made = request("meta-llama/Llama-3.2-1B", adapter=LORA, model__kernels=kernels)
-    return all_passes(made, facts(made, inventory))[0].costed.scenario.variant(0)
+    return scenarios(made, facts(made, inventory))[0][0].variant(0)
 
 
 @pytest.mark.parametrize(("kernels", "kind"), [("liger", "fused"), ("none", "plain")])
@@ -85,9 +85,7 @@ def test_time_errors_are_those_of_the_rows_that_judge() -> None:
 def test_adapters_of_experts_are_known_least() -> None:
     adapted = request("mistralai/Mixtral-8x7B-v0.1", adapter=LORA)
     attention = request("mistralai/Mixtral-8x7B-v0.1", adapter=replace(LORA, targets=("q_proj",)))
-    whole, few = (
-        all_passes(m, facts(m, "h100-sxm-80gb:8"))[0].costed.scenario.variant(0) for m in (adapted, attention)
-    )
+    whole, few = (scenarios(m, facts(m, "h100-sxm-80gb:8"))[0][0].variant(0) for m in (adapted, attention))
     assert bands.adapts_experts(whole) and not bands.adapts_experts(few)
     measured = json.loads(TIME_FILE.read_text())["kinds"]["profile, experts"]["largest"]
     assert bands.time_band(whole, 0.0, 1) == measured > bands.time_band(few, 0.0, 1)

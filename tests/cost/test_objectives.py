@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,11 +10,15 @@ from asking import LORA, facts
 from axoc.ir.plan import Plan
 from axoc.search.choose import search
 from axoc.spec.load import load_spec
+from sharing import costed_once
+
+__all__ = ["costed_once"]
 
 GIB = 1 << 30
 LLAMA = "meta-llama/Meta-Llama-3-8B"
 
 
+@cache
 def planned(objective: str, *, strategy: str = "fsdp", adapter: Any = None, more: str = "", **fixed: Any) -> Any:
     """The estimate of one fixed configuration, whether it fits or not."""
     values = {"micro_batch_size": 2, "gradient_accumulation_steps": 1, "gradient_checkpointing": "full"} | fixed
