@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from runtime.jobs import LORA
 from .shapes import GEMMA2, LLAMA, MIXTRAL, TIED, job
 
 pytestmark = pytest.mark.slow
+
+
+FEW: dict[str, Any] = {**LLAMA, "num_hidden_layers": 4}
+PEAKS: dict[str, int] = {}
 
 
 def both(made: Any, config: dict[str, Any]) -> tuple[Any, Any]:
@@ -28,7 +33,7 @@ def test_it_is_exact(tmp_path: Path, config: dict[str, Any], checkpointing: str)
         changes["model__dtype"] = "bfloat16"
     if config is GEMMA2:
         changes["model__attention"] = "eager"
-    depth = 13 if config is GEMMA2 else 8
+    depth = 13 if config is GEMMA2 else 6
     few, full = both(job(tmp_path, config, **changes), {**config, "num_hidden_layers": depth})
     assert full.layers_run == (depth,)
     assert len(few.layers_run) == 2 and max(few.layers_run) < depth
@@ -86,11 +91,16 @@ def test_states_are_counted_to_the_byte(tmp_path: Path) -> None:
     ],
 )
 def test_what_saves_memory_saves_it(tmp_path: Path, less: dict[str, Any], more: dict[str, Any]) -> None:
-    shared = {"training__checkpointed_layers": 4, "training__micro_batch_size": 8}
-    assert (
-        peak(tmp_path, **{**shared, **less}).peak_allocated_bytes
-        < peak(tmp_path, **{**shared, **more}).peak_allocated_bytes
-    )
+    assert allocated(tmp_path, less) < allocated(tmp_path, more)
+
+
+def allocated(folder: Path, changes: dict[str, Any]) -> int:
+    """At most; traced once."""
+    shared = {"training__checkpointed_layers": 2, "training__micro_batch_size": 8}
+    key = json.dumps(changes)
+    if key not in PEAKS:
+        PEAKS[key] = peak(folder, FEW, **{**shared, **changes}).peak_allocated_bytes
+    return PEAKS[key]
 
 
 def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
@@ -110,11 +120,11 @@ def test_the_longest_rows_need_less_where_they_come_before_what_stays(tmp_path: 
     """In a run's first step no optimizer's states are there, and in a step's first micro-batch no gradients."""
     from axoc_runtime.trace.extrapolate import trace
 
-    made = job(tmp_path, LLAMA, training__micro_batch_size=16, training__gradient_accumulation_steps=2)
+    made = job(tmp_path, FEW, training__micro_batch_size=16, training__gradient_accumulation_steps=2)
     runs = (((512, 8), (8, 8)), ((8, 8), (512, 8)), ((8, 8), (8, 512)))
-    first_step, first_batch, last = (trace(made, LLAMA, widths=steps).peak_allocated_bytes for steps in runs)
+    first_step, first_batch, last = (trace(made, FEW, widths=steps).peak_allocated_bytes for steps in runs)
     parameters = (
-        2 * 512 * 64 + 8 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160) + 17 * 128
+        2 * 512 * 64 + 4 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 160) + 9 * 128
     )  # a norm's in a block of 512 bytes
     assert last - first_batch == 4 * parameters
     assert first_batch - first_step >= 8 * parameters
