@@ -11,7 +11,7 @@ from axoc.cost.lengths import of_mean
 from axoc.ir.facts import DataFacts
 from axoc.ir.plan import Decision, NoPlan, Plan
 from axoc.ir.request import PreferenceRequest, QuantizationRequest
-from axoc.search.choose import all_passes, search, settled
+from axoc.search.choose import all_passes, scenarios, search, settled
 from axoc.search.objective import objective, seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,7 +159,7 @@ def test_several_datasets_are_weighed_by_their_rows() -> None:
     def mean(rows: int) -> float:
         data = (DataFacts(path="a", rows=900, lengths=short), DataFacts(path="b", rows=rows, lengths=long))
         known = replace(facts(made, "h100-sxm-80gb"), data=data)
-        found = all_passes(two, known)[0].costed.scenario.lengths
+        found = scenarios(two, known)[0][0].lengths
         assert found is not None and found.source == "a; b"
         return sum(n * s for n, s in zip(found.tokens, found.shares, strict=True))
 
