@@ -97,13 +97,11 @@ def _spread(t: Tape, seq: float, value: Value, width: Size) -> Value:
 
 
 def _safe_softmax(t: Tape, scores: Value, heads: Size) -> Value:
-    """Consumes ``scores``. The softmax, a byte a score and one a row that say where all is masked, and what is returned, all
-    at once. Its backward makes the product of gradient and output (ATen/native/cuda/SoftMax.cu)."""
-    inner = [t.allocate(size * t.tokens) for size in (scores.width * FP32, scores.width, heads)]
+    """Consumes ``scores``. Beside the softmax a byte a score and one a row that say where all is masked; what is returned is written
+    over it (where_out). Its backward makes the product of gradient and output (ATen/native/cuda/SoftMax.cu)."""
     soft = t.apply(scores.width, FP32, [scores], scratch=scores.size, kind=WITHIN)
     t.keep_output(soft)
-    for storage in reversed(inner):
-        t.release(storage)
+    t.scratch(scores.width * t.tokens, heads * t.tokens)
     t.drop(scores)
     return soft
 

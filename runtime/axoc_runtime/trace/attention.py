@@ -148,13 +148,14 @@ def converted(c: Call) -> Any:
 
 
 def safe_softmax(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """attention.cpp, _safe_softmax: the softmax, a byte a score and one a row that say where all is masked, and what is
-    returned, all at once."""
+    """attention.cpp, _safe_softmax: beside the softmax a byte a score and one a row that say where all is masked. What is returned is
+    written over the softmax (where_out), and not beside it."""
     scores = args[0]
-    made = scores.nbytes, scores.numel(), scores.numel() // scores.shape[-1]
-    blocks = [(mode.allocate(rounded(size)), rounded(size)) for size in made]
     result = mode.run(func, args, kwargs)
     mode.see(result)
+    blocks = [
+        (mode.allocate(size), size) for size in map(rounded, (scores.numel(), scores.numel() // scores.shape[-1]))
+    ]
     for block, size in reversed(blocks):
         mode.free(block, size)
     return result
