@@ -21,7 +21,24 @@ pytestmark = pytest.mark.slow
 PIECES = ("mistral", "gemma2", "gemma3", "phi3")
 """Families that are tried with SentencePiece's tokens; the others with byte-level BPE."""
 QUANTIZED = ("gguf:q4_k_m", "onnx:int4", "vllm:fp8", "vllm:int8", "vllm:gptq")
-ALL = ("safetensors", "pytorch", "vllm", "gguf", "gguf:q4_k_m", "onnx", "onnx:int4", "ort", "openvino", "tensorrt")
+
+
+def allowed(family: str, *, mlx: bool) -> tuple[str, ...]:
+    """That the compiler lets this family be exported to: each format, and a quantization of each kind."""
+    kinds = ("mlx", "mlx:int4") if mlx else (*(f for f in FORMATS if f != "mlx"), *QUANTIZED)
+    return tuple(a.written for a in asked(kinds, NONE) if a.why_not(family) is None)
+
+
+ALL = allowed("llama", mlx=False)
+TRACED = ("onnx", "ort", "openvino", "tensorrt")
+"""Formats of which most of the time is torch's, which traces the modelling code block by block and up to five times: they are tried
+with a block of each kind, llama's with two of a kind. Gemma 3 has six blocks where llama.cpp, which counts them, computes it."""
+A_BLOCK = {"num_hidden_layers": 1}
+A_BLOCK_OF_EACH_KIND: dict[str, dict[str, Any]] = {
+    "gemma2": {},
+    "gemma3": {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]},
+    "gpt2": {"n_layer": 1},
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,26 +128,33 @@ CLOSE = {"gguf": 0.005, "onnx": 1e-3, "ort": 1e-3, "tensorrt": 1e-3, "openvino":
 """Largest relative difference of logits without a quantization: of what is stored in fp32, and of what in 16 bits."""
 
 
-def allowed(family: str, *, mlx: bool) -> tuple[str, ...]:
-    """That the compiler lets this family be exported to: each format, and a quantization of each kind."""
-    kinds = ("mlx", "mlx:int4") if mlx else (*(f for f in FORMATS if f != "mlx"), *QUANTIZED)
-    return tuple(a.written for a in asked(kinds, NONE) if a.why_not(family) is None)
-
-
 def of_every_family(*, mlx: bool) -> list[Any]:
     marks = [(f, pytest.mark.combination(family=f, export=allowed(f, mlx=mlx))) for f in FAMILIES]
     return [pytest.param(f, marks=mark) for f, mark in marks if allowed(f, mlx=mlx)]
 
 
 @pytest.mark.parametrize("family", of_every_family(mlx=False))
-def test_every_format_of_a_family_is_computed_by_its_consumer(family: str, tmp_path: Path) -> None:
-    found = measured(family, tmp_path, *allowed(family, mlx=False))
+def test_every_format_of_a_family_is_computed_by_its_consumer(
+    family: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    formats = allowed(family, mlx=False)
+    if family == "llama":  # in every format already
+        found = measured_of(family, request.getfixturevalue("llama"))
+    else:
+        flat = [f for f in formats if f in TRACED or (family == "gemma3" and not f.startswith("gguf"))]
+        found = measured(family, tmp_path / "deep", *(f for f in formats if f not in flat))
+        if flat:
+            found |= measured(family, tmp_path / "flat", *flat, **A_BLOCK_OF_EACH_KIND.get(family, A_BLOCK))
+    assert found.keys() == set(formats)
     far = {
         n: m["logits_difference"]
         for n, m in found.items()
         if m["logits_difference"] > CLOSE.get(n, 0.0 if ":" not in n else 0.75)
     }
     assert not far
+    if family == "gpt2":
+        made = read_report(tmp_path / "flat")["onnx"]["notes"][0]
+        assert "torch.onnx" in made, "what the builder does not know is made by torch"
 
 
 @pytest.mark.skipif(find_spec("mlx_lm") is None, reason="mlx-lm is not installed: its wheels need glibc 2.35")
@@ -151,11 +175,6 @@ def test_llama_cpp_computes_scaled_rotations(tmp_path: Path) -> None:
         "original_max_position_embeddings": 64,
     }
     assert measured("llama", tmp_path, "gguf", rope_parameters=scaling)["gguf"]["logits_difference"] < CLOSE["gguf"]
-
-
-def test_what_the_builder_does_not_know_is_made_by_torch(tmp_path: Path) -> None:
-    measured("gpt2", tmp_path, "onnx")
-    assert "torch.onnx" in read_report(tmp_path)["onnx"]["notes"][0]
 
 
 @pytest.mark.combination(family="qwen2", export="{way}")
@@ -212,6 +231,10 @@ def test_a_reward_model_keeps_its_head_and_is_not_written_as_a_language_model(tm
 def measured(family: str, folder: Path, *formats: str, **changes: Any) -> dict[str, Any]:
     """Format -> what its consumer measured."""
     export(run_of(family, folder, pieces=family in PIECES, **changes), formats)
+    return measured_of(family, folder)
+
+
+def measured_of(family: str, folder: Path) -> dict[str, Any]:
     found = {name: row["measured"] for name, row in read_report(folder).items()}
     ran(*(Written(family, name) for name, how in found.items() if how is not None))
     return found

@@ -1,10 +1,14 @@
 """Two gloo ranks: gradients of layers in float8 under DDP and FSDP2, against those of one process. Exits with 1 on a difference.
 
-Both ranks have the same batch, so that the mean of their gradients is each one's own."""
+Both ranks have the same batch, so that the mean of their gradients is each one's own. They are forked once all is imported."""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+import traceback
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -51,7 +55,6 @@ def wrong(name: str, found: dict[str, torch.Tensor], expected: dict[str, torch.T
 
 
 def main() -> int:
-    dist.init_process_group("gloo")
     alone, split = gradients(model()), sharded()
     problems = wrong("fsdp", gradients(split), alone) + wrong("ddp", gradients(DistributedDataParallel(model())), alone)
     if not all(isinstance(p, DTensor) and p.to_local().shape != p.shape for p in split.parameters()):
@@ -60,9 +63,28 @@ def main() -> int:
         problems.append("nothing was rounded to float8")
     if problems:
         print(problems, file=sys.stderr)
-    dist.destroy_process_group()
     return int(bool(problems))
 
 
+def forked(rank: int, meeting: str) -> int:
+    """The process of a rank."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        options = {"rank": rank, "world_size": 2, "timeout": timedelta(seconds=60)}
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", **options)
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    with tempfile.TemporaryDirectory() as folder:
+        ranks = [forked(rank, f"{folder}/meeting") for rank in range(2)]
+        ended = [os.waitpid(rank, 0)[1] for rank in ranks]
+    sys.exit(int(any(ended)))

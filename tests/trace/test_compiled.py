@@ -145,10 +145,13 @@ def test_jobs_in_one_process_are_traced_as_each_in_its_own(tmp_path: Path) -> No
     """Blocks of one class with other shapes and adapters before it leave nothing behind."""
     config = {**LLAMA, "num_hidden_layers": 3}
     wide = {**config, "hidden_size": 128}
-    jobs = [(planned(tmp_path, adapted=True, checkpointing="full"), config), (planned(tmp_path, adapted=False), wide)]
-    alone = [in_a_process_of_its_own(bytes_of, *one) for one in jobs]
-    turns = [0, 1, 0]
-    assert [bytes_of(*jobs[n]) for n in turns] == [alone[n] for n in turns]
+    one, other = (
+        (planned(tmp_path, adapted=True, checkpointing="full"), config),
+        (planned(tmp_path, adapted=False), wide),
+    )
+    other_alone = in_a_process_of_its_own(bytes_of, *other)
+    first, then, again = (bytes_of(*job) for job in (one, other, one))
+    assert then == other_alone and again == first != then
 
 
 def test_what_counts_is_not_compiled(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def accuracy() -> Any:
     return module
 
 
-PLAIN = ["a05", "a06", "a09", "a10", "a11", "a12", "a18", "a20", "a23", "a24", "a27", "a30"]
+PLAIN = ["a06", "a09", "a10", "a11", "a12", "a18", "a20", "a23", "a27", "a30"]
 
 
 @pytest.mark.parametrize("id_", [*PLAIN, "a13", "a14", "a15"])
@@ -44,9 +44,25 @@ def test_a_measured_row(accuracy: Any, id_: str) -> None:
     assert abs(compared["errors"]["reserved"]) < (4 if ROWS[id_]["method"] == "qlora" else 0.5)
 
 
+def once(trace_depth: Any) -> Any:
+    """Of one job: each depth is traced once."""
+    found: dict[Any, Any] = {}
+
+    def remembered(job: Any, config: dict[str, Any], *args: Any, **options: Any) -> Any:
+        key = (config["num_hidden_layers"], options["run"])
+        if key not in found:
+            found[key] = trace_depth(job, config, *args, **options)
+        return found[key]
+
+    return remembered
+
+
 def test_a_quantized_model_that_was_whole_on_the_device_first(accuracy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """7.8% of reserved bytes too high as a bundle loads it: there is no hole in the middle then."""
+    """7.8% of reserved bytes too high as a bundle loads it: there is no hole in the middle then. The steps are the same ones."""
+    from axoc_runtime.trace import extrapolate
+
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(extrapolate, "trace_depth", once(extrapolate.trace_depth))
     row = rows_of(ROOT / "benchmarks/rows/h100-judge.jsonl")["k07"]
     assert abs(accuracy.compared(row)["errors"]["reserved"]) < 0.1
     plain = accuracy.compared({k: v for k, v in row.items() if k != "versions"})

@@ -130,9 +130,24 @@ def test_a_spec_is_verified(spec: Path) -> None:
     assert step["trace_seconds"] == pytest.approx(step["closed_form_seconds"], rel=0.05)
 
 
+@pytest.fixture
+def traced_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another Python traces from the same files, without the seconds in which it imports torch."""
+
+    def run(made: tracing.Tracer, job: str, config: str, more: Any = ()) -> Any:
+        from axoc_runtime.job import read_job
+        from axoc_runtime.trace.__main__ import traced
+
+        tracing.write(made.folder, [tracing._text("job.json", job), *more])
+        return traced(read_job(made.folder / "job.json"), json.loads(config))
+
+    monkeypatch.setattr(tracing.Tracer, "_start", lambda made, command: None)
+    monkeypatch.setattr(tracing.Tracer, "run", run)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["zero2", "zero3", "fsdp"])
-def test_a_sharded_plan_is_verified_with_its_own_configuration(spec: Path, strategy: str) -> None:
+def test_a_sharded_plan_is_verified_with_its_own_configuration(spec: Path, strategy: str, traced_here: None) -> None:
     spec.write_text(SPEC.replace("type: ddp", f"type: {strategy}"))
     done = run(str(spec), "--inventory", "h100-sxm-80gb:4", "--format", "json")
     assert done.exit_code == 0, done.stderr
