@@ -30,10 +30,10 @@ check: $(STAMP)
 test: $(STAMP) check
 	$(PY) -m pytest -m "not slow" -n auto
 
-# Two tests at a time. End-to-end tests start processes of their own, and those of a file share the run that they begin with.
+# Two tests at a time. End-to-end tests of a file share the run that they begin with; tests/e2e/conftest.py puts long files first.
 test-slow: $(STAMP) $(MODEL)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist worksteal --ignore tests/e2e --ignore tests/cluster
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/e2e -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/e2e -n 2 --dist loadfile --no-loadscope-reorder
 
 # Hosts made of network namespaces (root, iproute2), a Slurm of four nodes (slurmctld, slurmd), a Ray, and the other engines' own
 # checks of every golden: one test after another.

@@ -23,16 +23,10 @@ SHARED = ("killed", "runs", "losses")
 """Fixtures that train for several tests of their module."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For two workers that end together (``--dist loadgroup --no-loadscope-reorder``): what takes long comes first. Tests that
-    share a run stay together and are the longest, then come those that launch processes that import all anew; what the
-    server forks takes seconds, and fills up the end."""
-    order = {item: _turn(item) for item in items if item.path.is_relative_to(HERE)}
-    for item in order:
-        if order[item] == 0:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: order.get(item, 0))
+    """Files that take long come first, so that two workers end together (``--dist loadfile --no-loadscope-reorder``): those whose
+    tests share a run, then those that start processes that import all anew; what the server forks takes seconds."""
+    items.sort(key=lambda item: _turn(item) if item.path.is_relative_to(HERE) else 0)
 
 
 def _turn(item: pytest.Item) -> int:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import yaml
-from e2e.conftest import clean_environment
 from e2e.test_quickstart import finished, metrics, start
 from seeing import MODELS, rows
 
@@ -56,27 +56,26 @@ def test_it_is_planned_launched_and_an_adapter_of_the_decoder_learns(tmp_path: P
     exported(tmp_path)
 
 
-def test_the_whole_decoder_learns_on_two_ranks_and_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_whole_decoder_learns_on_two_ranks_and_is_gone_on_with(tmp_path: Path, server: forked.Server) -> None:
     """Its weights have other names in files: a checkpoint in the middle leads to the same model."""
     planned(
         tmp_path, "gemma3", {"adapter": None, "distributed": {"type": "ddp", "gpu_count": 2, "mixed_precision": "no"}}
     )
-    runtime(tmp_path, "prepare")
-    runtime(tmp_path, "train")
+    runtime(server, tmp_path, "prepare")
+    runtime(server, tmp_path, "train")
     learned(tmp_path)
     whole, output = metrics(tmp_path), tmp_path / "axoc-output"
     (output / "metrics.json").unlink()
     shutil.rmtree(output / "checkpoint-4")
-    runtime(tmp_path, "train", "--resume")
+    runtime(server, tmp_path, "train", "--resume")
     assert metrics(tmp_path)["eval_loss_after"] == pytest.approx(whole["eval_loss_after"], abs=1e-5)
 
 
-def runtime(work: Path, command: str, *options: str) -> None:
+def runtime(server: forked.Server, work: Path, command: str, *options: str) -> None:
     """What launch.sh runs of a bundle."""
-    torchrun = ["axoc_runtime.torchrun", "--standalone", "--nproc_per_node", "2", "-m"] if command == "train" else []
-    line = [sys.executable, "-m", *torchrun, "axoc_runtime", command, "bundle/job.json", *options]
-    done = subprocess.run(line, cwd=work, env=clean_environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    log = work / "log"
+    server.start(work / "bundle/job.json", log, *options, command=command)
+    assert set(server.wait()) == {0}, log.read_text()[-3000:]
 
 
 def learned(work: Path) -> None:
