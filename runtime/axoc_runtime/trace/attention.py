@@ -149,7 +149,7 @@ def converted(c: Call) -> Any:
 
 def safe_softmax(mode: Liveness, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """attention.cpp, _safe_softmax: beside the softmax a byte a score and one a row that say where all is masked. What is returned is
-    written over the softmax (where_out), and not beside it."""
+    written over the softmax (where_out), and not beside it: what k01 and p14 reserved, to the page."""
     scores = args[0]
     result = mode.run(func, args, kwargs)
     mode.see(result)
