@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from combinations import of_job, ran
+from exports.tiny import run_of
 
 pytestmark = pytest.mark.slow
 
@@ -35,8 +36,15 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A model of a Llama's shape in the place of SmolLM2: what launch.sh does of any model takes seconds with it."""
+    folder = run_of("llama", tmp_path_factory.mktemp("small")) / "final"
+    return {"model": {"id": str(folder), "dtype": "float32"}, "dataset__path": "alpaca.json"}
+
+
 def plan(work: Path, **changes: Any) -> None:
-    """The quickstart, made short. ``training__max_steps=2`` sets one key of a part."""
+    """The quickstart, made short. ``training__max_steps=2`` sets one key of a part, ``model={}`` the part."""
     spec: dict[str, Any] = yaml.safe_load((ROOT / "specs/quickstart.yaml").read_text())
     spec["model"]["config"] = str(ROOT / "specs" / spec["model"]["config"])
     spec["dataset"] |= {"max_seq_length": 64, "validation_split": 0.01}
@@ -44,7 +52,10 @@ def plan(work: Path, **changes: Any) -> None:
     spec["samples"]["max_new_tokens"] = 8
     for name, value in changes.items():
         part, _, key = name.partition("__")
-        spec.setdefault(part, {})[key] = value
+        if key:
+            spec.setdefault(part, {})[key] = value
+        else:
+            spec[part] = value
     (work / "spec.yaml").write_text(yaml.safe_dump(spec))
     done = subprocess.run([sys.executable, "-m", "axoc", "plan", "spec.yaml"], cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -72,8 +83,9 @@ def metrics(work: Path) -> dict[str, Any]:
     return value
 
 
-def test_planned_launched_learned_answered_and_again(work: Path) -> None:
-    plan(work)
+def test_planned_launched_learned_and_answered(work: Path) -> None:
+    """The quickstart's own model, with a tokenizer as people have it."""
+    plan(work, export__formats=["gguf"], dataset__validation_split=0.002, training__global_batch_size=4)
     shown = finished(start(work))
     found = metrics(work)
     assert found["perplexity_after"] < found["perplexity_before"]
@@ -90,8 +102,10 @@ def test_planned_launched_learned_answered_and_again(work: Path) -> None:
     ):
         assert found[name] > 0
         assert name in found["predicted"]
-    again = finished(start(work))
-    assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-4), again
+    (written,) = json.loads((work / "axoc-output/exports/exports.json").read_text())["exports"].values()
+    assert written["checked_by"].startswith("llama.cpp") and written["measured_on"] == "held-out rows"
+    assert abs(written["measured"]["perplexity_difference"]) < 0.01
+    assert "under `apache-2.0`" in (work / "axoc-output/exports/gguf/README.md").read_text()
 
 
 CONSUMERS = {
@@ -101,8 +115,10 @@ CONSUMERS = {
 
 
 @pytest.mark.combination(adapter="lora", strategy="ddp", export=("none", "pytorch", *CONSUMERS))
-def test_a_second_input_works_by_changing_the_path_and_each_export_is_loaded_by_its_consumer(work: Path) -> None:
-    plan(work, dataset__path="alpaca.json", dataset__validation_split=0.2, export__formats=list(CONSUMERS))
+def test_a_second_input_works_by_changing_the_path_and_each_export_is_loaded_by_its_consumer(
+    work: Path, small: dict[str, Any]
+) -> None:
+    plan(work, **small, dataset__validation_split=0.2, export__formats=list(CONSUMERS))
     shown = finished(start(work))
     assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
     assert "llama.cpp" in shown and "onnxruntime-genai" in shown
@@ -119,13 +135,17 @@ def test_a_second_input_works_by_changing_the_path_and_each_export_is_loaded_by_
         card = (work / "axoc-output/exports" / row["folder"] / "README.md").read_text()
         manifest = json.loads((work / "bundle/axoc.bundle.json").read_text())
         assert manifest["bundle_digest"] in card and "lora, rank 16, merged" in card
-        assert "- Lock: `sha256:" in card and "- Spec: `sha256:" in card and "under `apache-2.0`" in card
+        assert "- Lock: `sha256:" in card and "- Spec: `sha256:" in card
     job = json.loads((work / "bundle/job.json").read_text())
     ran(of_job(job), *(of_job(job, name) for name in found))
 
 
-def test_killed_half_way_and_resumed(work: Path) -> None:
-    plan(work, training__max_steps=12)
+STEPS = 60
+"""Enough of them for a kill between two."""
+
+
+def test_killed_half_way_resumed_and_started_again(work: Path, small: dict[str, Any]) -> None:
+    plan(work, **small, dataset__validation_split=0.2, training__max_steps=STEPS, training__eval_steps=STEPS)
     process = start(work)
     wait_for(work / "axoc-output/checkpoint-4/.axoc-complete")
     for worker in workers(work):
@@ -139,10 +159,13 @@ def test_killed_half_way_and_resumed(work: Path) -> None:
     assert refused.returncode == 1 and "unfinished run" in shown
     shown = finished(start(work, "--resume"))
     assert "resuming from" in shown
-    assert metrics(work)["steps"] == 12
-    assert metrics(work)["steps_this_run"] < 12
-    assert metrics(work)["perplexity_after"] < metrics(work)["perplexity_before"]
+    found = metrics(work)
+    assert found["steps"] == STEPS and found["steps_this_run"] < STEPS
+    assert found["perplexity_after"] < found["perplexity_before"]
     assert "nothing to resume" in finished(start(work, "--resume"))
+    again = finished(start(work))
+    assert metrics(work)["steps_this_run"] == STEPS
+    assert metrics(work)["eval_loss_after"] == pytest.approx(found["eval_loss_after"], abs=1e-4), again
 
 
 def wait_for(path: Path, seconds: float = 300) -> None:
