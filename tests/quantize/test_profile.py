@@ -92,13 +92,12 @@ def test_rows_errors_and_what_was_measured_before(
     assert other.stdout.count("measured before") == 0 and other.returncode == 0
 
 
-def test_five_methods_of_a_real_model(tmp_path: Path) -> None:
+def test_five_methods_of_a_real_model(tmp_path: Path, profile: Profile) -> None:
     if not SMOL.is_dir():
         pytest.skip("make models/SmolLM2-135M-Instruct/config.json")
     few = ["--windows", "6", "--window-tokens", "64", "--calibration-rows", "2", "--calibration-tokens", "64"]
     few += ["--method-seconds", "1"]  # all windows are read, and little is written
-    done = command(SMOL, "gptq,gguf,nf4,fp8,int8", tmp_path, *few)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert profile(SMOL, "gptq,gguf,nf4,fp8,int8", tmp_path, *few) == 0
     rows = {row["method"]: row for row in report(tmp_path)["rows"]}
     assert report(tmp_path)["attention"]["kind"] == "GQA"
     for name, row in rows.items():
