@@ -28,7 +28,7 @@ check: $(STAMP)
 	@if command -v shellcheck >/dev/null; then shellcheck -x tools/*.sh .ci/run; else echo "shellcheck is not installed: skipped"; fi
 
 test: $(STAMP) check
-	$(PY) -m pytest -m "not slow" -n auto
+	$(PY) -m pytest -m "not slow" -n auto --dist worksteal
 
 # Two tests at a time. End-to-end tests of a file share the run that they begin with; tests/e2e/conftest.py puts long files first.
 test-slow: $(STAMP) $(MODEL)

@@ -46,5 +46,8 @@ def test_quantized_rows_are_predicted_as_measure_loads_them() -> None:
 def test_a_prediction_without_a_trace_is_reported_without_one() -> None:
     row = lines(ROWS / "h100-judge.jsonl")[0]
     measured = {name: row[theirs] for name, theirs in blind_rows.MEASURES}
-    text = blind_rows.report([row], {row["id"]: {"closed_form": {k: 1.1 * v for k, v in measured.items()}}})
-    assert text[-1] == "| largest | | | 10.00% | 10.00% | 10.00% |  |  |"
+    predicted = {k: 1.1 * v for k, v in measured.items()} | {"planned_share": 0.96}
+    text = blind_rows.report([row], {row["id"]: {"closed_form": predicted}})
+    of_the_row, largest = ([cell.strip() for cell in text[i].strip("|").split("|")] for i in (-3, -1))
+    assert largest == ["largest", "", "", "10.00%", "10.00%", "10.00%", "", "", "", "", ""]
+    assert of_the_row[-2:] == ["96.0%", "refused"]
