@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._inductor.config
 from axoc_runtime.attention.register import register_varlen
 from axoc_runtime.kernels.compiled import compile_blocks
 from axoc_runtime.models.adapter import add_adapter
@@ -29,12 +28,10 @@ BLOCKS = {"llama": "LlamaDecoderLayer", "gemma2": "Gemma2DecoderLayer"}
 
 @pytest.fixture(autouse=True)
 def afresh() -> Iterator[None]:
-    """Without vector instructions: torch would compile ten programs to find out which ones this machine has."""
     register_varlen()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    with torch._inductor.config.patch({"cpp.vec_isa_ok": False}):
-        yield
+    yield
     torch._dynamo.reset()
 
 
