@@ -156,26 +156,8 @@ def layers(clock: Any) -> Pieces:
         config = LoraConfig(r=8, target_modules=["proj"], lora_dropout=dropout)
         return moved(inject_adapter_in_model(config, holder))
 
-    def registered() -> Any:
-        """Of a parameter that is no linear layer's, as stacked experts' are: registered anew in each forward."""
-        from peft import LoraConfig, inject_adapter_in_model
-
-        holder = torch.nn.Sequential()
-        holder.add_module("experts", Stacked())
-        return moved(inject_adapter_in_model(LoraConfig(r=8, target_parameters=["experts.weight"]), holder))
-
-    class Stacked(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.randn(2, 64, 64, dtype=torch.bfloat16))
-
-        def forward(self, x: Any) -> Any:
-            return torch.nn.functional.linear(x, self.weight[0])
-
     chosen: dict[str, Callable[[], Any]] = {
         "Linear module": plain,
-        "stacked parameter": lambda: moved(Stacked()),
-        "PEFT adapter of a stacked parameter": registered,
         "RMS norm": rms,
         "Liger RMS norm": liger_rms,
         "MLP": plain_mlp,
@@ -188,6 +170,28 @@ def layers(clock: Any) -> Pieces:
     }
     for name, make in chosen.items():
         yield f"host {name}", lambda make=make: chained(clock, make())
+
+
+def stacked(clock: Any) -> Pieces:
+    """A parameter that is no linear layer's, as experts' are: PEFT registers an adapted one anew in each forward."""
+    import torch
+    from peft import LoraConfig, inject_adapter_in_model
+
+    class Stacked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.randn(2, 64, 64, dtype=torch.bfloat16))
+
+        def forward(self, x: Any) -> Any:
+            return torch.nn.functional.linear(x, self.weight[0])
+
+    def adapted() -> Any:
+        holder = torch.nn.Sequential()
+        holder.add_module("experts", Stacked())
+        return inject_adapter_in_model(LoraConfig(r=8, target_parameters=["experts.weight"]), holder)
+
+    yield "host stacked parameter", lambda: chained(clock, Stacked().to(clock.device).train())
+    yield "host PEFT adapter of a stacked parameter", lambda: chained(clock, adapted().to(clock.device).train())
 
 
 def checkpoints(clock: Any) -> Pieces:

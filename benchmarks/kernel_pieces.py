@@ -189,6 +189,7 @@ def both(clock: Any, run: Callable[[], Any], inputs: tuple[Any, ...]) -> list[fl
 SOURCES: Final = (
     host_pieces.operations,
     host_pieces.layers,
+    host_pieces.stacked,
     host_pieces.checkpoints,
     adapters,
     experts,
